@@ -1,0 +1,1 @@
+//! The Bus in process and on NATS JetStream.

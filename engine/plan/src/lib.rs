@@ -1,0 +1,1 @@
+//! Pipeline YAML with spans, checked against the catalog, compiled to a Plan that cannot be wrong.

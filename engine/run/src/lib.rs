@@ -1,0 +1,1 @@
+//! The Run state machine, its records, and the Journal port.

@@ -1,0 +1,1 @@
+//! The Journal in memory and in SQLite; events, logs and artifacts.

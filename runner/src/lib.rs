@@ -1,0 +1,1 @@
+//! Fairlead: an event-driven pipeline engine for container images.

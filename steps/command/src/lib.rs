@@ -1,0 +1,1 @@
+//! The command step: a program, or a container through the Docker API.

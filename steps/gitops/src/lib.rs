@@ -1,0 +1,1 @@
+//! The gitops step: format-preserving edits, committed and pushed.

@@ -1,0 +1,1 @@
+//! The registry client: distribution-spec transport, referrers, closures, copies.

@@ -1,0 +1,1 @@
+//! The sbom step: a bill of materials from an image's layers as they stream.

@@ -1,0 +1,1 @@
+//! The scan step: a bill of materials against an OSV database.

@@ -1,0 +1,45 @@
+//! The floor of Fairlead: the vocabulary every crate speaks and the contract every step keeps.
+//!
+//! This is the one crate with a stable API. A third party who writes a step compiles against it and
+//! nothing else: implement [`StepKind`], hand the value to the runner's `App::step`, done.
+//!
+//! * **Vocabulary**: [`StepId`], [`RunId`], [`Digest`], [`Repository`], [`ImageRef`], [`Image`],
+//!   [`Secret`], [`Artifact`], [`HumanDuration`].
+//! * **Contract**: [`StepKind`] (typed, what an author writes), [`Step`] (erased, what the engine
+//!   runs), [`Verdict`] and [`StepError`] (a "no" is not an error), [`Effect`] and [`Capability`].
+//! * **Ports**: [`StepContext`] hands a step exactly what its capabilities grant: a log, processes,
+//!   registries, artifacts, a clock, a token that says stop.
+//!
+//! Nothing here does I/O, reads a clock or starts a task; the host fills the ports.
+
+mod artifact;
+mod catalog;
+mod context;
+mod digest;
+mod duration;
+mod id;
+mod image;
+#[cfg(feature = "kit")]
+pub mod kit;
+mod secret;
+mod spawn;
+mod step;
+mod verdict;
+
+pub use artifact::{Artifact, ArtifactError, Artifacts};
+pub use catalog::{Catalog, CatalogError};
+pub use context::{
+    CancelHandle, CancelToken, Clock, Log, Ports, Progress, Registries, RegistryAccess,
+    RegistryAuth, RunInfo, StepContext, Stream,
+};
+pub use digest::{Algorithm, Digest, DigestError};
+pub use duration::{DurationError, HumanDuration};
+pub use futures::future::BoxFuture;
+pub use id::{IdError, RunId, StepId};
+pub use image::{Image, ImageError, ImageRef, Repository};
+pub use secret::Secret;
+pub use spawn::{Output, ProcessError, ProcessExit, ProcessSpec, Spawn};
+pub use step::{
+    Capability, Effect, InputProblem, Step, StepKind, StepSpec, erase, format as schema_format,
+};
+pub use verdict::{ErrorClass, Outputs, StepError, Verdict};

@@ -1,0 +1,1 @@
+//! The harness and the integration tests, against real services.

@@ -1,0 +1,153 @@
+//! The program itself: how it is started, and what it is never allowed to do.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlead_step::{ProcessExit, ProcessSpec, Spawn};
+
+use crate::{GitAuth, GitError};
+
+/// The oldest git that is known to work.
+pub const MINIMUM_VERSION: (u32, u32) = (2, 30);
+
+/// How long one git command may take.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// The most bytes that one git command may answer with.
+const MAX_OUTPUT: usize = 8 << 20;
+
+/// The `git` program with a private home and one identity towards remotes.
+///
+/// Credentials are files in the private home, readable by us alone: they are in no argument and in
+/// no environment variable, so no process list shows them.
+pub struct Git {
+    spawn: Arc<dyn Spawn>,
+    home: PathBuf,
+    settings: Vec<String>,
+    env: Vec<(OsString, OsString)>,
+}
+
+impl Git {
+    /// Prepares `home` (an empty folder of our own, removed by its owner).
+    ///
+    /// # Errors
+    /// When the files of the home cannot be written.
+    pub fn new(spawn: Arc<dyn Spawn>, home: &Path, auth: &GitAuth) -> Result<Self, GitError> {
+        let prepare = |path: &Path| {
+            let path = path.display().to_string();
+            move |source| GitError::Prepare { path, source }
+        };
+        std::fs::create_dir_all(home).map_err(prepare(home))?;
+        let private = |name: &str, text: &str| -> Result<PathBuf, GitError> {
+            let path = home.join(name);
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&path)
+                .map_err(prepare(&path))?;
+            file.write_all(text.as_bytes()).map_err(prepare(&path))?;
+            Ok(path)
+        };
+        let mut settings = vec![
+            "core.hooksPath=/dev/null".to_owned(),
+            "protocol.ext.allow=never".to_owned(),
+            "credential.helper=".to_owned(),
+            "commit.gpgSign=false".to_owned(),
+            "gc.auto=0".to_owned(),
+            "core.autocrlf=false".to_owned(),
+            "advice.detachedHead=false".to_owned(),
+            "init.defaultBranch=main".to_owned(),
+            "http.lowSpeedLimit=1000".to_owned(),
+            "http.lowSpeedTime=60".to_owned(),
+        ];
+        let mut env: Vec<(OsString, OsString)> = [
+            ("HOME", home.as_os_str()),
+            ("XDG_CONFIG_HOME", home.as_os_str()),
+            ("GIT_TERMINAL_PROMPT", "0".as_ref()),
+            ("GIT_ASKPASS", "".as_ref()),
+            ("SSH_ASKPASS", "".as_ref()),
+            ("GIT_ALLOW_PROTOCOL", "file:http:https:ssh".as_ref()),
+            ("LC_ALL", "C".as_ref()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+        let mut ssh = "ssh -o BatchMode=yes -o ConnectTimeout=20".to_owned();
+        match auth {
+            GitAuth::Ambient => {}
+            GitAuth::Password { user, password } => {
+                let helper = format!(
+                    "username={}\npassword={}\n",
+                    user.replace(['\n', '\r'], ""),
+                    password.expose().replace(['\n', '\r'], "")
+                );
+                let path = private("credential", &helper)?;
+                // A helper is asked by running it; this one prints the file and knows no secret.
+                settings.push(format!("credential.helper=!cat {} #", quoted(&path)));
+            }
+            GitAuth::SshKey { key, known_hosts } => {
+                let mut text = key.expose().clone();
+                if !text.ends_with('\n') {
+                    text.push('\n');
+                }
+                let key = private("key", &text)?;
+                ssh.push_str(&format!(" -o IdentitiesOnly=yes -i {}", quoted(&key)));
+                if let Some(hosts) = known_hosts {
+                    let hosts = private("known_hosts", hosts)?;
+                    ssh.push_str(&format!(
+                        " -o StrictHostKeyChecking=yes -o UserKnownHostsFile={}",
+                        quoted(&hosts)
+                    ));
+                }
+            }
+        }
+        env.push(("GIT_SSH_COMMAND".into(), ssh.into()));
+        Ok(Self { spawn, home: home.to_owned(), settings, env })
+    }
+
+    /// The private home.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Runs one git command in `directory` and answers how it ended.
+    pub(crate) async fn run(
+        &self,
+        directory: &Path,
+        args: &[&str],
+        stdin: Option<String>,
+    ) -> Result<ProcessExit, GitError> {
+        let settings = self.settings.iter().flat_map(|s| ["-c", s.as_str()]);
+        let args = settings.chain(args.iter().copied()).map(OsString::from);
+        let mut process = ProcessSpec::new("git", args).capture(MAX_OUTPUT).current_dir(directory);
+        process.env.extend(self.env.iter().cloned());
+        process.stdin = stdin.map(|text| text.into_bytes().into());
+        process.timeout = Some(DEADLINE);
+        Ok(self.spawn.run(process).await?)
+    }
+
+    /// Checks that git is there and new enough, and answers its version.
+    ///
+    /// # Errors
+    /// [`GitError::TooOld`], or what starting it fails with.
+    pub async fn version(&self) -> Result<String, GitError> {
+        let exit = self.run(&self.home, &["version"], None).await?;
+        let text = String::from_utf8_lossy(&exit.stdout);
+        let found = text.trim().trim_start_matches("git version ").to_owned();
+        let mut numbers = found.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if version < MINIMUM_VERSION { Err(GitError::TooOld { found }) } else { Ok(found) }
+    }
+}
+
+/// A path in single quotes, for the two places where git itself starts a shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}

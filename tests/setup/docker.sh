@@ -5,8 +5,8 @@
 #   docker.sh stop     ends the engine that this script started, and no other
 #
 # An engine is looked for at DOCKER_HOST, then at the system's socket, then at our own. Ours keeps
-# its data, socket, process id and log under the services folder and leaves the machine's network
-# alone: no bridge and no packet filter rules, so builds and containers have `host` or `none`.
+# its data, socket, process id and log under the services folder. It sets up no packet filter and no
+# forwarding: its bridge leads nowhere, and whoever needs the network asks for `network: host`.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 OURS=$SERVICES/docker
@@ -17,6 +17,10 @@ answers_quietly() { answers "$1" >/dev/null 2>&1; }
 
 if [ "${1:-}" = stop ]; then
   end_process "$OURS/pid" dockerd
+  if [ -e "$OURS/made-bridge" ]; then
+    ip link delete docker0 2>/dev/null || true
+    rm "$OURS/made-bridge"
+  fi
   exit 0
 fi
 
@@ -52,10 +56,23 @@ fi
 [ ${#SOCKET} -le 100 ] || fail "the path $SOCKET is too long for a socket;" \
   "set FAIRLEAD_SERVICES to a shorter folder"
 
+[ -e /sys/class/net/docker0 ] || touch "$OURS/made-bridge"
+
+# start FLAG…: whether an engine with these flags comes up.
+start() {
+  rm -f "$OURS/pid"
+  setsid dockerd --data-root "$OURS/data" --exec-root "$OURS/exec" --pidfile "$OURS/pid" \
+    --host "unix://$SOCKET" --iptables=false --ip-forward=false "$@" \
+    > "$OURS/log" 2>&1 < /dev/null 9>&- &
+  wait_until 60 up_or_gone $!
+  answers_quietly "$SOCKET"
+}
+up_or_gone() { answers "$SOCKET" || ! kill -0 "$1"; }
+
 say "starting a Docker engine in $OURS"
-rm -f "$OURS/pid"
-setsid dockerd --data-root "$OURS/data" --exec-root "$OURS/exec" --pidfile "$OURS/pid" \
-  --host "unix://$SOCKET" --iptables=false --bridge=none \
-  > "$OURS/log" 2>&1 < /dev/null 9>&- &
-wait_until 60 answers "$SOCKET" || { tail -5 "$OURS/log" >&2; fail "the engine does not answer; see $OURS/log"; }
+if ! start; then
+  say "it cannot have a bridge here; starting it without (builds then need 'network: host' or 'none')"
+  rm -f "$OURS/made-bridge"
+  start --bridge=none || { tail -5 "$OURS/log" >&2; fail "the engine does not start; see $OURS/log"; }
+fi
 echo "unix://$SOCKET"

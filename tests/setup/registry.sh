@@ -51,6 +51,7 @@ case ${1:-} in
     echo $! > "$folder/pid"
     wait_until 20 curl -fsS -m 2 "http://127.0.0.1:$3/v2/" ||
       { tail -5 "$folder/log" >&2; fail "the registry does not answer; see $folder/log"; }
+    lives "$folder/pid" docker-registry || fail "port $3 is taken by another server"
     echo "127.0.0.1:$3"
     ;;
   down)

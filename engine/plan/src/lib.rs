@@ -1,1 +1,23 @@
-//! Pipeline YAML with spans, checked against the catalog, compiled to a Plan that cannot be wrong.
+//! Pipelines: YAML with spans, checked against the catalog, compiled to a [`Plan`] that cannot be
+//! wrong. Pure: no I/O, no clock, no tasks. No stable API.
+
+mod code;
+mod diagnostic;
+mod expression;
+mod outcome;
+mod params;
+mod plan;
+mod scope;
+mod source;
+mod stored;
+mod suggest;
+mod template;
+
+pub use code::{CODES, Code, CodeInfo};
+pub use diagnostic::{Diagnostic, Diagnostics, Fix, Label, Severity};
+pub use outcome::{Outcome, Phase, Retry, RetryOn, RunOutcome};
+pub use params::{Param, ParamProblem, ParamType, Params};
+pub use plan::{KindMismatch, Need, NeedFrom, Plan, PlanStep};
+pub use scope::{RUN_KEYS, RenderError, RenderedInput, Scope};
+pub use source::{MAX_SOURCE_BYTES, Source, Span};
+pub use stored::{PlanV1, StoredPlan, StoredPlanError};

@@ -1,0 +1,220 @@
+//! The plan: a pipeline that cannot be wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fairlead_step::{Catalog, Digest, Effect, HumanDuration, StepId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Outcome, ParamProblem, Params, Phase, RenderError, RenderedInput, Retry, RunOutcome, Scope,
+    StoredPlan, template,
+};
+
+/// A compiled pipeline. Immutable; a run pins it, so recovery never meets another graph.
+///
+/// Serializes through [`StoredPlan`], which has versions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "StoredPlan", into = "StoredPlan")]
+pub struct Plan {
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    pub(crate) source_name: String,
+    pub(crate) source_digest: Digest,
+    pub(crate) on: Value,
+    pub(crate) params: Params,
+    pub(crate) timeout: Option<HumanDuration>,
+    pub(crate) steps: Vec<PlanStep>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanStep {
+    /// Its name.
+    pub id: StepId,
+    /// The step kind behind `uses`.
+    pub kind: String,
+    /// The version of the kind when the plan was made.
+    pub kind_version: String,
+    /// What becomes of a lost attempt.
+    pub effect: Effect,
+    /// When it runs.
+    pub phase: Phase,
+    /// The steps it waits for, in the order of the plan, each once.
+    pub needs: Vec<Need>,
+    /// How often it is tried again.
+    pub retry: Retry,
+    /// How long one attempt may take.
+    pub timeout: Option<HumanDuration>,
+    /// For a `finally` step: the outcomes of the run for which it runs. All of them for a main step.
+    pub on: BTreeSet<RunOutcome>,
+    /// One line for people.
+    pub description: Option<String>,
+    pub(crate) when: Option<String>,
+    pub(crate) with: Value,
+}
+
+/// An edge: a step waits until another one has ended, and runs only if it ended so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Need {
+    /// The step waited for.
+    pub step: StepId,
+    /// The outcomes with which this step may run; otherwise it is skipped.
+    pub outcomes: BTreeSet<Outcome>,
+    /// What drew the edge.
+    pub from: NeedFrom,
+}
+
+/// What drew an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NeedFrom {
+    /// It is written under `needs`.
+    Explicit,
+    /// An expression reads the step.
+    Reference,
+}
+
+impl Plan {
+    /// The pipeline's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+
+    /// What the file was called when it was compiled.
+    #[must_use]
+    pub fn source_name(&self) -> &str {
+        &self.source_name
+    }
+
+    /// The digest of the file's bytes.
+    #[must_use]
+    pub const fn source_digest(&self) -> &Digest {
+        &self.source_digest
+    }
+
+    /// The digest of the stored plan's canonical JSON: the identity of the graph a run is pinned to.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::sha256(&StoredPlan::from(self.clone()).canonical_json())
+    }
+
+    /// The parameters.
+    #[must_use]
+    pub const fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// How long a run may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Option<HumanDuration> {
+        self.timeout
+    }
+
+    /// The steps in topological order, otherwise in the order of the file; finally steps last.
+    #[must_use]
+    pub fn steps(&self) -> &[PlanStep] {
+        &self.steps
+    }
+
+    /// The step called `id`.
+    #[must_use]
+    pub fn step(&self, id: &StepId) -> Option<&PlanStep> {
+        self.steps.iter().find(|step| step.id == *id)
+    }
+
+    /// The name of every secret that some step reads.
+    #[must_use]
+    pub fn secrets(&self) -> BTreeSet<String> {
+        self.steps.iter().flat_map(|step| template::secrets(&step.with)).collect()
+    }
+
+    /// Binds parameters: see [`Params::bind`].
+    ///
+    /// # Errors
+    /// Every problem.
+    pub fn bind(&self, given: &BTreeMap<String, Value>) -> Result<Value, Vec<ParamProblem>> {
+        self.params.bind(given)
+    }
+
+    /// Checks that `catalog` still has every kind in the version that the plan was made with, as
+    /// recovery must before it runs anything.
+    ///
+    /// # Errors
+    /// Every kind that is gone or of another version.
+    pub fn check_against(&self, catalog: &Catalog) -> Result<(), Vec<KindMismatch>> {
+        let mut seen = BTreeSet::new();
+        let found: Vec<KindMismatch> = self
+            .steps
+            .iter()
+            .filter(|step| seen.insert(step.kind.as_str()))
+            .filter_map(|step| {
+                let found = catalog.get(&step.kind).map(|kind| kind.spec().version);
+                (found != Some(step.kind_version.as_str())).then(|| KindMismatch {
+                    step: step.id.clone(),
+                    kind: step.kind.clone(),
+                    planned: step.kind_version.clone(),
+                    found: found.map(str::to_owned),
+                })
+            })
+            .collect();
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    }
+}
+
+/// A step kind that this build does not have as the plan knew it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "step `{step}` was planned with `{kind}` version {planned}, and this build has {}",
+    .found.as_deref().map_or("no such kind".to_owned(), |version| format!("version {version}"))
+)]
+pub struct KindMismatch {
+    /// The first step that uses it.
+    pub step: StepId,
+    /// The kind.
+    pub kind: String,
+    /// The version in the plan.
+    pub planned: String,
+    /// The version in this build, if it has the kind.
+    pub found: Option<String>,
+}
+
+impl PlanStep {
+    /// The text of its `when`, if it has one.
+    #[must_use]
+    pub fn when(&self) -> Option<&str> {
+        self.when.as_deref()
+    }
+
+    /// What stands under `with`, expressions and all.
+    #[must_use]
+    pub const fn with(&self) -> &Value {
+        &self.with
+    }
+
+    /// Fills the expressions of `with`. Secrets stay placeholders.
+    ///
+    /// # Errors
+    /// When an expression reads what is not there, fails, or works beyond its limit.
+    pub fn render(&self, scope: &Scope) -> Result<RenderedInput, RenderError> {
+        template::render(&self.with, scope)
+    }
+
+    /// Decides `when`; true where there is none.
+    ///
+    /// # Errors
+    /// When the expression reads what is not there, fails, or does not give a boolean.
+    pub fn condition(&self, scope: &Scope) -> Result<bool, RenderError> {
+        match &self.when {
+            None => Ok(true),
+            Some(text) => template::condition("when", text, scope),
+        }
+    }
+}

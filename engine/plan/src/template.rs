@@ -1,0 +1,367 @@
+//! Templates: the text leaves of a value, with expressions in them.
+//!
+//! Only text leaves are filled, after parsing, so a value can make neither a key nor structure. A
+//! leaf that is one whole expression keeps the type of its value; any other leaf becomes a text.
+
+use std::collections::BTreeSet;
+
+use fairlead_step::StepId;
+use minijinja::value::{Value as Dynamic, ValueKind};
+use serde_json::{Map, Number, Value};
+
+use crate::expression::{self, Expression, Reference};
+use crate::{RenderError, RenderedInput, Scope};
+
+/// The most bytes one rendered leaf may have.
+const MAX_LEAF_BYTES: usize = 1024 * 1024;
+/// The most levels a rendered value may have.
+const MAX_DEPTH: usize = 64;
+
+/// A piece of a leaf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece<'a> {
+    /// Text that stays.
+    Text(&'a str),
+    /// The text between `{{` and `}}`, and where it begins within the leaf.
+    Expression { text: &'a str, start: usize },
+}
+
+/// A `{{` without its `}}`, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unclosed {
+    pub(crate) start: usize,
+}
+
+/// Splits a leaf. Quotes and brackets within an expression may hold braces.
+pub(crate) fn split(leaf: &str) -> Result<Vec<Piece<'_>>, Unclosed> {
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while let Some(open) = leaf[at..].find("{{") {
+        let open = at + open;
+        let start = open + 2;
+        let length = end_of_expression(&leaf[start..]).ok_or(Unclosed { start: open })?;
+        if open > at {
+            pieces.push(Piece::Text(&leaf[at..open]));
+        }
+        pieces.push(Piece::Expression { text: &leaf[start..start + length], start });
+        at = start + length + 2;
+    }
+    if at < leaf.len() || pieces.is_empty() {
+        pieces.push(Piece::Text(&leaf[at..]));
+    }
+    Ok(pieces)
+}
+
+fn end_of_expression(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut quote, mut depth, mut at) = (None, 0_usize, 0);
+    while at < bytes.len() {
+        let byte = bytes[at];
+        match (quote, byte) {
+            (Some(_), b'\\') => at += 1,
+            (Some(open), _) if byte == open => quote = None,
+            (Some(_), _) => {}
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (None, b'{' | b'[' | b'(') => depth += 1,
+            (None, b'}') if depth == 0 && bytes.get(at + 1) == Some(&b'}') => return Some(at),
+            (None, b'}' | b']' | b')') => depth = depth.saturating_sub(1),
+            (None, _) => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Whether a leaf has an expression in it.
+pub(crate) fn is_template(leaf: &str) -> bool {
+    leaf.contains("{{")
+}
+
+/// The one expression that a leaf is, if it is just that.
+pub(crate) fn whole(leaf: &str) -> Option<&str> {
+    match split(leaf).ok()?.as_slice() {
+        [Piece::Expression { text, .. }] => Some(text),
+        _ => None,
+    }
+}
+
+/// The name behind `secrets.`, if the expression is just that.
+pub(crate) fn secret_name(parsed: &Expression) -> Option<&str> {
+    match parsed.references.as_slice() {
+        [only] if parsed.plain && only.root == "secrets" && only.path.len() == 1 => only.name(0),
+        _ => None,
+    }
+}
+
+/// The names of the secrets that `value` reads.
+pub(crate) fn secrets(value: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    each_leaf(value, &mut |leaf| {
+        if let Some(parsed) = whole(leaf).and_then(|text| expression::parse(text).ok()) {
+            found.extend(secret_name(&parsed).map(str::to_owned));
+        }
+    });
+    found
+}
+
+fn each_leaf(value: &Value, visit: &mut impl FnMut(&str)) {
+    match value {
+        Value::String(leaf) => {
+            if is_template(leaf) {
+                visit(leaf);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| each_leaf(item, visit)),
+        Value::Object(map) => map.values().for_each(|item| each_leaf(item, visit)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Fills `value`.
+pub(crate) fn render(value: &Value, scope: &Scope) -> Result<RenderedInput, RenderError> {
+    let mut reads = Vec::new();
+    each_leaf(value, &mut |leaf| {
+        for piece in split(leaf).unwrap_or_default() {
+            if let Piece::Expression { text, .. } = piece
+                && let Ok(parsed) = expression::parse(text)
+            {
+                reads.extend(parsed.references);
+            }
+        }
+    });
+    if reads.is_empty() && !has_template(value) {
+        return Ok(RenderedInput::new(value.clone(), Vec::new()));
+    }
+    let mut rendering = Rendering { scope, context: context(scope, &reads), secrets: Vec::new() };
+    let filled = rendering.value(value, &mut Vec::new())?;
+    Ok(RenderedInput::new(filled, rendering.secrets))
+}
+
+fn has_template(value: &Value) -> bool {
+    let mut found = false;
+    each_leaf(value, &mut |_| found = true);
+    found
+}
+
+/// Decides the condition `text`, called `place` in messages.
+pub(crate) fn condition(place: &str, text: &str, scope: &Scope) -> Result<bool, RenderError> {
+    let fail = |message: String| RenderError { place: place.to_owned(), message };
+    let parsed = expression::parse(text).map_err(|error| fail(error.message))?;
+    let value = evaluate(text, &parsed, scope, context(scope, &parsed.references));
+    match value.map_err(fail)? {
+        Value::Bool(answer) => Ok(answer),
+        other => Err(fail(format!(
+            "a condition must give true or false, and this one gives {}",
+            crate::params::brief(&other)
+        ))),
+    }
+}
+
+/// The roots, with no more steps in them than are read.
+fn context(scope: &Scope, reads: &[Reference]) -> Dynamic {
+    let steps: BTreeSet<&str> =
+        reads.iter().filter(|read| read.root == "steps").filter_map(|read| read.name(0)).collect();
+    let steps = steps.into_iter().filter_map(|id| {
+        let id: StepId = id.parse().ok()?;
+        let mut outputs = match scope.steps.get(&id) {
+            Some(Value::Object(outputs)) => outputs.clone(),
+            _ => Map::new(),
+        };
+        if let Some(outcome) = scope.outcomes.get(&id) {
+            outputs.entry("outcome").or_insert_with(|| outcome.name().into());
+        }
+        Some((id.to_string(), to_dynamic(&Value::Object(outputs))))
+    });
+    Dynamic::from_iter([
+        ("params", to_dynamic(&scope.params)),
+        ("event", to_dynamic(&scope.event)),
+        ("run", to_dynamic(&scope.run)),
+        ("steps", Dynamic::from_iter(steps)),
+    ])
+}
+
+fn to_dynamic(value: &Value) -> Dynamic {
+    match value {
+        Value::Null => Dynamic::from(()),
+        Value::Bool(flag) => Dynamic::from(*flag),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Dynamic::from(number),
+            (None, Some(number)) => Dynamic::from(number),
+            (None, None) => Dynamic::from(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => Dynamic::from(text.as_str()),
+        Value::Array(items) => items.iter().map(to_dynamic).collect(),
+        Value::Object(map) => {
+            map.iter().map(|(key, item)| (key.as_str(), to_dynamic(item))).collect()
+        }
+    }
+}
+
+fn to_json(value: &Dynamic, depth: usize) -> Result<Value, String> {
+    if depth > MAX_DEPTH {
+        return Err(format!("its value has more than {MAX_DEPTH} levels"));
+    }
+    match value.kind() {
+        ValueKind::None => Ok(Value::Null),
+        ValueKind::Bool => Ok(Value::Bool(value.is_true())),
+        ValueKind::Number => {
+            if value.is_integer() {
+                return match (i64::try_from(value.clone()), u64::try_from(value.clone())) {
+                    (Ok(number), _) => Ok(number.into()),
+                    (Err(_), Ok(number)) => Ok(number.into()),
+                    (Err(_), Err(_)) => Err("its value is a number beyond 64 bits".into()),
+                };
+            }
+            f64::try_from(value.clone())
+                .ok()
+                .and_then(Number::from_f64)
+                .map(Value::Number)
+                .ok_or_else(|| "its value is not a finite number".into())
+        }
+        ValueKind::String => Ok(Value::String(value.as_str().unwrap_or_default().to_owned())),
+        ValueKind::Seq | ValueKind::Iterable => {
+            let items = value.try_iter().map_err(|error| error.to_string())?;
+            items.map(|item| to_json(&item, depth + 1)).collect()
+        }
+        ValueKind::Map => {
+            let mut map = Map::new();
+            for key in value.try_iter().map_err(|error| error.to_string())? {
+                let Some(name) = key.as_str() else {
+                    return Err("its value is a mapping with a key that is not a text".into());
+                };
+                let item = value.get_item(&key).map_err(|error| error.to_string())?;
+                map.insert(name.to_owned(), to_json(&item, depth + 1)?);
+            }
+            Ok(Value::Object(map))
+        }
+        ValueKind::Undefined => Err("it reads what is not there".into()),
+        _ => Err("its value has no form in JSON".into()),
+    }
+}
+
+/// Evaluates one expression, and says what it missed when something was not there.
+fn evaluate(
+    text: &str,
+    parsed: &Expression,
+    scope: &Scope,
+    context: Dynamic,
+) -> Result<Value, String> {
+    expression::evaluate(text, context).and_then(|value| to_json(&value, 0)).map_err(|error| {
+        match parsed.references.iter().find_map(|read| absent(read, scope)) {
+            Some(cause) => format!("`{}`: {cause}", text.trim()),
+            None => format!("`{}`: {error}", text.trim()),
+        }
+    })
+}
+
+/// Why `read` has no value, if it has none.
+fn absent(read: &Reference, scope: &Scope) -> Option<String> {
+    if read.guarded {
+        return None;
+    }
+    let name = read.name(0)?;
+    let missing = |root: &Value| root.get(name).is_none();
+    match read.root.as_str() {
+        "params" if missing(&scope.params) => Some(format!("there is no parameter `{name}`")),
+        "event" if missing(&scope.event) => Some(format!("this run's event has no `{name}`")),
+        "run" if missing(&scope.run) => Some(format!("`run` has no `{name}` yet")),
+        "steps" => {
+            let id: StepId = name.parse().ok()?;
+            let output = read.name(1).filter(|output| *output != "outcome")?;
+            let given = scope.steps.get(&id).and_then(|outputs| outputs.get(output));
+            if given.is_some() {
+                return None;
+            }
+            Some(match scope.outcomes.get(&id) {
+                None => format!("step `{id}` has not ended, so it has no `{output}`"),
+                Some(outcome) => format!("step `{id}` ended {outcome} and gave no `{output}`"),
+            })
+        }
+        _ => None,
+    }
+}
+
+struct Rendering<'a> {
+    scope: &'a Scope,
+    context: Dynamic,
+    secrets: Vec<(String, String)>,
+}
+
+impl Rendering<'_> {
+    fn value(&mut self, value: &Value, path: &mut Vec<String>) -> Result<Value, RenderError> {
+        match value {
+            Value::String(leaf) if is_template(leaf) => self.leaf(leaf, path).map_err(|message| {
+                let place = std::iter::once("with").chain(path.iter().map(String::as_str));
+                RenderError { place: place.collect::<Vec<_>>().join("."), message }
+            }),
+            Value::Array(items) => {
+                let mut filled = Vec::with_capacity(items.len());
+                for (index, item) in items.iter().enumerate() {
+                    path.push(index.to_string());
+                    filled.push(self.value(item, path)?);
+                    path.pop();
+                }
+                Ok(Value::Array(filled))
+            }
+            Value::Object(map) => {
+                let mut filled = Map::new();
+                for (key, item) in map {
+                    path.push(key.clone());
+                    filled.insert(key.clone(), self.value(item, path)?);
+                    path.pop();
+                }
+                Ok(Value::Object(filled))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(value.clone()),
+        }
+    }
+
+    fn leaf(&mut self, leaf: &str, path: &[String]) -> Result<Value, String> {
+        let pieces = split(leaf).map_err(|_| "a `{{` has no `}}`".to_owned())?;
+        if let [Piece::Expression { text, .. }] = pieces.as_slice() {
+            let parsed = expression::parse(text).map_err(|error| error.message)?;
+            if let Some(name) = secret_name(&parsed) {
+                let mut pointer = String::new();
+                for key in path {
+                    pointer.push('/');
+                    pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+                }
+                self.secrets.push((pointer, name.to_owned()));
+                return Ok(Value::String(format!("{{{{ secrets.{name} }}}}")));
+            }
+            return evaluate(text, &parsed, self.scope, self.context.clone());
+        }
+        let mut filled = String::new();
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => filled.push_str(text),
+                Piece::Expression { text, .. } => {
+                    let parsed = expression::parse(text).map_err(|error| error.message)?;
+                    match evaluate(text, &parsed, self.scope, self.context.clone())? {
+                        Value::String(part) => filled.push_str(&part),
+                        part @ (Value::Bool(_) | Value::Number(_)) => {
+                            filled.push_str(&part.to_string());
+                        }
+                        Value::Null => {
+                            return Err(format!(
+                                "`{}` is null, and a text cannot hold that",
+                                text.trim()
+                            ));
+                        }
+                        Value::Array(_) | Value::Object(_) => {
+                            return Err(format!(
+                                "`{}` is a list or a mapping within a text; add `| join(\",\")` \
+                                 or `| tojson`",
+                                text.trim()
+                            ));
+                        }
+                    }
+                }
+            }
+            if filled.len() > MAX_LEAF_BYTES {
+                return Err(format!("the text is longer than {MAX_LEAF_BYTES} bytes"));
+            }
+        }
+        Ok(Value::String(filled))
+    }
+}

@@ -1,1 +1,37 @@
-//! The Run state machine, its records, and the Journal port.
+//! The Run state machine, its records, and the ports to where they are kept. No stable API.
+//!
+//! A [`Run`] is the fold of its journal: [`Run::apply`] takes in one [`Record`] after another, and
+//! [`Run::commands`] answers what is to be done. Whoever drives a run goes round one loop:
+//! *take a command → append its fact durably → apply it → perform it*. Recovery is the same loop
+//! behind [`Run::recovery`].
+//!
+//! Nothing here does I/O, reads a clock or starts a task. The ports ([`Journal`], [`EventStore`],
+//! [`LogStore`]) are answered by `fairlead-store`.
+
+mod command;
+mod decide;
+mod error;
+mod fact;
+mod inbox;
+mod journal;
+mod log;
+mod record;
+mod run;
+mod stored;
+mod view;
+
+pub use command::Command;
+pub use error::{ApplyError, ReplayError};
+pub use fact::{
+    AttemptToken, CancelReason, Epoch, Failure, Request, RunEvent, Seq, SkipReason, StepResult,
+};
+pub use inbox::{EventRun, EventStore, Inserted, NewEvent, StoredEvent};
+pub use journal::{
+    AppendError, BoxError, Created, Journal, Lease, LeaseError, NewRun, PlanBlob, RunFilter,
+    RunStatus, RunSummary, StoreError, StoredRun,
+};
+pub use log::{LOG_CUT, LogKey, LogLine, LogPage, LogStore, MAX_LINE_BYTES, MAX_LOG_BYTES};
+pub use record::{ChainError, Record, RecordHash, SealError, check_chain};
+pub use run::{Cancel, MOST_LOST_ATTEMPTS, Run};
+pub use stored::{DecodeError, RECORD_VERSION};
+pub use view::{Attempt, AttemptEnd, StepStatus, StepView};

@@ -1,0 +1,378 @@
+//! The port to the journal: where the facts of runs are kept, and who may write them.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fairlead_plan::{Plan, RunOutcome};
+use fairlead_step::{BoxFuture, Digest, RunId};
+use jiff::Timestamp;
+
+use crate::stored::DecodeError;
+use crate::{Epoch, Record, RunEvent, Seq};
+
+/// The error beneath one of the store's.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why the store did not do what it was asked.
+///
+/// `Unavailable` may pass; the others will not by trying again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It did not answer: the disk is full, the file is locked, the connection is gone.
+    #[error("the store did not {doing}")]
+    Unavailable {
+        /// What was asked, such as `append to run 01h…`.
+        doing: String,
+        /// What it said.
+        #[source]
+        source: BoxError,
+    },
+    /// What it holds cannot be right.
+    #[error("the store is damaged: {what}")]
+    Damaged {
+        /// What is wrong, and where.
+        what: String,
+        /// What showed it, where something did.
+        #[source]
+        source: Option<BoxError>,
+    },
+    /// No run has this id.
+    #[error("there is no run {run}")]
+    NoSuchRun {
+        /// The id.
+        run: RunId,
+    },
+    /// A stored record was written by a newer version.
+    #[error("a record of run {run} cannot be read")]
+    Unreadable {
+        /// The run.
+        run: RunId,
+        /// Why.
+        #[source]
+        source: DecodeError,
+    },
+}
+
+/// Why records were not appended. Nothing of the batch was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// Somebody else wrote first. Load the run again and decide anew.
+    #[error("run {run} stands at record {found}, not at {expected}: another writer was faster")]
+    Conflict {
+        /// The run.
+        run: RunId,
+        /// What the writer believed to be the last record.
+        expected: Seq,
+        /// What it is.
+        found: Seq,
+    },
+    /// The lease was taken over. Stop: this writer has no say any more.
+    #[error("run {run} was taken over: its lease is at epoch {current}, this writer has {held}")]
+    Fenced {
+        /// The run.
+        run: RunId,
+        /// The epoch of this writer.
+        held: Epoch,
+        /// The epoch of the one that took over.
+        current: Epoch,
+    },
+    /// The run has ended; no record follows.
+    #[error("run {run} has ended")]
+    Ended {
+        /// The run.
+        run: RunId,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a lease was not given.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseError {
+    /// A live process holds it.
+    #[error("run {run} is being driven by another process")]
+    Held {
+        /// The run.
+        run: RunId,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A plan as it is pinned: its stored form and the digest of those bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanBlob {
+    digest: Digest,
+    bytes: Bytes,
+}
+
+impl PlanBlob {
+    /// Pins `plan`.
+    ///
+    /// # Errors
+    /// When it has no JSON form.
+    pub fn of(plan: &Plan) -> Result<Self, serde_json::Error> {
+        // By way of a value, whose keys are sorted: the digest is then the plan's own.
+        Ok(Self::new(serde_json::to_value(plan)?.to_string()))
+    }
+
+    /// Pins `bytes`.
+    #[must_use]
+    pub fn new(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self { digest: Digest::sha256(&bytes), bytes }
+    }
+
+    /// What the run's first record names.
+    #[must_use]
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The stored form.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// A run to create.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// Its id, freshly minted.
+    pub id: RunId,
+    /// The plan it is pinned to. Stored once, however many runs name it.
+    pub plan: PlanBlob,
+    /// The record of [`RunEvent::Requested`], whose plan digest is that of `plan`.
+    pub first: Record,
+    /// The dedup key of the stored event that started it, where one did. One event starts at most one
+    /// run of a pipeline, whoever asks and however often.
+    pub started_by: Option<String>,
+}
+
+/// What creating a run came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// The run is there now.
+    New,
+    /// The event has started this run of the pipeline before; nothing was written.
+    Already(RunId),
+}
+
+/// A run as stored.
+#[derive(Debug, Clone)]
+pub struct StoredRun {
+    /// Its id.
+    pub id: RunId,
+    /// The plan it is pinned to, checked against its digest.
+    pub plan: PlanBlob,
+    /// Every record, in order, read but not yet checked as a chain: [`crate::Run::replay`] does.
+    pub records: Vec<Record>,
+}
+
+/// Where a run is, for lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RunStatus {
+    /// It has not ended.
+    Running,
+    /// It has not ended, and was told to stop.
+    Cancelling,
+    /// It has ended.
+    Ended(RunOutcome),
+}
+
+impl RunStatus {
+    /// The word for people and for the store: `running`, `cancelling`, or the outcome's.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Cancelling => "cancelling",
+            Self::Ended(outcome) => outcome.name(),
+        }
+    }
+
+    /// The status called `name`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "running" => Some(Self::Running),
+            "cancelling" => Some(Self::Cancelling),
+            _ => RunOutcome::from_name(name).map(Self::Ended),
+        }
+    }
+
+    /// The status after `event`.
+    #[must_use]
+    pub const fn after(self, event: &RunEvent) -> Self {
+        match event {
+            RunEvent::CancelRequested { .. } => Self::Cancelling,
+            RunEvent::Ended { outcome } => Self::Ended(*outcome),
+            RunEvent::Requested(_)
+            | RunEvent::Resumed { .. }
+            | RunEvent::Started { .. }
+            | RunEvent::Finished { .. }
+            | RunEvent::AttemptLost { .. }
+            | RunEvent::RetryScheduled { .. }
+            | RunEvent::Skipped { .. }
+            | RunEvent::NotStarted { .. } => self,
+        }
+    }
+}
+
+impl fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// One line of a list of runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSummary {
+    /// Its id.
+    pub id: RunId,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Where it is.
+    pub status: RunStatus,
+    /// Who asked for it.
+    pub by: String,
+    /// When it was asked for.
+    pub requested_at: Timestamp,
+    /// When it ended, if it has.
+    pub ended_at: Option<Timestamp>,
+    /// Whether a live process holds its lease. False beside [`RunStatus::Running`] means that it
+    /// was interrupted and waits to be resumed.
+    pub held: bool,
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Only those of this pipeline.
+    pub pipeline: Option<String>,
+    /// Only those that have not ended.
+    pub unfinished: bool,
+    /// Only those older than this one: the last of the page before.
+    pub before: Option<RunId>,
+    /// At most this many; a store answers at most [`RunFilter::MOST`].
+    pub limit: usize,
+}
+
+impl RunFilter {
+    /// The most runs that one call answers.
+    pub const MOST: usize = 1000;
+}
+
+/// The right to write to one run. Given back when dropped, or by the operating system when the
+/// process dies.
+pub struct Lease {
+    run: RunId,
+    epoch: Epoch,
+    _guard: Box<dyn Any + Send + Sync>,
+}
+
+impl Lease {
+    /// A lease that lasts as long as `guard`; for stores.
+    #[must_use]
+    pub fn new(run: RunId, epoch: Epoch, guard: Box<dyn Any + Send + Sync>) -> Self {
+        Self { run, epoch, _guard: guard }
+    }
+
+    /// The run.
+    #[must_use]
+    pub const fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// What each append must carry.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("run", &self.run).field("epoch", &self.epoch).finish()
+    }
+}
+
+/// The journal of every run.
+///
+/// What a call answered with success survives the end of the process and of the machine. A call
+/// that failed has written nothing. The futures may be dropped at any point; what was asked then
+/// either happened as a whole or not at all.
+pub trait Journal: Send + Sync {
+    /// Creates a run: its plan, its first record and, in the same transaction, the link to the
+    /// event that started it.
+    ///
+    /// # Errors
+    /// When the id is taken or the store fails.
+    fn create(&self, run: NewRun) -> BoxFuture<'_, Result<Created, StoreError>>;
+
+    /// Takes the lease of a run. Its epoch is higher than every epoch given before.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`] while a live process, this one included, holds it.
+    fn acquire(&self, run: &RunId) -> BoxFuture<'_, Result<Lease, LeaseError>>;
+
+    /// Appends records, which follow one another, behind the run's last one. All of them are
+    /// written, or none. An empty batch changes nothing.
+    ///
+    /// # Errors
+    /// [`AppendError::Conflict`] when the first does not follow the last stored one,
+    /// [`AppendError::Fenced`] when `epoch` is not the run's current one.
+    fn append(
+        &self,
+        run: &RunId,
+        epoch: Epoch,
+        records: Vec<Record>,
+    ) -> BoxFuture<'_, Result<(), AppendError>>;
+
+    /// A run with its plan and every record.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchRun`]; [`StoreError::Damaged`] when a blob does not match its digest.
+    fn load(&self, run: &RunId) -> BoxFuture<'_, Result<StoredRun, StoreError>>;
+
+    /// Runs, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, StoreError>>;
+}
+
+impl<J: Journal + ?Sized> Journal for Arc<J> {
+    fn create(&self, run: NewRun) -> BoxFuture<'_, Result<Created, StoreError>> {
+        (**self).create(run)
+    }
+
+    fn acquire(&self, run: &RunId) -> BoxFuture<'_, Result<Lease, LeaseError>> {
+        (**self).acquire(run)
+    }
+
+    fn append(
+        &self,
+        run: &RunId,
+        epoch: Epoch,
+        records: Vec<Record>,
+    ) -> BoxFuture<'_, Result<(), AppendError>> {
+        (**self).append(run, epoch, records)
+    }
+
+    fn load(&self, run: &RunId) -> BoxFuture<'_, Result<StoredRun, StoreError>> {
+        (**self).load(run)
+    }
+
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, StoreError>> {
+        (**self).list(filter)
+    }
+}

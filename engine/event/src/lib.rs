@@ -1,21 +1,34 @@
 //! CloudEvents, webhooks of registries and forges as one typed event, trigger filters, and the Bus
 //! port.
 //!
-//! A sender's bytes come in at [`senders`], where the signature is checked and the body becomes a
-//! [`SourceEvent`]: one typed thing that happened. [`SourceEvent::dedup_key`] says when two reports
-//! are of the same thing. [`Triggers`] is the `on:` block of a pipeline and says which events it
-//! waits for. [`CloudEvent`] is the envelope in which events are stored and travel.
+//! A sender's bytes come in at [`Sender::receive`], where the signature is checked and the body
+//! becomes a [`SourceEvent`]: one typed thing that happened. [`SourceEvent::dedup_key`] and
+//! [`repeated`] say when two reports are of the same thing. [`Triggers`] is the `on:` block of a
+//! pipeline and says which events it waits for. [`CloudEvent`] is the envelope in which events are
+//! stored and travel over a [`Bus`].
 //!
 //! Nothing here does I/O or reads a clock; the time is an argument wherever it matters.
 
+mod bus;
+mod cloud_event;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod glob;
+mod history;
 mod object;
+mod senders;
 mod source;
 mod trigger;
 
+pub use bus::{
+    Acknowledge, Bus, BusError, Deliveries, Delivery, ForeignDeliveries, ForeignDelivery,
+};
+pub use cloud_event::{CloudEvent, CloudEventError, Headers, STRUCTURED};
 pub use glob::{Glob, GlobError, Globs, TagPattern, TagPatterns};
+pub use history::{HISTORY, repeated};
 pub use object::{GitRef, GitRefError, ObjectId, ObjectIdError};
-pub use source::{ChangedPaths, DedupKey, GitPushed, ImagePushed, Requested, SourceEvent};
+pub use senders::{Incoming, MAX_BODY, ReceiveError, Received, Sender, SenderError, SenderKind};
+pub use source::{ChangedPaths, DedupKey, GitPushed, ImagePushed, Place, Requested, SourceEvent};
 pub use trigger::{
     EventField, GitPush, Manual, OneOrMany, RegistryPush, TriggerKind, TriggerMatch, Triggers,
 };

@@ -114,13 +114,6 @@ impl DedupKey {
         Self(hex::encode(hasher.finalize()))
     }
 
-    /// The key of the same facts happening once more after `last`, the event that followed their
-    /// first occurrence at the same place.
-    #[must_use]
-    pub fn again_after(&self, last: &str) -> Self {
-        Self::of(&["again", &self.0, last])
-    }
-
     /// The hex digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -131,6 +124,24 @@ impl DedupKey {
 impl fmt::Display for DedupKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+/// A place whose content changes and may change back: a tag in a repository.
+///
+/// The facts of a push alone cannot tell a report that comes twice from a tag that was set to
+/// another digest and back. So what happened at a place is numbered, from 0, and an event of a
+/// place is stored under [`Place::key`] of its number; [`crate::repeated`] decides whether a report
+/// deserves the next number. The numbers have no gaps, so a store that can look up a key can find
+/// the newest, and one that refuses a key twice lets exactly one of two racing writers have it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(DedupKey);
+
+impl Place {
+    /// The key of what happened here as number `number`.
+    #[must_use]
+    pub fn key(&self, number: u64) -> DedupKey {
+        DedupKey::of(&["at", &self.0.0, &number.to_string()])
     }
 }
 
@@ -181,6 +192,21 @@ impl SourceEvent {
                 ])
             }
             Self::Requested(request) => DedupKey::of(&["manual", &request.pipeline, &request.key]),
+        }
+    }
+
+    /// The place of a push to a tag whose digest is known; none of anything else, whose
+    /// [`SourceEvent::dedup_key`] is all there is to say.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        match self {
+            Self::ImagePushed(ImagePushed {
+                repository, tag: Some(tag), digest: Some(_), ..
+            }) => {
+                let facts = ["registry.push", repository.registry(), repository.path(), tag];
+                Some(Place(DedupKey::of(&facts)))
+            }
+            Self::ImagePushed(_) | Self::GitPushed(_) | Self::Requested(_) => None,
         }
     }
 

@@ -1,1 +1,31 @@
-//! The registry client: distribution-spec transport, referrers, closures, copies.
+//! The registry client: distribution-spec transport, referrers, closures and copies.
+//!
+//! [`Client`] reads and writes one registry at a time; [`Client::closure`] finds an image with all
+//! that is attached to it; [`Client::copy`] brings that to another repository. Every byte that
+//! comes in by digest is checked, and manifests are kept as the bytes they are.
+
+mod auth;
+mod blob;
+mod client;
+mod error;
+mod host;
+mod model;
+mod referrers;
+mod request;
+mod select;
+mod tags;
+mod transport;
+mod upload;
+
+pub use blob::BlobStream;
+pub use client::{Client, Put, Resolved};
+pub use error::Error;
+pub use model::{
+    BLOB_LIMIT, CHILDREN_LIMIT, Content, Descriptor, MANIFEST_LIMIT, Manifest, Platform,
+    PlatformError, REFERRERS_LIMIT, media_type,
+};
+pub use referrers::{Artifact, Attached, Layer};
+pub use select::PlatformImage;
+pub use tags::{TAGS_LIMIT, TagMove};
+pub use transport::{Options, Transport, is_loopback};
+pub use upload::Landed;

@@ -1,0 +1,247 @@
+//! One registry as this process knows it: where it is, who we are there, which tokens it gave.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use fairlead_step::{RegistryAccess, RegistryAuth, Repository, Secret};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use url::Url;
+
+use crate::auth::{Challenge, Token, TokenAnswer, TokenRequest, basic, token_request};
+use crate::request::{Failure, causes, detail, read};
+use crate::{Error, Options, Transport};
+
+/// The largest answer of a token endpoint.
+const TOKEN_LIMIT: u64 = 1 << 20;
+
+/// One registry.
+pub(crate) struct Host {
+    /// The name that people write, such as `registry.example.com:5000`.
+    pub(crate) name: String,
+    /// `https://registry.example.com:5000/`.
+    pub(crate) base: Url,
+    pub(crate) http: reqwest::Client,
+    auth: RegistryAuth,
+    request_timeout: std::time::Duration,
+    challenge: Mutex<Option<Challenge>>,
+    tokens: Mutex<HashMap<String, Token>>,
+    /// Held while a token is fetched, so that many requests that start together ask for it once.
+    fetching: tokio::sync::Mutex<()>,
+    /// Which repositories answered whether they have the referrers API.
+    pub(crate) referrers_api: Mutex<HashMap<String, bool>>,
+}
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Host {
+    pub(crate) fn new(
+        name: &str,
+        access: RegistryAccess,
+        transport: &Transport,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        // The one registry whose API does not live under its own name.
+        let address = match name {
+            "docker.io" | "index.docker.io" => "registry-1.docker.io",
+            other => other,
+        };
+        let scheme = if access.plain_http { "http" } else { "https" };
+        let base = Url::parse(&format!("{scheme}://{address}/")).map_err(|e| Error::Settings {
+            registry: name.to_owned(),
+            problem: format!("`{address}` is not an address: {e}"),
+        })?;
+        let http = transport.pool(address, access.plain_http, &access.extra_ca, options)?;
+        Ok(Self {
+            name: name.to_owned(),
+            base,
+            http,
+            auth: access.auth,
+            request_timeout: options.request_timeout,
+            challenge: Mutex::default(),
+            tokens: Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+            referrers_api: Mutex::default(),
+        })
+    }
+
+    /// The URL of `rest` under the repository's API root.
+    pub(crate) fn url(&self, repository: &Repository, rest: &str) -> Result<Url, Error> {
+        let hub = self.base.host_str() == Some("registry-1.docker.io");
+        let library = if hub && !repository.path().contains('/') { "library/" } else { "" };
+        let path = format!("v2/{library}{}/{rest}", repository.path());
+        self.base.join(&path).map_err(|e| Error::Malformed {
+            what: format!("the address of {repository}"),
+            problem: e.to_string(),
+        })
+    }
+
+    /// Where `target`, an address in an answer to a request for `here`, leads. Registries behind
+    /// a proxy that ends TLS name themselves `http`; that is put right.
+    pub(crate) fn follow(&self, here: &Url, target: &str) -> Option<Url> {
+        let mut next = here.join(target).ok()?;
+        let ourselves = next.host_str() == self.base.host_str();
+        if ourselves && next.scheme() == "http" && self.base.scheme() == "https" {
+            next.set_scheme("https").ok()?;
+        }
+        Some(next)
+    }
+
+    pub(crate) fn unauthorized(&self, what: &str, detail: String) -> Error {
+        Error::Unauthorized {
+            registry: self.name.clone(),
+            what: what.to_owned(),
+            logged_in: !matches!(self.auth, RegistryAuth::Anonymous),
+            detail,
+        }
+    }
+
+    /// The `Authorization` of a request that needs `scopes`; nothing before the first challenge.
+    pub(crate) async fn authorization(
+        &self,
+        scopes: &[String],
+        what: &str,
+    ) -> Result<Option<HeaderValue>, Failure> {
+        let Some(challenge) = locked(&self.challenge).clone() else {
+            return Ok(None);
+        };
+        let (realm, service) = match (challenge, &self.auth) {
+            (Challenge::Basic, RegistryAuth::Basic { user, password }) => {
+                return self.header(&basic(user, password)).map(Some);
+            }
+            (Challenge::Basic, RegistryAuth::Anonymous | RegistryAuth::IdentityToken(_)) => {
+                return Ok(None);
+            }
+            (Challenge::Bearer { realm, service }, _) => (realm, service),
+        };
+        let key = scopes.join(" ");
+        if let Some(header) = self.cached(&key) {
+            return self.header(&header).map(Some);
+        }
+        let _one_at_a_time = self.fetching.lock().await;
+        if let Some(header) = self.cached(&key) {
+            return self.header(&header).map(Some);
+        }
+        let token = self.fetch_token(&realm, service.as_deref(), scopes, what).await?;
+        let header = self.header(&token.header)?;
+        locked(&self.tokens).insert(key, token);
+        Ok(Some(header))
+    }
+
+    fn cached(&self, key: &str) -> Option<Secret<String>> {
+        let tokens = locked(&self.tokens);
+        tokens.get(key).filter(|token| token.until > Instant::now()).map(|t| t.header.clone())
+    }
+
+    fn header(&self, text: &Secret<String>) -> Result<HeaderValue, Failure> {
+        let mut value = HeaderValue::from_str(text.expose()).map_err(|_| Error::Settings {
+            registry: self.name.clone(),
+            problem: "the login or token holds characters that no header may have".into(),
+        })?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// Takes note of a 401 to a request for `scopes`. The error is the detail to show when no
+    /// second try can help.
+    pub(crate) fn challenged(
+        &self,
+        headers: &HeaderMap,
+        scopes: &[String],
+        sent_login: bool,
+    ) -> Result<(), String> {
+        let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok());
+        let Some(challenge) = Challenge::parse(texts) else {
+            return Err(": it does not say how to log in".into());
+        };
+        match (&challenge, &self.auth) {
+            (Challenge::Basic, RegistryAuth::Anonymous) => {
+                return Err(": it wants a user and a password".into());
+            }
+            (Challenge::Basic, RegistryAuth::IdentityToken(_)) => {
+                return Err(": it takes a user and a password, not an identity token".into());
+            }
+            (Challenge::Basic, RegistryAuth::Basic { .. }) if sent_login => {
+                return Err(String::new());
+            }
+            (Challenge::Bearer { realm, .. }, auth) => {
+                let exposed = self.base.scheme() == "https" && realm.scheme() != "https";
+                if exposed && !matches!(auth, RegistryAuth::Anonymous) {
+                    return Err(": it wants the login sent to a token endpoint without TLS".into());
+                }
+            }
+            (Challenge::Basic, RegistryAuth::Basic { .. }) => {}
+        }
+        *locked(&self.challenge) = Some(challenge);
+        locked(&self.tokens).remove(&scopes.join(" "));
+        Ok(())
+    }
+
+    async fn fetch_token(
+        &self,
+        realm: &Url,
+        service: Option<&str>,
+        scopes: &[String],
+        what: &str,
+    ) -> Result<Token, Failure> {
+        let asked = Instant::now();
+        let request = match token_request(realm, service, scopes, &self.auth) {
+            TokenRequest::Get { url, authorization } => {
+                let request = self.http.get(url);
+                match authorization {
+                    Some(login) => request.header(AUTHORIZATION, self.header(&login)?),
+                    None => request,
+                }
+            }
+            TokenRequest::Post { url, form } => self
+                .http
+                .post(url)
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.expose().clone()),
+        };
+        let place = format!("a token for {what}");
+        let unreachable = |error: reqwest::Error| Failure::Again {
+            error: Error::Unreachable {
+                registry: self.name.clone(),
+                what: place.clone(),
+                cause: causes(error),
+            },
+            after: None,
+        };
+        let request = request.header(ACCEPT, "application/json").timeout(self.request_timeout);
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let body = read(response, TOKEN_LIMIT)
+            .await
+            .map_err(unreachable)?
+            .ok_or_else(|| Error::TooLarge { what: place.clone(), limit: TOKEN_LIMIT })?;
+        match status {
+            StatusCode::OK => {
+                let answer: Option<TokenAnswer> = serde_json::from_slice(&body).ok();
+                answer.and_then(|answer| answer.into_token(asked)).ok_or_else(|| {
+                    Failure::Final(Error::Malformed {
+                        what: place,
+                        problem: "the answer holds no token".into(),
+                    })
+                })
+            }
+            StatusCode::TOO_MANY_REQUESTS => Err(self.busy(place, status, &body)),
+            _ if status.is_server_error() => Err(self.busy(place, status, &body)),
+            _ => Err(Failure::Final(self.unauthorized(what, detail(&body)))),
+        }
+    }
+
+    fn busy(&self, what: String, status: StatusCode, body: &[u8]) -> Failure {
+        let error = Error::Busy {
+            registry: self.name.clone(),
+            what,
+            status: status.as_u16(),
+            attempts: 1,
+            detail: detail(body),
+        };
+        Failure::Again { error, after: None }
+    }
+}

@@ -94,19 +94,17 @@ impl From<GitError> for StepError {
             ),
             GitError::Failed { .. } => (ErrorClass::Terminal, None),
         };
-        let message = match &error {
-            GitError::Process(process) => process.to_string(),
-            other => other.to_string(),
+        let message = if let GitError::Process(process) = &error {
+            process.to_string()
+        } else {
+            error.to_string()
         };
         let step = Self::new(class, message);
         let step = match hint {
             Some(hint) => step.hint(hint),
             None => step,
         };
-        match error {
-            GitError::Prepare { source, .. } => step.because(source),
-            _ => step,
-        }
+        if let GitError::Prepare { source, .. } = error { step.because(source) } else { step }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The typed operations against the real `git` program and bare repositories in temporary folders.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;

@@ -112,9 +112,13 @@ fn run_to_end(
 ) -> Result<ProcessExit, ProcessError> {
     use std::os::unix::process::ExitStatusExt as _;
     let program = spec.program.to_string_lossy().into_owned();
-    let start_error = |source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::NotFound => ProcessError::NotFound { program: program.clone() },
-        _ => ProcessError::Start { program: program.clone(), source },
+    let start_error = |source: std::io::Error| {
+        let program = program.clone();
+        if source.kind() == std::io::ErrorKind::NotFound {
+            ProcessError::NotFound { program }
+        } else {
+            ProcessError::Start { program, source }
+        }
     };
     #[expect(clippy::disallowed_methods, reason = "the kit is a host, for tests")]
     let mut command = Command::new(&spec.program);

@@ -21,6 +21,7 @@ mod id;
 mod image;
 #[cfg(feature = "kit")]
 pub mod kit;
+mod lines;
 mod secret;
 mod spawn;
 mod step;
@@ -37,6 +38,7 @@ pub use duration::{DurationError, HumanDuration};
 pub use futures::future::BoxFuture;
 pub use id::{IdError, RunId, StepId};
 pub use image::{Image, ImageError, ImageRef, Repository};
+pub use lines::LineSplitter;
 pub use secret::Secret;
 pub use spawn::{Output, ProcessError, ProcessExit, ProcessSpec, Spawn};
 pub use step::{

@@ -160,7 +160,9 @@ impl From<ProcessError> for StepError {
         match error {
             ProcessError::NotFound { .. } => step.hint("install it, or put it on the PATH"),
             ProcessError::Start { source, .. } => step.because(source),
-            _ => step,
+            ProcessError::TooMuchOutput { .. }
+            | ProcessError::TimedOut { .. }
+            | ProcessError::Cancelled { .. } => step,
         }
     }
 }

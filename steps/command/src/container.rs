@@ -1,0 +1,387 @@
+//! A program in a container: created, watched and removed through the Docker API.
+//!
+//! The container's name follows from the run and the step, so an attempt finds and removes what an
+//! earlier, lost attempt left behind. Whatever ends the step, the container goes with it.
+
+use bollard::Docker;
+use bollard::container::{AttachContainerResults, LogOutput};
+use bollard::errors::Error;
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptions,
+};
+use fairlead_step::{LineSplitter, RunInfo, StepContext, StepError, Stream};
+use futures::StreamExt as _;
+use std::collections::HashMap;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::engine::{EngineAddress, ensure_image, failed, is_missing};
+use crate::verdict::{last_line, too_much};
+use crate::{CAPTURE_LIMIT, Container, Ended, Input};
+
+/// Where the workspace is mounted.
+const WORKSPACE: &str = "/workspace";
+
+/// The label by which an attempt finds the containers of earlier ones.
+const KEY_LABEL: &str = "dev.fairlead.key";
+
+/// How long a container has between `SIGTERM` and `SIGKILL`, in seconds.
+const GRACE_SECONDS: i32 = 5;
+
+/// The most bytes of a line that reach the log, which masks and then cuts it further.
+const LINE_LIMIT: usize = 64 * 1024;
+
+/// Runs the program in its container, to its end.
+pub(crate) async fn run(
+    engine: &EngineAddress,
+    input: &Input,
+    container: &Container,
+    context: &StepContext,
+) -> Result<Ended, StepError> {
+    let docker = context.cancel().guard(engine.connect()).await?;
+    context.cancel().guard(ensure_image(&docker, &container.image, context)).await?;
+    remove_earlier(&docker, context).await?;
+    let body = body(input, container, context)?;
+    let options = CreateContainerOptionsBuilder::new().name(&name(context.info())).build();
+    let created = docker.create_container(Some(options), body).await;
+    let id = created.map_err(|error| failed("create the container", error))?.id;
+    let guard = Guard { docker: docker.clone(), id: Some(id.clone()) };
+    let ended = match context.cancel().guard(watch(&docker, &id, input, context)).await {
+        Ok(ended) => Ok(ended),
+        Err(error) => {
+            context.say("stopping the container");
+            let options =
+                StopContainerOptionsBuilder::new().signal("SIGTERM").t(GRACE_SECONDS).build();
+            // Removing it, next, ends it in any case.
+            let _ = docker.stop_container(&id, Some(options)).await;
+            Err(error)
+        }
+    };
+    guard.remove().await;
+    ended
+}
+
+/// The name of the container of this step in this run.
+fn name(info: &RunInfo) -> String {
+    format!("fairlead-{}-{}", info.run, info.step)
+}
+
+/// What the engine is asked to create.
+fn body(
+    input: &Input,
+    container: &Container,
+    context: &StepContext,
+) -> Result<ContainerCreateBody, StepError> {
+    let info = context.info();
+    let plain = input.env.iter().map(|(name, value)| format!("{name}={value}"));
+    let secret = input.secret_env.iter().map(|(name, value)| format!("{name}={}", value.expose()));
+    let labels = [
+        (KEY_LABEL, info.idempotency_key()),
+        ("dev.fairlead.run", info.run.to_string()),
+        ("dev.fairlead.pipeline", info.pipeline.clone()),
+        ("dev.fairlead.step", info.step.to_string()),
+        ("dev.fairlead.attempt", info.attempt.to_string()),
+    ];
+    let mounts = if container.mount {
+        let source = std::path::absolute(context.workspace()).map_err(|error| {
+            StepError::terminal("the workspace has no absolute path").because(error)
+        })?;
+        Some(vec![Mount {
+            typ: Some(MountType::BIND),
+            source: Some(source.to_string_lossy().into_owned()),
+            target: Some(WORKSPACE.to_owned()),
+            ..Mount::default()
+        }])
+    } else {
+        None
+    };
+    let folder = match &input.cwd {
+        Some(cwd) => format!("{WORKSPACE}/{cwd}"),
+        None => WORKSPACE.to_owned(),
+    };
+    Ok(ContainerCreateBody {
+        image: Some(container.image.to_string()),
+        entrypoint: Some(vec![input.program.clone()]),
+        cmd: Some(input.args.clone()),
+        env: Some(plain.chain(secret).collect()),
+        working_dir: container.mount.then_some(folder),
+        user: container.user.clone(),
+        labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).into()),
+        attach_stdin: Some(input.stdin.is_some()),
+        open_stdin: Some(input.stdin.is_some()),
+        stdin_once: Some(input.stdin.is_some()),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        tty: Some(false),
+        host_config: Some(HostConfig {
+            network_mode: container.network.clone(),
+            mounts,
+            // Somebody must reap the program's orphans and hand it the signals.
+            init: Some(true),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    })
+}
+
+/// Removes what earlier attempts of this step in this run left behind.
+async fn remove_earlier(docker: &Docker, context: &StepContext) -> Result<(), StepError> {
+    let label = format!("{KEY_LABEL}={}", context.info().idempotency_key());
+    let filters = HashMap::from([("label", vec![label])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    let found = docker.list_containers(Some(options)).await;
+    for earlier in found.map_err(|error| failed("list its containers", error))? {
+        let Some(id) = earlier.id else { continue };
+        context.say("removing the container of an earlier attempt");
+        remove(docker, &id).await.map_err(|error| failed("remove a container", error))?;
+    }
+    Ok(())
+}
+
+async fn remove(docker: &Docker, id: &str) -> Result<(), Error> {
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+    match docker.remove_container(id, Some(options)).await {
+        Err(error) if !is_missing(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Starts the container and stays with it until it ends.
+async fn watch(
+    docker: &Docker,
+    id: &str,
+    input: &Input,
+    context: &StepContext,
+) -> Result<Ended, StepError> {
+    let with_stdin = input.stdin.is_some();
+    let options = AttachContainerOptionsBuilder::new()
+        .stream(true)
+        .stdin(with_stdin)
+        .stdout(true)
+        .stderr(true)
+        .build();
+    // Attached before it starts, nothing that it writes is missed.
+    let attached = docker.attach_container(id, Some(options)).await;
+    let AttachContainerResults { mut output, input: mut stdin } =
+        attached.map_err(|error| failed("attach to the container", error))?;
+    docker.start_container(id, None).await.map_err(|error| start_failed(input, error))?;
+
+    let feed = async {
+        if let Some(text) = &input.stdin {
+            // A program that reads no more of its input is free to do so.
+            let _ = stdin.write_all(text.as_bytes()).await;
+            let _ = stdin.shutdown().await;
+        }
+    };
+    let read = async {
+        let mut sink = Sink::new(input, context);
+        while let Some(part) = output.next().await {
+            sink.take(part.map_err(|error| failed("hand on the container's output", error))?)?;
+        }
+        Ok::<_, StepError>(sink.finish())
+    };
+    let ((), read) = futures::join!(feed, read);
+    let (stdout, last_error_line) = read?;
+
+    let code = exit_code(docker, id).await?;
+    let state = docker.inspect_container(id, None).await.ok().and_then(|found| found.state);
+    let out_of_memory = state.and_then(|state| state.oom_killed).unwrap_or(false);
+    Ok(Ended { code: Some(code), signal: None, stdout, last_error_line, out_of_memory })
+}
+
+async fn exit_code(docker: &Docker, id: &str) -> Result<i32, StepError> {
+    let mut wait = std::pin::pin!(docker.wait_container(id, None::<WaitContainerOptions>));
+    let code = match wait.next().await {
+        Some(Ok(ended)) => ended.status_code,
+        Some(Err(Error::DockerContainerWaitError { code, .. })) => code,
+        Some(Err(error)) => return Err(failed("wait for the container", error)),
+        None => return Err(StepError::retryable("the engine did not say how the container ended")),
+    };
+    Ok(i32::try_from(code).unwrap_or(i32::MAX))
+}
+
+fn start_failed(input: &Input, error: Error) -> StepError {
+    let text = error.to_string();
+    if text.contains("executable file not found") || text.contains("no such file or directory") {
+        return StepError::terminal(format!(
+            "there is no program `{}` in the image",
+            input.program
+        ))
+        .because(error)
+        .hint("name a program that is in the image; its own entry point is not run");
+    }
+    failed("start the container", error)
+}
+
+/// Where the output of a container goes.
+struct Sink<'a> {
+    input: &'a Input,
+    context: &'a StepContext,
+    captured: Vec<u8>,
+    stdout: LineSplitter,
+    stderr: LineSplitter,
+    last_error_line: Option<String>,
+}
+
+impl<'a> Sink<'a> {
+    const fn new(input: &'a Input, context: &'a StepContext) -> Self {
+        Self {
+            input,
+            context,
+            captured: Vec::new(),
+            stdout: LineSplitter::new(LINE_LIMIT),
+            stderr: LineSplitter::new(LINE_LIMIT),
+            last_error_line: None,
+        }
+    }
+
+    fn take(&mut self, part: LogOutput) -> Result<(), StepError> {
+        let log = self.context.log();
+        match part {
+            LogOutput::StdErr { message } => {
+                let last = &mut self.last_error_line;
+                self.stderr.push(&message, |line| {
+                    log.line(Stream::Stderr, line);
+                    *last = last_line(line).or_else(|| last.take());
+                });
+            }
+            LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                if self.input.capture.is_none() {
+                    self.stdout.push(&message, |line| log.line(Stream::Stdout, line));
+                } else if self.captured.len() + message.len() > CAPTURE_LIMIT {
+                    return Err(too_much(&self.input.program));
+                } else {
+                    self.captured.extend_from_slice(&message);
+                }
+            }
+            // The engine does not send back what it is fed.
+            LogOutput::StdIn { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> (Vec<u8>, Option<String>) {
+        let log = self.context.log();
+        let last = &mut self.last_error_line;
+        self.stdout.finish(|line| log.line(Stream::Stdout, line));
+        self.stderr.finish(|line| {
+            log.line(Stream::Stderr, line);
+            *last = last_line(line).or_else(|| last.take());
+        });
+        (self.captured, self.last_error_line)
+    }
+}
+
+/// Removes its container when it goes, also when the step is dropped.
+struct Guard {
+    docker: Docker,
+    id: Option<String>,
+}
+
+impl Guard {
+    async fn remove(mut self) {
+        if let Some(id) = &self.id {
+            // Should it fail, the next attempt or a person finds the container by its label.
+            let _ = remove(&self.docker, id).await;
+        }
+        self.id = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let (Some(id), Ok(runtime)) = (self.id.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        let docker = self.docker.clone();
+        runtime.spawn(async move {
+            let _ = remove(&docker, &id).await;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_step::erase;
+    use fairlead_step::kit::TestHost;
+    use serde_json::json;
+
+    use super::*;
+    use crate::Command;
+
+    fn body_of(with: serde_json::Value) -> serde_json::Value {
+        let input: Input = serde_json::from_value(with).unwrap();
+        let container = input.container.clone().unwrap();
+        let host = TestHost::new();
+        let step = erase(Command::new(EngineAddress::new("unix:///nowhere")));
+        let (context, _handle) = host.context(&*step, 2);
+        let body = serde_json::to_value(body(&input, &container, &context).unwrap()).unwrap();
+        let text = body.to_string();
+        let workspace = host.workspace().to_string_lossy();
+        let run = context.info().run.to_string();
+        serde_json::from_str(&text.replace(&*workspace, "<workspace>").replace(&run, "<run>"))
+            .unwrap()
+    }
+
+    #[test]
+    fn the_workspace_is_mounted_and_the_step_is_on_the_labels() {
+        let body = body_of(json!({
+            "program": "npm", "args": ["ci"], "cwd": "web", "stdin": "y\n",
+            "env": { "CI": "1" }, "secret_env": { "TOKEN": "s" },
+            "container": { "image": "docker.io/library/node:22", "network": "none", "user": "1000" },
+        }));
+        insta::assert_json_snapshot!(body, @r#"
+        {
+          "AttachStderr": true,
+          "AttachStdin": true,
+          "AttachStdout": true,
+          "Cmd": [
+            "ci"
+          ],
+          "Entrypoint": [
+            "npm"
+          ],
+          "Env": [
+            "CI=1",
+            "TOKEN=s"
+          ],
+          "HostConfig": {
+            "Init": true,
+            "Mounts": [
+              {
+                "Source": "<workspace>",
+                "Target": "/workspace",
+                "Type": "bind"
+              }
+            ],
+            "NetworkMode": "none"
+          },
+          "Image": "docker.io/library/node:22",
+          "Labels": {
+            "dev.fairlead.attempt": "2",
+            "dev.fairlead.key": "<run>/step",
+            "dev.fairlead.pipeline": "test",
+            "dev.fairlead.run": "<run>",
+            "dev.fairlead.step": "step"
+          },
+          "OpenStdin": true,
+          "StdinOnce": true,
+          "Tty": false,
+          "User": "1000",
+          "WorkingDir": "/workspace/web"
+        }
+        "#);
+    }
+
+    #[test]
+    fn without_the_workspace_the_image_says_where_it_runs() {
+        let body = body_of(json!({
+            "program": "true", "container": { "image": "localhost/x", "mount": false },
+        }));
+        assert_eq!(body.get("WorkingDir"), None);
+        assert_eq!(body["HostConfig"].get("Mounts"), None);
+        assert_eq!(body["OpenStdin"], false);
+    }
+}

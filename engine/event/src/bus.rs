@@ -36,9 +36,6 @@ pub enum BusError {
         /// What was asked.
         what: &'static str,
     },
-    /// It was told to close.
-    #[error("the bus is closed")]
-    Closed,
 }
 
 /// How a delivery is answered. Implemented by each bus.
@@ -143,10 +140,10 @@ impl fmt::Debug for ForeignDelivery {
     }
 }
 
-/// Events as they are handed out. It ends only when the bus is closed: an outage is a pause.
+/// Events as they are handed out. It does not end: an outage is a pause.
 pub type Deliveries = BoxStream<'static, Delivery>;
 
-/// Messages of somebody else as they are handed out. It ends only when the bus is closed.
+/// Messages of somebody else as they are handed out. It does not end: an outage is a pause.
 pub type ForeignDeliveries = BoxStream<'static, ForeignDelivery>;
 
 /// The bus.

@@ -22,7 +22,7 @@ fn event(id: &str) -> CloudEvent {
 }
 
 async fn next(deliveries: &mut Deliveries) -> Delivery {
-    deliveries.next().await.expect("the stream goes on while the bus is open")
+    deliveries.next().await.expect("the stream does not end")
 }
 
 fn id(delivery: &Delivery) -> String {

@@ -1,6 +1,8 @@
 //! The port to the stored events: what happened outside, once each, until it is published and
 //! handled.
 
+use std::sync::Arc;
+
 use fairlead_step::{BoxFuture, RunId};
 use jiff::Timestamp;
 
@@ -107,4 +109,34 @@ pub trait EventStore: Send + Sync {
     /// # Errors
     /// When the store fails.
     fn runs_of(&self, key: &str) -> BoxFuture<'_, Result<Vec<EventRun>, StoreError>>;
+}
+
+impl<S: EventStore + ?Sized> EventStore for Arc<S> {
+    fn insert(&self, event: NewEvent) -> BoxFuture<'_, Result<Inserted, StoreError>> {
+        (**self).insert(event)
+    }
+
+    fn event(&self, key: &str) -> BoxFuture<'_, Result<Option<StoredEvent>, StoreError>> {
+        (**self).event(key)
+    }
+
+    fn unpublished(&self, limit: usize) -> BoxFuture<'_, Result<Vec<StoredEvent>, StoreError>> {
+        (**self).unpublished(limit)
+    }
+
+    fn unhandled(&self, limit: usize) -> BoxFuture<'_, Result<Vec<StoredEvent>, StoreError>> {
+        (**self).unhandled(limit)
+    }
+
+    fn mark_published(&self, key: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        (**self).mark_published(key, at)
+    }
+
+    fn mark_handled(&self, key: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        (**self).mark_handled(key, at)
+    }
+
+    fn runs_of(&self, key: &str) -> BoxFuture<'_, Result<Vec<EventRun>, StoreError>> {
+        (**self).runs_of(key)
+    }
 }

@@ -17,7 +17,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why the store did not do what it was asked.
 ///
-/// `Unavailable` may pass; the others will not by trying again.
+/// `Unavailable` may pass; the others will not by trying again. After `Unavailable` nobody knows
+/// whether the write was kept when the cause was the very last step of it: load the run again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -38,6 +39,30 @@ pub enum StoreError {
         /// What showed it, where something did.
         #[source]
         source: Option<BoxError>,
+    },
+    /// It is larger than the store takes.
+    #[error("{what} has {size} bytes, more than the {limit} that the store takes")]
+    TooLarge {
+        /// What it is.
+        what: String,
+        /// Its size.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The id of a new run is taken.
+    #[error("there is a run {run} already")]
+    RunExists {
+        /// The id.
+        run: RunId,
+    },
+    /// A new run names what is not there, or is not what it says.
+    #[error("run {run} cannot be created: {problem}")]
+    BadRun {
+        /// The id.
+        run: RunId,
+        /// What is wrong.
+        problem: String,
     },
     /// No run has this id.
     #[error("there is no run {run}")]
@@ -308,7 +333,7 @@ impl fmt::Debug for Lease {
 /// The journal of every run.
 ///
 /// What a call answered with success survives the end of the process and of the machine. A call
-/// that failed has written nothing. The futures may be dropped at any point; what was asked then
+/// that was refused has written nothing. The futures may be dropped at any point; what was asked then
 /// either happened as a whole or not at all.
 pub trait Journal: Send + Sync {
     /// Creates a run: its plan, its first record and, in the same transaction, the link to the

@@ -6,9 +6,12 @@
 //! behind [`Run::recovery`].
 //!
 //! Nothing here does I/O, reads a clock or starts a task. The ports ([`Journal`], [`EventStore`],
-//! [`LogStore`]) are answered by `fairlead-store`.
+//! [`LogStore`]) are answered by `fairlead-store`; with the feature `conformance`, the module of
+//! that name checks that an implementation keeps what they promise.
 
 mod command;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod decide;
 mod error;
 mod fact;

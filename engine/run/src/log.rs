@@ -1,5 +1,7 @@
 //! The port to the logs of attempts. Logs are kept beside the journal, never in it.
 
+use std::sync::Arc;
+
 use fairlead_step::{BoxFuture, RunId, StepId, Stream};
 use jiff::Timestamp;
 
@@ -71,4 +73,23 @@ pub trait LogStore: Send + Sync {
     /// # Errors
     /// When the store fails.
     fn logs_of(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<LogKey>, StoreError>>;
+}
+
+impl<S: LogStore + ?Sized> LogStore for Arc<S> {
+    fn append(&self, key: &LogKey, lines: Vec<LogLine>) -> BoxFuture<'_, Result<(), StoreError>> {
+        (**self).append(key, lines)
+    }
+
+    fn read(
+        &self,
+        key: &LogKey,
+        from: u64,
+        max_bytes: usize,
+    ) -> BoxFuture<'_, Result<LogPage, StoreError>> {
+        (**self).read(key, from, max_bytes)
+    }
+
+    fn logs_of(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<LogKey>, StoreError>> {
+        (**self).logs_of(run)
+    }
 }

@@ -1,0 +1,96 @@
+//! The journal and the events in SQLite.
+
+mod events;
+mod journal;
+mod lease;
+mod schema;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fairlead_run::{BoxError, StoreError};
+use jiff::Timestamp;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+pub use schema::OpenError;
+pub(crate) use schema::open;
+use writer::Writer;
+
+/// How long a connection waits for another process to finish its write.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Reads at the same time; each is a connection with a thread of its own, opened when needed.
+const READERS: u32 = 3;
+
+/// One database, opened: a connection that writes and some that read.
+pub(crate) struct Sqlite {
+    writer: Writer,
+    readers: SqlitePool,
+    /// One locked file for each run that somebody drives.
+    leases: PathBuf,
+}
+
+impl Sqlite {
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+fn options(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .disable_statement_logging()
+}
+
+fn readers(file: &Path) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_lazy_with(options(file).create_if_missing(false).read_only(true))
+}
+
+/// Whether the database itself says that it is damaged (`SQLITE_CORRUPT`) or none
+/// (`SQLITE_NOTADB`).
+fn says_damaged(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
+}
+
+fn store_error(doing: impl Into<String>, error: impl Into<BoxError>) -> StoreError {
+    let source: BoxError = error.into();
+    match source.downcast_ref::<sqlx::Error>() {
+        Some(error) if says_damaged(error) => {
+            StoreError::Damaged { what: error.to_string(), source: Some(source) }
+        }
+        _ => StoreError::Unavailable { doing: doing.into(), source },
+    }
+}
+
+fn damaged(what: impl Into<String>, source: impl Into<BoxError>) -> StoreError {
+    StoreError::Damaged { what: what.into(), source: Some(source.into()) }
+}
+
+fn micros(at: Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+fn timestamp(micros: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(micros).map_err(|error| damaged("a time is out of range", error))
+}
+
+/// A count as SQLite stores it.
+fn stored(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn counted(stored: i64) -> Result<u64, StoreError> {
+    u64::try_from(stored).map_err(|error| damaged("a count is negative", error))
+}

@@ -7,8 +7,13 @@
 mod auth;
 mod blob;
 mod client;
+mod closure;
+mod copy;
 mod error;
 mod host;
+#[cfg(any(test, feature = "kit"))]
+pub mod kit;
+mod legacy;
 mod model;
 mod referrers;
 mod request;
@@ -19,6 +24,8 @@ mod upload;
 
 pub use blob::BlobStream;
 pub use client::{Client, Put, Resolved};
+pub use closure::{CLOSURE_LIMIT, Closure, LegacyTag, MEMBERS_LIMIT, Member, Relation};
+pub use copy::{CopyEvent, CopyReport, Observer};
 pub use error::Error;
 pub use model::{
     BLOB_LIMIT, CHILDREN_LIMIT, Content, Descriptor, MANIFEST_LIMIT, Manifest, Platform,
@@ -29,3 +36,6 @@ pub use select::PlatformImage;
 pub use tags::{TAGS_LIMIT, TagMove};
 pub use transport::{Options, Transport, is_loopback};
 pub use upload::Landed;
+
+#[cfg(test)]
+mod tests;

@@ -205,19 +205,35 @@ impl Client {
         if put.subject_listed {
             return Ok(());
         }
-        let image = repository.at(subject.digest.clone());
-        let host = self.host(repository).await?;
+        self.ensure_listed(&repository.at(subject.digest.clone()), &[manifest]).await
+    }
+
+    /// Sees to it that `manifests`, which are written and have `image` as their subject, are
+    /// listed among its referrers.
+    pub(crate) async fn ensure_listed(
+        &self,
+        image: &Image,
+        manifests: &[&Manifest],
+    ) -> Result<(), Error> {
+        let host = self.host(&image.repository).await?;
         // A registry with the API lists what it holds, whether it said so or not.
         for attempt in 1..=self.options().attempts {
-            match self.referrers_by_api(&host, &image).await? {
-                None => return self.list_in_fallback(&image, manifest).await,
-                Some(listed) if listed.iter().any(|r| r.digest == manifest.digest) => {
-                    return Ok(());
-                }
-                Some(_) => tokio::time::sleep(backoff(self.options(), attempt)).await,
+            let known = locked(&host.referrers_api).get(image.repository.path()).copied();
+            let listed = match known {
+                Some(false) => None,
+                Some(true) | None => self.referrers_by_api(&host, image).await?,
+            };
+            locked(&host.referrers_api)
+                .insert(image.repository.path().to_owned(), listed.is_some());
+            let Some(listed) = listed else {
+                return self.list_in_fallback(image, manifests).await;
+            };
+            if manifests.iter().all(|m| listed.iter().any(|r| r.digest == m.digest)) {
+                return Ok(());
             }
+            tokio::time::sleep(backoff(self.options(), attempt)).await;
         }
-        Err(Error::NotListed { what: format!("referrer {} of {image}", manifest.digest) })
+        Err(Error::NotListed { what: format!("a referrer of {image}") })
     }
 
     /// `None` when the registry has no referrers API.
@@ -233,7 +249,7 @@ impl Client {
         let what = what_of(image);
         let mut next = Some(host.url(&image.repository, &format!("referrers/{}", image.digest))?);
         let mut all: Vec<Descriptor> = Vec::new();
-        let mut first = true;
+        let mut pages = 0;
         while let Some(url) = next {
             let call = Call::read(Method::GET, url.clone(), Rights::Pull(&image.repository), &what)
                 .header(ACCEPT, media_type::OCI_INDEX);
@@ -243,13 +259,13 @@ impl Client {
                 StatusCode::NOT_FOUND
                 | StatusCode::METHOD_NOT_ALLOWED
                 | StatusCode::NOT_IMPLEMENTED
-                    if first =>
+                    if pages == 0 =>
                 {
                     return Ok(None);
                 }
                 _ => return Err(reply.refused(host, &what)),
             }
-            first = false;
+            pages += 1;
             let page: Page = serde_json::from_slice(&reply.body)
                 .map_err(|e| Error::Malformed { what: what.clone(), problem: e.to_string() })?;
             let entries = page.manifests.unwrap_or_default();
@@ -259,9 +275,10 @@ impl Client {
                 if !all.iter().any(|known| known.digest == descriptor.digest) {
                     all.push(descriptor);
                 }
-            }
-            if all.len() > REFERRERS_LIMIT {
-                return Err(Error::TooMany { what, limit: REFERRERS_LIMIT });
+                // Pages that only repeat themselves end here too.
+                if all.len() > REFERRERS_LIMIT || pages > REFERRERS_LIMIT {
+                    return Err(Error::TooMany { what, limit: REFERRERS_LIMIT });
+                }
             }
         }
         Ok(Some(all))
@@ -279,25 +296,31 @@ impl Client {
         Fallback::parse(&raw.bytes, what)
     }
 
-    /// Adds `manifest` to the stand-in list. The entries of others stay as they are. Read, changed
+    /// Adds `manifests` to the stand-in list. The entries of others stay as they are. Read, changed
     /// and written under a lock of this process, then read again: a writer elsewhere who came
     /// between and left ours out is answered by doing it again.
-    async fn list_in_fallback(&self, image: &Image, manifest: &Manifest) -> Result<(), Error> {
+    async fn list_in_fallback(&self, image: &Image, manifests: &[&Manifest]) -> Result<(), Error> {
         let tag = fallback_tag(&image.digest);
         let lock = lock_for(&format!("{}:{tag}", image.repository));
         let _held = lock.lock().await;
         for attempt in 1..=WRITES {
             let mut list = self.fallback_list(image).await?;
-            if list.has(&manifest.digest) {
+            let before = list.entries.len();
+            for manifest in manifests {
+                if !list.has(&manifest.digest) {
+                    list.add(manifest);
+                }
+            }
+            if list.entries.len() == before {
                 return Ok(());
             }
-            if list.entries.len() >= REFERRERS_LIMIT {
+            if list.entries.len() > REFERRERS_LIMIT {
                 return Err(Error::TooMany { what: what_of(image), limit: REFERRERS_LIMIT });
             }
-            list.add(manifest);
             let bytes = list.bytes();
             self.put_tag(&image.repository, &tag, media_type::OCI_INDEX, &bytes).await?;
-            if self.fallback_list(image).await?.has(&manifest.digest) {
+            let after = self.fallback_list(image).await?;
+            if manifests.iter().all(|m| after.has(&m.digest)) {
                 return Ok(());
             }
             tokio::time::sleep(backoff(self.options(), attempt)).await;

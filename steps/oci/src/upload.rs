@@ -78,17 +78,38 @@ impl Client {
         if self.has_blob(to, &descriptor.digest).await? {
             return Ok(Landed::Present);
         }
-        let mut session = None;
-        if from.registry() == to.registry() && from != to {
-            match self.mount(from, to, &descriptor.digest).await? {
-                Mount::Done => return Ok(Landed::Mounted),
-                Mount::Session(url) => session = Some(url),
-                Mount::Refused => {}
+        match self.try_mount(from, to, &descriptor.digest).await?.left_to_send() {
+            None => Ok(Landed::Mounted),
+            Some(session) => {
+                self.stream_blob(from, to, descriptor, session).await?;
+                Ok(Landed::Copied)
             }
         }
+    }
+
+    /// Streams a blob that the destination does not have, into `session` where one is open.
+    pub(crate) async fn stream_blob(
+        &self,
+        from: &Repository,
+        to: &Repository,
+        descriptor: &Descriptor,
+        session: Option<Url>,
+    ) -> Result<(), Error> {
         let source = Source::Registry(from);
-        self.upload(to, &descriptor.digest, descriptor.size, &source, session).await?;
-        Ok(Landed::Copied)
+        self.upload(to, &descriptor.digest, descriptor.size, &source, session).await
+    }
+
+    /// Mounts a blob where both repositories are on one registry and it can.
+    pub(crate) async fn try_mount(
+        &self,
+        from: &Repository,
+        to: &Repository,
+        digest: &Digest,
+    ) -> Result<Mount, Error> {
+        if from.registry() != to.registry() || from == to {
+            return Ok(Mount::Refused);
+        }
+        self.mount(from, to, digest).await
     }
 
     /// Asks a registry to take `digest` into `to` from its own repository `from`
@@ -169,10 +190,23 @@ impl Client {
     }
 }
 
-enum Mount {
+/// What a registry answered to a mount.
+pub(crate) enum Mount {
     Done,
+    /// It opened an upload instead.
     Session(Url),
     Refused,
+}
+
+impl Mount {
+    /// `None` when nothing is left to send; else the upload that is open, if one is.
+    pub(crate) fn left_to_send(self) -> Option<Option<Url>> {
+        match self {
+            Self::Done => None,
+            Self::Session(url) => Some(Some(url)),
+            Self::Refused => Some(None),
+        }
+    }
 }
 
 fn location(host: &Host, here: &Url, reply: &Reply, what: &str) -> Result<Url, Error> {

@@ -1,0 +1,344 @@
+//! Closures: an image with everything that belongs to it, and one digest over the whole.
+//!
+//! What belongs to an image: its manifest, the children of an index, the referrers of each, the
+//! tags `sha256-<hex>.sig`, `.att` and `.sbom` of each, and the same of every one of those.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use fairlead_step::{Digest, Image, Repository};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use sha2::{Digest as _, Sha256};
+
+use crate::{Client, Descriptor, Error, Manifest};
+
+/// The most manifests that one closure may have.
+pub const MEMBERS_LIMIT: usize = 2000;
+/// The most bytes that the manifests of one closure may have together.
+pub const CLOSURE_LIMIT: u64 = 256 << 20;
+
+/// The tags that older signing tools keep beside an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LegacyTag {
+    /// Signatures.
+    Sig,
+    /// Attestations.
+    Att,
+    /// Bills of material.
+    Sbom,
+}
+
+impl LegacyTag {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sig, Self::Att, Self::Sbom];
+
+    /// What stands behind the dot.
+    #[must_use]
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Sig => "sig",
+            Self::Att => "att",
+            Self::Sbom => "sbom",
+        }
+    }
+
+    /// The tag that goes with `subject`.
+    #[must_use]
+    pub fn of(self, subject: &Digest) -> String {
+        format!("{}-{}.{}", subject.algorithm().name(), subject.hex(), self.suffix())
+    }
+}
+
+/// How a manifest belongs to a closure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Relation {
+    /// It is the image itself.
+    Root,
+    /// An index lists it.
+    Child {
+        /// The index.
+        of: Digest,
+    },
+    /// It is attached to another.
+    Referrer {
+        /// What it is attached to.
+        of: Digest,
+    },
+    /// A legacy tag points to it.
+    Legacy {
+        /// What the tag goes with.
+        of: Digest,
+        /// Which tag.
+        tag: LegacyTag,
+    },
+}
+
+/// One manifest of a closure.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// How it belongs.
+    pub relation: Relation,
+    /// How many steps from manifest to attachment lead to it.
+    pub generation: usize,
+    /// How many steps from index to child lead to it, since the last attachment.
+    pub depth: usize,
+}
+
+/// An image and everything that belongs to it.
+#[derive(Debug, Clone)]
+pub struct Closure {
+    /// The image.
+    pub image: Image,
+    /// The manifests: the image first, then as they were found.
+    pub members: Vec<Member>,
+    /// Referrers that a list names and that the registry does not have any more.
+    pub dangling: Vec<Descriptor>,
+}
+
+/// A manifest to be read.
+struct Lead {
+    digest: Option<Digest>,
+    relation: Relation,
+    generation: usize,
+    depth: usize,
+}
+
+/// What one manifest led to.
+struct Found {
+    member: Option<Member>,
+    dangling: Option<Digest>,
+    referrers: Vec<Descriptor>,
+}
+
+impl Closure {
+    /// Every blob that the closure needs, each once.
+    #[must_use]
+    pub fn blobs(&self) -> Vec<Descriptor> {
+        let mut blobs = BTreeMap::new();
+        for member in &self.members {
+            for blob in member.manifest.blobs() {
+                blobs.entry(blob.digest.clone()).or_insert_with(|| blob.clone());
+            }
+        }
+        blobs.into_values().collect()
+    }
+
+    /// One digest over the whole: the root of a Merkle tree (hashed as in RFC 6962, section 2.1)
+    /// over the sorted descriptors of all manifests and blobs.
+    ///
+    /// It does not depend on how a registry keeps its lists, so it is the same at the source and
+    /// at the destination of a copy. Of a legacy tag the layers count, with their annotations, and
+    /// not the manifest around them, which grows when somebody signs again.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        merkle_root(self.leaves().iter().map(String::as_bytes))
+    }
+
+    /// What of this closure `other` does not have, as lines for people.
+    #[must_use]
+    pub fn missing_from(&self, other: &Self) -> Vec<String> {
+        let there = other.leaves();
+        self.leaves().into_iter().filter(|leaf| !there.contains(leaf)).collect()
+    }
+
+    fn leaves(&self) -> BTreeSet<String> {
+        let line =
+            |what: &str, d: &Descriptor| format!("{what} {} {} {}", d.digest, d.size, d.media_type);
+        let mut leaves = BTreeSet::new();
+        for Member { manifest, relation, .. } in &self.members {
+            match (relation, &manifest.content) {
+                (Relation::Legacy { of, tag }, crate::Content::Image { layers, .. }) => {
+                    for layer in layers {
+                        let annotations = serde_json::json!(layer.annotations);
+                        let what = line(tag.suffix(), layer);
+                        leaves.insert(format!("{what} of {of} {annotations}"));
+                    }
+                }
+                (
+                    Relation::Legacy { .. }
+                    | Relation::Root
+                    | Relation::Child { .. }
+                    | Relation::Referrer { .. },
+                    _,
+                ) => {
+                    leaves.insert(line("manifest", &manifest.descriptor()));
+                    leaves.extend(manifest.blobs().into_iter().map(|blob| line("blob", blob)));
+                }
+            }
+        }
+        leaves
+    }
+}
+
+/// The root of the Merkle tree over `leaves` in their order.
+fn merkle_root<'a>(leaves: impl Iterator<Item = &'a [u8]>) -> Digest {
+    let mut level: Vec<[u8; 32]> = leaves
+        .map(|leaf| Sha256::new().chain_update([0]).chain_update(leaf).finalize().into())
+        .collect();
+    if level.is_empty() {
+        return Digest::sha256(b"");
+    }
+    while level.len() > 1 {
+        level = level
+            .chunks(2)
+            .map(|pair| match pair {
+                [left, right] => Sha256::new()
+                    .chain_update([1])
+                    .chain_update(left)
+                    .chain_update(right)
+                    .finalize()
+                    .into(),
+                [alone, ..] => *alone,
+                [] => [0; 32],
+            })
+            .collect();
+    }
+    Digest::from_sha256(&level[0])
+}
+
+impl Client {
+    /// Finds everything that belongs to `image`.
+    ///
+    /// # Errors
+    /// What reading fails with, above all [`Error::NotFound`] for a child that is missing;
+    /// [`Error::TooMany`] beyond [`MEMBERS_LIMIT`] manifests; [`Error::TooLarge`] beyond
+    /// [`CLOSURE_LIMIT`] bytes of them.
+    pub async fn closure(&self, image: &Image) -> Result<Closure, Error> {
+        let repository = &image.repository;
+        let mut closure =
+            Closure { image: image.clone(), members: Vec::new(), dangling: Vec::new() };
+        let mut seen: HashSet<Digest> = HashSet::from([image.digest.clone()]);
+        let mut expanded: HashSet<Digest> = HashSet::new();
+        let mut bytes: u64 = 0;
+        let mut leads = vec![Lead {
+            digest: Some(image.digest.clone()),
+            relation: Relation::Root,
+            generation: 0,
+            depth: 0,
+        }];
+        while !leads.is_empty() {
+            let wave: Vec<Found> = stream::iter(
+                leads.into_iter().map(|lead| async move { self.follow(repository, lead).await }),
+            )
+            .buffered(self.options().parallel.max(1))
+            .try_collect()
+            .await?;
+            leads = Vec::new();
+            for found in wave {
+                if let Some(digest) = found.dangling {
+                    let lost = Descriptor { digest, ..Descriptor::of("", &[]) };
+                    closure.dangling.push(lost);
+                }
+                let Some(member) = found.member else { continue };
+                // A tag may point anywhere, also back to where it was found.
+                if expanded.insert(member.manifest.digest.clone()) {
+                    leads.extend(next_leads(&member, &found.referrers, &mut seen));
+                }
+                bytes += member.manifest.bytes.len() as u64;
+                closure.members.push(member);
+            }
+            let what = || format!("everything that belongs to {image}");
+            if closure.members.len() + leads.iter().filter(|l| l.digest.is_some()).count()
+                > MEMBERS_LIMIT
+            {
+                return Err(Error::TooMany { what: what(), limit: MEMBERS_LIMIT });
+            }
+            if bytes > CLOSURE_LIMIT {
+                return Err(Error::TooLarge { what: what(), limit: CLOSURE_LIMIT });
+            }
+        }
+        Ok(closure)
+    }
+
+    /// Reads one manifest and lists its referrers.
+    async fn follow(&self, repository: &Repository, lead: Lead) -> Result<Found, Error> {
+        let nothing = |dangling| Found { member: None, dangling, referrers: Vec::new() };
+        let Lead { digest, relation, generation, depth } = lead;
+        let (manifest, referrers) = match (&relation, digest) {
+            (Relation::Legacy { of, tag }, _) => {
+                let Some(manifest) = self.manifest_at_tag(repository, &tag.of(of)).await? else {
+                    return Ok(nothing(None));
+                };
+                let referrers = self.referrers(&repository.at(manifest.digest.clone())).await?;
+                (manifest, referrers)
+            }
+            (Relation::Root | Relation::Child { .. } | Relation::Referrer { .. }, Some(digest)) => {
+                let image = repository.at(digest.clone());
+                let (manifest, referrers) =
+                    futures::join!(self.manifest(&image), self.referrers(&image));
+                match (manifest, &relation) {
+                    // A list may outlive what it lists.
+                    (Err(error), Relation::Referrer { .. }) if error.is_not_found() => {
+                        return Ok(nothing(Some(digest)));
+                    }
+                    (manifest, _) => (manifest?, referrers?),
+                }
+            }
+            (_, None) => return Ok(nothing(None)),
+        };
+        if let (Relation::Referrer { of }, subject) = (&relation, &manifest.subject)
+            && subject.as_ref().map(|s| &s.digest) != Some(of)
+        {
+            return Err(Error::Malformed {
+                what: format!("the list of referrers of {}", repository.at(of.clone())),
+                problem: format!("{} is in it, but is not attached to it", manifest.digest),
+            });
+        }
+        let member = Some(Member { manifest, relation, generation, depth });
+        Ok(Found { member, dangling: None, referrers })
+    }
+}
+
+/// What `member` leads to and nobody has looked at yet.
+fn next_leads(member: &Member, referrers: &[Descriptor], seen: &mut HashSet<Digest>) -> Vec<Lead> {
+    let of = &member.manifest.digest;
+    let mut leads = Vec::new();
+    for child in member.manifest.children() {
+        if seen.insert(child.digest.clone()) {
+            leads.push(Lead {
+                digest: Some(child.digest.clone()),
+                relation: Relation::Child { of: of.clone() },
+                generation: member.generation,
+                depth: member.depth + 1,
+            });
+        }
+    }
+    for referrer in referrers {
+        if seen.insert(referrer.digest.clone()) {
+            leads.push(Lead {
+                digest: Some(referrer.digest.clone()),
+                relation: Relation::Referrer { of: of.clone() },
+                generation: member.generation + 1,
+                depth: 0,
+            });
+        }
+    }
+    for tag in LegacyTag::ALL {
+        leads.push(Lead {
+            digest: None,
+            relation: Relation::Legacy { of: of.clone(), tag },
+            generation: member.generation + 1,
+            depth: 0,
+        });
+    }
+    leads
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_hashed_as_certificate_transparency_hashes_it() {
+        // The roots for the first entries of the tree that RFC 6962 implementations are tested with.
+        let inputs: [&[u8]; 3] = [b"", &[0], &[0x10]];
+        for (count, want) in [
+            (1, "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"),
+            (2, "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"),
+            (3, "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77"),
+        ] {
+            assert_eq!(merkle_root(inputs[..count].iter().copied()).hex(), want);
+        }
+    }
+}

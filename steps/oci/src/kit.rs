@@ -1,0 +1,656 @@
+//! A fake registry for tests: in memory, on a loopback port, with faults on demand.
+//!
+//! It speaks enough of the distribution specification to be read, written, mounted and listed, and
+//! it can be told to be busy, to cut connections, to damage bytes, to want tokens, or to page its
+//! lists. It proves how the client takes faults; that the client speaks to real registries is
+//! proven against real registries.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use fairlead_step::{
+    BoxFuture, Digest, Image, Registries, RegistryAccess, RegistryAuth, Repository, StepError,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::media_type;
+
+/// How a [`FakeRegistry`] behaves.
+#[derive(Debug, Clone)]
+pub struct Behavior {
+    /// Whether it has the referrers API and answers `OCI-Subject`.
+    pub referrers_api: bool,
+    /// How many referrers or tags a page holds.
+    pub page: usize,
+    /// Whether it mounts blobs.
+    pub mounts: bool,
+    /// Whether it says `Docker-Content-Digest`.
+    pub digest_header: bool,
+    /// The login it wants.
+    pub login: Login,
+}
+
+/// The login that a [`FakeRegistry`] wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// None.
+    Open,
+    /// User and password with each request.
+    Basic(String, String),
+    /// A token for each set of scopes, which user and password buy.
+    Token(String, String),
+    /// A token, which an identity token buys.
+    Identity(String),
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// It answers this status, with `Retry-After` where given.
+    Status(u16, Option<String>),
+    /// It does as asked but ends the connection before it answers.
+    Mute,
+    /// It ends the connection after so many bytes of the body.
+    CutAfter(usize),
+    /// It changes the last byte of the body.
+    Damage,
+    /// It leaves out the last byte of the body, and says so in the length.
+    Shorten,
+}
+
+/// A fake registry. It ends when it is dropped.
+pub struct FakeRegistry {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    task: JoinHandle<()>,
+}
+
+struct State {
+    address: SocketAddr,
+    behavior: Behavior,
+    /// By repository and digest.
+    manifests: HashMap<(String, String), (String, Bytes)>,
+    tags: BTreeMap<(String, String), String>,
+    blobs: HashMap<(String, String), Bytes>,
+    uploads: HashMap<String, Vec<u8>>,
+    tokens: HashMap<String, Vec<String>>,
+    faults: Vec<(String, Fault, u32)>,
+    log: Vec<String>,
+    count: usize,
+}
+
+struct Request {
+    method: String,
+    path: String,
+    query: Vec<(String, String)>,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Bytes,
+}
+
+impl Answer {
+    fn new(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Bytes::new() }
+    }
+
+    fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    fn body(mut self, kind: &str, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self.header("content-type", kind)
+    }
+}
+
+impl FakeRegistry {
+    /// Starts an empty registry on a free loopback port.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let state = Arc::new(Mutex::new(State {
+            address,
+            behavior: Behavior {
+                referrers_api: true,
+                page: 1000,
+                mounts: true,
+                digest_header: true,
+                login: Login::Open,
+            },
+            manifests: HashMap::new(),
+            tags: BTreeMap::new(),
+            blobs: HashMap::new(),
+            uploads: HashMap::new(),
+            tokens: HashMap::new(),
+            faults: Vec::new(),
+            log: Vec::new(),
+            count: 0,
+        }));
+        let shared = Arc::clone(&state);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self { address, state, task }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A repository on it.
+    ///
+    /// # Panics
+    /// When `path` is no repository path.
+    #[must_use]
+    pub fn repository(&self, path: &str) -> Repository {
+        Repository::new(&self.address.to_string(), path).expect("a repository path")
+    }
+
+    /// Changes how it behaves.
+    pub fn behave(&self, change: impl FnOnce(&mut Behavior)) {
+        change(&mut self.state().behavior);
+    }
+
+    /// Makes the next `times` requests fail whose line, such as `GET /v2/shop/manifests/v1`,
+    /// contains `part`.
+    pub fn fail(&self, part: &str, fault: Fault, times: u32) {
+        self.state().faults.push((part.to_owned(), fault, times));
+    }
+
+    /// Every request so far, such as `GET /v2/shop/manifests/v1 200`.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.state().log.clone()
+    }
+
+    /// How many requests so far contain `part`.
+    #[must_use]
+    pub fn asked(&self, part: &str) -> usize {
+        self.state().log.iter().filter(|line| line.contains(part)).count()
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_log(&self) {
+        self.state().log.clear();
+    }
+
+    /// Where a tag points.
+    #[must_use]
+    pub fn tag(&self, repository: &str, tag: &str) -> Option<String> {
+        self.state().tags.get(&(repository.to_owned(), tag.to_owned())).cloned()
+    }
+
+    /// Puts a blob there, as if somebody had pushed it.
+    pub fn seed_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> Digest {
+        let bytes = bytes.into();
+        let digest = Digest::sha256(&bytes);
+        self.state().blobs.insert((repository.to_owned(), digest.to_string()), bytes);
+        digest
+    }
+
+    /// Puts a manifest there, and a tag on it where one is given.
+    pub fn seed_manifest(&self, repository: &str, tag: Option<&str>, document: &Value) -> Image {
+        let bytes = Bytes::from(document.to_string());
+        let digest = Digest::sha256(&bytes);
+        let kind = document["mediaType"].as_str().unwrap_or(media_type::OCI_MANIFEST).to_owned();
+        let mut state = self.state();
+        state.manifests.insert((repository.to_owned(), digest.to_string()), (kind, bytes));
+        if let Some(tag) = tag {
+            state.tags.insert((repository.to_owned(), tag.to_owned()), digest.to_string());
+        }
+        drop(state);
+        self.repository(repository).at(digest)
+    }
+
+    /// Puts a small image there: a config and one layer that holds `content`.
+    pub fn seed_image(&self, repository: &str, tag: Option<&str>, content: &str) -> Image {
+        let config = format!(r#"{{"architecture":"amd64","os":"linux","note":"{content}"}}"#);
+        let (config_digest, size) = (self.seed_blob(repository, config.clone()), config.len());
+        let layer = self.seed_blob(repository, content.to_owned());
+        self.seed_manifest(
+            repository,
+            tag,
+            &json!({
+                "schemaVersion": 2,
+                "mediaType": media_type::OCI_MANIFEST,
+                "config": {
+                    "mediaType": media_type::OCI_CONFIG, "digest": config_digest, "size": size,
+                },
+                "layers": [{
+                    "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                    "digest": layer, "size": content.len(),
+                }],
+            }),
+        )
+    }
+
+    /// The bytes of a manifest there.
+    #[must_use]
+    pub fn manifest(&self, repository: &str, digest: &str) -> Option<Bytes> {
+        let key = (repository.to_owned(), digest.to_owned());
+        self.state().manifests.get(&key).map(|(_, bytes)| bytes.clone())
+    }
+
+    /// Takes a manifest away.
+    pub fn remove_manifest(&self, repository: &str, digest: &str) {
+        self.state().manifests.remove(&(repository.to_owned(), digest.to_owned()));
+    }
+
+    /// The registry settings of a host that logs in as `auth` everywhere.
+    #[must_use]
+    pub fn registries(auth: RegistryAuth) -> Arc<dyn Registries> {
+        struct Fixed(RegistryAuth);
+        impl Registries for Fixed {
+            fn access(&self, _: &str) -> BoxFuture<'_, Result<RegistryAccess, StepError>> {
+                let auth = self.0.clone();
+                Box::pin(std::future::ready(Ok(RegistryAccess {
+                    auth,
+                    plain_http: true,
+                    extra_ca: Vec::new(),
+                })))
+            }
+        }
+        Arc::new(Fixed(auth))
+    }
+}
+
+impl Drop for FakeRegistry {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read_request(&mut stream).await {
+        let line = format!("{} {}", request.method, request.path);
+        let (answer, fault) = {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let fault = state.next_fault(&line);
+            let answer = match &fault {
+                Some(Fault::Status(status, after)) => {
+                    let answer = Answer::new(*status);
+                    match after {
+                        Some(after) => answer.header("retry-after", after),
+                        None => answer,
+                    }
+                }
+                Some(Fault::Mute | Fault::CutAfter(_) | Fault::Damage | Fault::Shorten) | None => {
+                    state.answer(&request)
+                }
+            };
+            state.log.push(format!("{line} {}", answer.status));
+            (answer, fault)
+        };
+        if !write_answer(&mut stream, &request, answer, fault).await {
+            return;
+        }
+    }
+}
+
+async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
+    let mut line = String::new();
+    stream.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
+    let mut words = line.split_whitespace();
+    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let mut headers = HashMap::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok()?;
+        let Some((name, value)) = line.trim().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let length = headers.get("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    Some(Request { method, path: path.to_owned(), query, headers, body })
+}
+
+/// Whether the connection may go on.
+async fn write_answer(
+    stream: &mut BufReader<TcpStream>,
+    request: &Request,
+    answer: Answer,
+    fault: Option<Fault>,
+) -> bool {
+    let mut body = answer.body.to_vec();
+    let mut cut = body.len();
+    match fault {
+        Some(Fault::Mute) => return false,
+        Some(Fault::CutAfter(bytes)) => cut = bytes.min(body.len()),
+        Some(Fault::Damage) => {
+            if let Some(last) = body.last_mut() {
+                *last ^= 1;
+            }
+        }
+        Some(Fault::Shorten) => {
+            body.pop();
+            cut = body.len();
+        }
+        Some(Fault::Status(..)) | None => {}
+    }
+    let mut head = format!("HTTP/1.1 {} X\r\ncontent-length: {}\r\n", answer.status, body.len());
+    for (name, value) in &answer.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    let whole = cut == body.len();
+    if request.method != "HEAD" {
+        body.truncate(cut);
+    } else {
+        body.clear();
+    }
+    stream.write_all(head.as_bytes()).await.is_ok()
+        && stream.write_all(&body).await.is_ok()
+        && stream.flush().await.is_ok()
+        && whole
+}
+
+impl State {
+    fn next_fault(&mut self, line: &str) -> Option<Fault> {
+        let at = self.faults.iter().position(|(part, _, left)| *left > 0 && line.contains(part))?;
+        let (_, fault, left) = &mut self.faults[at];
+        *left -= 1;
+        Some(fault.clone())
+    }
+
+    fn answer(&mut self, request: &Request) -> Answer {
+        if request.path == "/token" {
+            return self.sell_token(request);
+        }
+        let Some((repository, kind, name)) = split(&request.path) else {
+            return Answer::new(404);
+        };
+        if let Some(refusal) = self.refuse_login(request, &repository) {
+            return refusal;
+        }
+        match (request.method.as_str(), kind) {
+            ("GET" | "HEAD", "manifests") => self.get_manifest(&repository, &name),
+            ("PUT", "manifests") => self.put_manifest(request, &repository, &name),
+            ("GET" | "HEAD", "blobs") => self.get_blob(request, &repository, &name),
+            (_, "uploads") => self.upload(request, &repository, &name),
+            ("GET", "tags") => {
+                let tags = self.tags.keys().filter(|(r, _)| *r == repository);
+                let tags: Vec<Value> = tags.map(|(_, tag)| json!(tag)).collect();
+                self.page(request, &tags, |tags| json!({ "name": repository, "tags": tags }))
+            }
+            ("GET", "referrers") if self.behavior.referrers_api => {
+                let entries = self.referrers(&repository, &name);
+                self.page(request, &entries, |entries| {
+                    json!({
+                        "schemaVersion": 2,
+                        "mediaType": media_type::OCI_INDEX,
+                        "manifests": entries,
+                    })
+                })
+            }
+            _ => Answer::new(404),
+        }
+    }
+
+    fn get_manifest(&self, repository: &str, name: &str) -> Answer {
+        let digest = match self.tags.get(&(repository.to_owned(), name.to_owned())) {
+            Some(digest) => digest.clone(),
+            None => name.to_owned(),
+        };
+        match self.manifests.get(&(repository.to_owned(), digest.clone())) {
+            None => Answer::new(404),
+            Some((kind, bytes)) => {
+                let answer = Answer::new(200).body(kind, bytes.clone());
+                if self.behavior.digest_header {
+                    answer.header("docker-content-digest", digest)
+                } else {
+                    answer
+                }
+            }
+        }
+    }
+
+    fn put_manifest(&mut self, request: &Request, repository: &str, name: &str) -> Answer {
+        let bytes = Bytes::copy_from_slice(&request.body);
+        let digest = Digest::sha256(&bytes).to_string();
+        let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        // Like real registries, it takes no manifest whose content it does not have.
+        let list = |key: &str| document[key].as_array().cloned().unwrap_or_default();
+        let has = |d: &Value, manifests: bool| {
+            let key = (repository.to_owned(), d["digest"].as_str().unwrap_or("").to_owned());
+            if manifests {
+                self.manifests.contains_key(&key)
+            } else {
+                self.blobs.contains_key(&key)
+            }
+        };
+        let config = Some(document["config"].clone()).filter(|config| !config.is_null());
+        let blobs_here = config.iter().chain(&list("layers")).all(|blob| has(blob, false));
+        let is_list = self.is_fallback(name);
+        if !blobs_here || !(is_list || list("manifests").iter().all(|child| has(child, true))) {
+            return Answer::new(400);
+        }
+        let kind = request.headers.get("content-type").cloned().unwrap_or_default();
+        self.manifests.insert((repository.to_owned(), digest.clone()), (kind, bytes));
+        if !name.contains(':') {
+            self.tags.insert((repository.to_owned(), name.to_owned()), digest.clone());
+        }
+        let answer = Answer::new(201).header("docker-content-digest", digest);
+        match document["subject"]["digest"].as_str() {
+            Some(subject) if self.behavior.referrers_api => answer.header("oci-subject", subject),
+            Some(_) | None => answer,
+        }
+    }
+
+    fn is_fallback(&self, name: &str) -> bool {
+        !self.behavior.referrers_api && name.starts_with("sha256-")
+    }
+
+    fn referrers(&self, repository: &str, subject: &str) -> Vec<Value> {
+        let mut entries: Vec<Value> = self
+            .manifests
+            .iter()
+            .filter(|((r, _), _)| r == repository)
+            .filter_map(|((_, digest), (kind, bytes))| {
+                let document: Value = serde_json::from_slice(bytes).ok()?;
+                (document["subject"]["digest"].as_str() == Some(subject)).then(|| {
+                    json!({
+                        "mediaType": kind,
+                        "digest": digest,
+                        "size": bytes.len(),
+                        "artifactType": document["artifactType"],
+                    })
+                })
+            })
+            .collect();
+        entries.sort_by_key(|entry| entry["digest"].to_string());
+        entries
+    }
+
+    fn page(&self, request: &Request, all: &[Value], wrap: impl Fn(&[Value]) -> Value) -> Answer {
+        let from: usize = request.get("from").and_then(|at| at.parse().ok()).unwrap_or(0);
+        let to = (from + self.behavior.page).min(all.len());
+        let body = wrap(&all[from.min(to)..to]).to_string();
+        let answer = Answer::new(200).body(media_type::OCI_INDEX, body);
+        if to < all.len() {
+            return answer.header("link", format!("<{}?from={to}>; rel=\"next\"", request.path));
+        }
+        answer
+    }
+
+    fn get_blob(&self, request: &Request, repository: &str, digest: &str) -> Answer {
+        let Some(bytes) = self.blobs.get(&(repository.to_owned(), digest.to_owned())) else {
+            return Answer::new(404);
+        };
+        let kind = "application/octet-stream";
+        let from = request
+            .headers
+            .get("range")
+            .and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+        match from {
+            Some(from) if from < bytes.len() => Answer::new(206)
+                .header(
+                    "content-range",
+                    format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len()),
+                )
+                .body(kind, bytes.slice(from..)),
+            Some(_) | None => Answer::new(200).body(kind, bytes.clone()),
+        }
+    }
+
+    fn upload(&mut self, request: &Request, repository: &str, id: &str) -> Answer {
+        let place = |id: &str| format!("/v2/{repository}/blobs/uploads/{id}");
+        match request.method.as_str() {
+            "POST" => {
+                if let (Some(digest), Some(from)) = (request.get("mount"), request.get("from")) {
+                    let blob = self.blobs.get(&(from.to_owned(), digest.to_owned())).cloned();
+                    let allowed = self.allows(request, from, "pull");
+                    if let Some(blob) = blob.filter(|_| self.behavior.mounts && allowed) {
+                        self.blobs.insert((repository.to_owned(), digest.to_owned()), blob);
+                        return Answer::new(201);
+                    }
+                }
+                self.count += 1;
+                let id = format!("upload-{}", self.count);
+                self.uploads.insert(id.clone(), Vec::new());
+                Answer::new(202).header("location", place(&id))
+            }
+            "DELETE" => match self.uploads.remove(id) {
+                Some(_) => Answer::new(204),
+                None => Answer::new(404),
+            },
+            "GET" => match self.uploads.get(id) {
+                Some(part) => Answer::new(204)
+                    .header("range", format!("0-{}", part.len().saturating_sub(1)))
+                    .header("location", place(id)),
+                None => Answer::new(404),
+            },
+            "PATCH" | "PUT" => {
+                let Some(part) = self.uploads.get_mut(id) else {
+                    return Answer::new(404);
+                };
+                let from = request
+                    .headers
+                    .get("content-range")
+                    .and_then(|r| r.split_once('-')?.0.parse::<usize>().ok());
+                if from.is_some_and(|from| from != part.len()) {
+                    return Answer::new(416);
+                }
+                part.extend_from_slice(&request.body);
+                let Some(digest) = request.get("digest") else {
+                    return Answer::new(202).header("location", place(id));
+                };
+                let bytes = Bytes::from(self.uploads.remove(id).unwrap_or_default());
+                if Digest::sha256(&bytes).to_string() != digest {
+                    return Answer::new(400);
+                }
+                self.blobs.insert((repository.to_owned(), digest.to_owned()), bytes);
+                Answer::new(201).header("docker-content-digest", digest)
+            }
+            _ => Answer::new(405),
+        }
+    }
+
+    /// The open uploads' worth of rights: a 401 with a challenge, or nothing.
+    fn refuse_login(&self, request: &Request, repository: &str) -> Option<Answer> {
+        let action =
+            if matches!(request.method.as_str(), "GET" | "HEAD") { "pull" } else { "push" };
+        if self.allows(request, repository, action) {
+            return None;
+        }
+        let challenge = match &self.behavior.login {
+            Login::Basic(..) => "Basic realm=\"fake\"".to_owned(),
+            Login::Open | Login::Token(..) | Login::Identity(_) => format!(
+                "Bearer realm=\"http://{}/token\",service=\"fake\",\
+                 scope=\"repository:{repository}:{action}\"",
+                self.address
+            ),
+        };
+        Some(Answer::new(401).header("www-authenticate", challenge))
+    }
+
+    fn allows(&self, request: &Request, repository: &str, action: &str) -> bool {
+        let sent = request.headers.get("authorization").map(String::as_str).unwrap_or_default();
+        match &self.behavior.login {
+            Login::Open => true,
+            Login::Basic(user, password) => sent == basic(user, password),
+            Login::Token(..) | Login::Identity(_) => {
+                let scopes = sent.strip_prefix("Bearer ").and_then(|t| self.tokens.get(t));
+                scopes.is_some_and(|scopes| {
+                    scopes.iter().any(|scope| {
+                        scope
+                            .strip_prefix(&format!("repository:{repository}:"))
+                            .is_some_and(|actions| actions.split(',').any(|a| a == action))
+                    })
+                })
+            }
+        }
+    }
+
+    fn sell_token(&mut self, request: &Request) -> Answer {
+        let sent = request.headers.get("authorization").map(String::as_str).unwrap_or_default();
+        let form: Vec<(String, String)> =
+            url::form_urlencoded::parse(&request.body).into_owned().collect();
+        let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, v)| v.as_str());
+        let scopes: Vec<String> = match &self.behavior.login {
+            Login::Token(user, password) if sent == basic(user, password) => {
+                let scopes = request.query.iter().filter(|(key, _)| key == "scope");
+                scopes.map(|(_, scope)| scope.clone()).collect()
+            }
+            Login::Identity(token) if field("refresh_token") == Some(token) => {
+                field("scope").unwrap_or_default().split(' ').map(str::to_owned).collect()
+            }
+            Login::Open | Login::Basic(..) | Login::Token(..) | Login::Identity(_) => {
+                return Answer::new(401);
+            }
+        };
+        self.count += 1;
+        let token = format!("token-{}", self.count);
+        self.tokens.insert(token.clone(), scopes);
+        let body = json!({ "token": token, "expires_in": 300 }).to_string();
+        Answer::new(200).body("application/json", body)
+    }
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", BASE64.encode(format!("{user}:{password}")))
+}
+
+impl Request {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// `/v2/apps/shop/manifests/v1` → repository, kind, name.
+fn split(path: &str) -> Option<(String, &'static str, String)> {
+    let path = path.strip_prefix("/v2/")?;
+    for (part, kind) in [
+        ("/blobs/uploads/", "uploads"),
+        ("/manifests/", "manifests"),
+        ("/blobs/", "blobs"),
+        ("/referrers/", "referrers"),
+        ("/tags/", "tags"),
+    ] {
+        if let Some((repository, name)) = path.split_once(part) {
+            return Some((repository.to_owned(), kind, name.to_owned()));
+        }
+    }
+    None
+}

@@ -1,7 +1,9 @@
 """The shop's API: products with a stock, and orders that take from it."""
 
 import os
+import signal
 import sqlite3
+import sys
 from contextlib import closing
 
 from flask import Flask, jsonify, request
@@ -86,6 +88,8 @@ def create_app(database: str) -> Flask:
 def main() -> None:
     from waitress import serve
 
+    # The first process of a container ignores the signal unless it says otherwise.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     app = create_app(os.environ.get("SHOP_DATABASE", "/var/lib/shop/shop.db"))
     serve(app, host="0.0.0.0", port=int(os.environ.get("SHOP_PORT", "8080")), threads=4)
 

@@ -1,1 +1,34 @@
-//! The dispatcher, one writer per run, and the host of one attempt of one step.
+//! Runs plans: the dispatcher, one writer per run, and the host of one attempt of one step.
+//!
+//! * [`Engine`] takes a [`RunRequest`] and drives the run through the ports of `fairlead-run`.
+//! * The dispatcher goes round one loop for each run: *take commands → append durably → apply →
+//!   perform*. A step starts the moment it is ready and a slot is free.
+//! * The host makes one attempt: secrets, scratch folder, log, deadline, cancel, panics.
+//! * [`ProcessHost`] starts processes, each in a group of its own that ends with the attempt.
+//!
+//! No stable API. It reads no environment; time comes from the [`fairlead_step::Clock`] port, and
+//! only waiting is done by tokio.
+
+mod cancel;
+mod dispatcher;
+mod engine;
+mod host;
+mod inject;
+mod log;
+mod mask;
+mod process;
+mod secrets;
+mod update;
+
+pub use cancel::{Cancellation, Canceller, cancellation};
+pub use dispatcher::DispatchError;
+pub use engine::{
+    DriveError, Engine, EngineOptions, RequestError, Requested, RunRequest, SecretsMissing,
+};
+pub use host::MAX_OUTPUT_BYTES;
+pub use inject::{Fault, Injection, InjectionError};
+pub use mask::Mask;
+pub use process::{ProcessHost, ProcessOptions};
+pub use secrets::{SecretError, SecretProvider};
+pub use update::{Update, Updates};
+

@@ -1,0 +1,334 @@
+//! The host: one attempt of one step, from its rendered input to its result.
+//!
+//! Whatever a step does, an attempt ends with a [`StepResult`]: a panic is a failure, a step that
+//! does not stop is dropped, and no secret leaves in a log, a message or an output.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlead_plan::RenderedInput;
+use fairlead_run::{Failure, LogKey, LogStore, StepResult};
+use fairlead_step::{
+    Artifacts, CancelHandle, CancelToken, Clock, ErrorClass, HumanDuration, InputProblem, Outputs,
+    Ports, Registries, RunInfo, Secret, Step, StepContext, StepError, Verdict,
+};
+use futures::FutureExt as _;
+use tokio::time::Instant;
+
+use crate::log::AttemptLog;
+use crate::mask::Mask;
+use crate::process::{ProcessHost, ProcessOptions};
+use crate::secrets::{SecretError, SecretProvider, fetch};
+use crate::update::Broadcast;
+
+/// The most bytes of a step's outputs, as JSON: they are kept in the journal.
+pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
+
+/// The most bytes of a message in the journal.
+const MAX_MESSAGE_BYTES: usize = 8 << 10;
+
+/// How many times the grace of its processes a step may take to stop before it is dropped.
+const STOP_GRACES: u32 = 3;
+
+/// What every attempt of an engine shares.
+pub(crate) struct Host {
+    pub(crate) secrets: Arc<dyn SecretProvider>,
+    pub(crate) logs: Arc<dyn LogStore>,
+    pub(crate) artifacts: Arc<dyn Artifacts>,
+    pub(crate) registries: Arc<dyn Registries>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) processes: Arc<ProcessOptions>,
+    pub(crate) scratch: PathBuf,
+    pub(crate) updates: Broadcast,
+}
+
+/// One attempt to make.
+pub(crate) struct Job {
+    pub(crate) info: RunInfo,
+    pub(crate) kind: Arc<dyn Step>,
+    pub(crate) input: RenderedInput,
+    pub(crate) workspace: PathBuf,
+    pub(crate) timeout: Option<HumanDuration>,
+    /// Says that the attempt is to stop.
+    pub(crate) stop: CancelToken,
+}
+
+/// Why a step was told to stop.
+#[derive(Clone, Copy)]
+enum Told {
+    Cancelled,
+    TimedOut(HumanDuration),
+}
+
+impl Host {
+    /// Makes an attempt.
+    pub(crate) async fn attempt(&self, job: Job) -> StepResult {
+        let secrets = match job.stop.guard(self.secrets_of(&job.input)).await {
+            Ok(secrets) => secrets,
+            Err(error) => return StepResult::of(Err(error)),
+        };
+        let mask = Arc::new(Mask::new(&secrets));
+        let with = job.input.fill(|name| secrets.get(name).cloned());
+        drop(secrets);
+        let checked = with.map_err(|names| unknown_secrets(&names)).and_then(|with| {
+            job.kind.check(&with).map_err(|problems| refused(&problems))?;
+            Ok(with)
+        });
+        let result = match checked {
+            Ok(with) => self.run(&job, with, &mask).await,
+            Err(error) => StepResult::of(Err(error)),
+        };
+        presentable(result, &mask)
+    }
+
+    /// The secrets that the input names, and no others.
+    async fn secrets_of(
+        &self,
+        input: &RenderedInput,
+    ) -> Result<BTreeMap<String, Secret<String>>, StepError> {
+        fetch(&*self.secrets, &input.secrets()).await.map_err(|errors| {
+            let missing = errors.iter().find_map(|error| match error {
+                SecretError::Missing { hint, .. } => Some(hint.clone()),
+                SecretError::Unavailable { .. } => None,
+            });
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            match missing {
+                Some(hint) => StepError::terminal(texts.join(", ")).hint(hint),
+                None => StepError::retryable(texts.join(", ")),
+            }
+        })
+    }
+
+    async fn run(&self, job: &Job, with: serde_json::Value, mask: &Arc<Mask>) -> StepResult {
+        let scratch = match Scratch::make(&self.scratch) {
+            Ok(scratch) => scratch,
+            Err(error) => {
+                let error = StepError::retryable(format!(
+                    "cannot make a scratch folder in {}",
+                    self.scratch.display()
+                ))
+                .because(error);
+                return StepResult::of(Err(error));
+            }
+        };
+        let key = LogKey {
+            run: job.info.run.clone(),
+            step: job.info.step.clone(),
+            attempt: job.info.attempt,
+        };
+        let log = Arc::new(AttemptLog::new(
+            key,
+            Arc::clone(&self.logs),
+            Arc::clone(&self.clock),
+            self.updates.clone(),
+            Arc::clone(mask),
+        ));
+        let (stop, cancel) = CancelToken::new();
+        let ports = Ports {
+            info: job.info.clone(),
+            workspace: job.workspace.clone(),
+            scratch: scratch.path().to_owned(),
+            log: log.clone(),
+            spawn: Arc::new(ProcessHost::new(
+                Arc::clone(&self.processes),
+                &job.workspace,
+                log.clone(),
+                Arc::clone(mask),
+                cancel.clone(),
+            )),
+            registries: Arc::clone(&self.registries),
+            artifacts: Arc::clone(&self.artifacts),
+            clock: Arc::clone(&self.clock),
+            cancel,
+        };
+        let context = StepContext::new(ports, job.kind.spec());
+        let work = AssertUnwindSafe(job.kind.run(with, &context)).catch_unwind();
+        let watched = pin!(self.watch(work, stop, job));
+        let result = log.store_while(watched).await;
+        scratch.remove().await;
+        result
+    }
+
+    /// Stays with a step until it ends, and tells it to stop when it must.
+    async fn watch(
+        &self,
+        work: impl Future<Output = Result<Result<Verdict, StepError>, Box<dyn Any + Send>>>,
+        stop: CancelHandle,
+        job: &Job,
+    ) -> StepResult {
+        let mut work = pin!(work);
+        let mut stop = Some(stop);
+        let mut told = None;
+        let mut until = job.timeout.map(|timeout| Instant::now() + timeout.0);
+        let patience = self.processes.grace * STOP_GRACES;
+        loop {
+            let due = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                answer = &mut work => return settled(answer, told),
+                () = job.stop.cancelled(), if told.is_none() => told = Some(Told::Cancelled),
+                () = due => match (told, job.timeout) {
+                    (None, Some(timeout)) => told = Some(Told::TimedOut(timeout)),
+                    (Some(told), _) => return dropped(told, patience),
+                    // Without a timeout there is nothing to be due before the step is told.
+                    (None, None) => {}
+                },
+            }
+            if let Some(stop) = stop.take_if(|_| told.is_some()) {
+                stop.cancel();
+                until = Some(Instant::now() + patience);
+            }
+        }
+    }
+}
+
+/// The result of a step that ended, perhaps because it was told to.
+fn settled(
+    answer: Result<Result<Verdict, StepError>, Box<dyn Any + Send>>,
+    told: Option<Told>,
+) -> StepResult {
+    let answer = answer.unwrap_or_else(|panic| {
+        Err(StepError::terminal(format!("the step panicked: {}", panic_text(&*panic)))
+            .hint("this is a defect of the step; please report it"))
+    });
+    match (answer, told) {
+        // It came to its end all the same: what it did is done.
+        (Ok(verdict), _) => StepResult::Verdict(verdict),
+        (Err(error), None) if error.class() == ErrorClass::Cancelled => {
+            let error = StepError::terminal("the step stopped although nobody told it to")
+                .because(error.chain());
+            StepResult::of(Err(error))
+        }
+        (Err(error), None) => StepResult::of(Err(error)),
+        (Err(error), Some(Told::Cancelled)) => StepResult::Cancelled { message: error.chain() },
+        (Err(_), Some(Told::TimedOut(after))) => StepResult::TimedOut { after },
+    }
+}
+
+/// The result of a step that did not stop when it was told to.
+fn dropped(told: Told, patience: Duration) -> StepResult {
+    match told {
+        Told::TimedOut(after) => StepResult::TimedOut { after },
+        Told::Cancelled => StepResult::Cancelled {
+            message: format!(
+                "the step was abandoned: it did not stop within {} of being told to",
+                HumanDuration(patience)
+            ),
+        },
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+fn unknown_secrets(names: &[String]) -> StepError {
+    StepError::terminal(format!("the secrets {} are not known", names.join(", ")))
+}
+
+fn refused(problems: &[InputProblem]) -> StepError {
+    let texts = problems.iter().map(|problem| {
+        let place = problem.pointer.trim_start_matches('/').replace('/', ".");
+        let at = if place.is_empty() { String::new() } else { format!(".{place}") };
+        format!("`with{at}`: {}", problem.message)
+    });
+    let error = StepError::terminal(texts.collect::<Vec<_>>().join("; "));
+    match problems.iter().find_map(|problem| problem.hint.clone()) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// The result as it may be journaled: bounded, and without secrets.
+fn presentable(result: StepResult, mask: &Mask) -> StepResult {
+    let text = |text: String| bounded(mask.apply(&text));
+    match result {
+        StepResult::Verdict(Verdict::Passed { outputs }) => match fit(&outputs, mask) {
+            Ok(()) => StepResult::Verdict(Verdict::Passed { outputs }),
+            Err(error) => StepResult::of(Err(error)),
+        },
+        StepResult::Verdict(Verdict::Rejected { reason, outputs }) => match fit(&outputs, mask) {
+            Ok(()) => StepResult::Verdict(Verdict::Rejected { reason: text(reason), outputs }),
+            Err(error) => StepResult::of(Err(error)),
+        },
+        StepResult::Verdict(Verdict::Skipped { reason }) => {
+            StepResult::Verdict(Verdict::Skipped { reason: text(reason) })
+        }
+        StepResult::Failure(Failure { class, message, hint }) => {
+            StepResult::Failure(Failure { class, message: text(message), hint: hint.map(text) })
+        }
+        StepResult::TimedOut { after } => StepResult::TimedOut { after },
+        StepResult::Cancelled { message } => StepResult::Cancelled { message: text(message) },
+    }
+}
+
+/// Whether outputs may be journaled.
+fn fit(outputs: &Outputs, mask: &Mask) -> Result<(), StepError> {
+    let size = serde_json::to_vec(outputs).map_or(usize::MAX, |bytes| bytes.len());
+    if size > MAX_OUTPUT_BYTES {
+        return Err(StepError::terminal(format!(
+            "the outputs of the step have {size} bytes, and at most {MAX_OUTPUT_BYTES} are kept"
+        ))
+        .hint("hand on large results as artifacts or files"));
+    }
+    if let Some((place, name)) = mask.find_in(outputs) {
+        return Err(StepError::terminal(format!(
+            "the output `{place}` of the step holds the secret `{name}`, and outputs are journaled"
+        ))
+        .hint("let the step keep the secret to itself"));
+    }
+    Ok(())
+}
+
+fn bounded(mut text: String) -> String {
+    if text.len() > MAX_MESSAGE_BYTES {
+        let mut end = MAX_MESSAGE_BYTES;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// A folder of one attempt's own.
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn make(root: &std::path::Path) -> std::io::Result<Self> {
+        let make = || tempfile::Builder::new().prefix("attempt-").tempdir_in(root);
+        make()
+            .or_else(|_| {
+                std::fs::create_dir_all(root)?;
+                make()
+            })
+            .map(Self)
+    }
+
+    fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+
+    /// Removes it with all that the step left there.
+    async fn remove(self) {
+        // Most steps leave nothing, and an empty folder needs no thread to be removed on.
+        if std::fs::remove_dir(self.path()).is_ok() {
+            let _ = self.0.keep();
+            return;
+        }
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || self.0.close()).await {
+            tracing::warn!(%error, "a scratch folder could not be removed");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `CycloneDX` 1.6 as JSON (ECMA-424).
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::license::License;
+use super::{Description, Format, TOOL};
+use crate::package::Package;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Bom {
+    #[serde(rename = "$schema")]
+    schema: &'static str,
+    bom_format: &'static str,
+    spec_version: &'static str,
+    serial_number: String,
+    version: u32,
+    metadata: Metadata,
+    components: Vec<Component>,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Serialize)]
+struct Metadata {
+    timestamp: String,
+    tools: Tools,
+    component: Component,
+}
+
+#[derive(Serialize)]
+struct Tools {
+    components: Vec<Component>,
+}
+
+#[derive(Serialize)]
+struct Component {
+    #[serde(rename = "type")]
+    ty: &'static str,
+    #[serde(rename = "bom-ref", skip_serializing_if = "Option::is_none")]
+    bom_ref: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hashes: Vec<Hash>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    licenses: Vec<LicenseChoice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purl: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    properties: Vec<Property>,
+}
+
+#[derive(Serialize)]
+struct Hash {
+    alg: &'static str,
+    content: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum LicenseChoice {
+    Expression(String),
+    License { name: String },
+}
+
+#[derive(Serialize)]
+struct Property {
+    name: String,
+    value: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Dependency {
+    #[serde(rename = "ref")]
+    from: String,
+    depends_on: Vec<String>,
+}
+
+pub(super) fn write(described: &Description, out: &mut impl Write) -> serde_json::Result<()> {
+    let image = image(described);
+    let packages = &described.inventory.packages;
+    let mut components = Vec::with_capacity(packages.len() + 1);
+    if let Some(os) = &described.inventory.os {
+        components.push(Component {
+            version: os.version.clone(),
+            description: os.pretty_name.clone(),
+            bom_ref: Some(format!("os:{}", os.distro())),
+            ..bare("operating-system", os.id.clone())
+        });
+    }
+    components.extend(packages.iter().map(|package| component(described, package)));
+    let bom = Bom {
+        schema: "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        bom_format: "CycloneDX",
+        spec_version: "1.6",
+        serial_number: format!("urn:uuid:{}", described.uuid(Format::CyclonedxJson)),
+        version: 1,
+        metadata: Metadata {
+            timestamp: described.created(),
+            tools: Tools {
+                components: vec![Component {
+                    version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+                    ..bare("application", TOOL.to_owned())
+                }],
+            },
+            component: image,
+        },
+        dependencies: vec![Dependency {
+            from: described.manifest.to_string(),
+            depends_on: components.iter().filter_map(|c| c.bom_ref.clone()).collect(),
+        }],
+        components,
+    };
+    serde_json::to_writer(out, &bom)
+}
+
+/// A component of which nothing is said yet.
+const fn bare(ty: &'static str, name: String) -> Component {
+    Component {
+        ty,
+        bom_ref: None,
+        group: None,
+        name,
+        version: None,
+        description: None,
+        hashes: Vec::new(),
+        licenses: Vec::new(),
+        purl: None,
+        properties: Vec::new(),
+    }
+}
+
+fn image(described: &Description) -> Component {
+    let manifest = &described.manifest;
+    let mut properties: Vec<Property> = Vec::new();
+    if !described.platform.is_empty() {
+        let (name, value) = ("fairlead:image:platform".to_owned(), described.platform.clone());
+        properties.push(Property { name, value });
+    }
+    for (number, layer) in described.layers.iter().enumerate() {
+        let name = format!("fairlead:image:layer:{number}");
+        properties.push(Property { name, value: layer.to_string() });
+    }
+    Component {
+        bom_ref: Some(manifest.to_string()),
+        version: Some(described.version.clone().unwrap_or_else(|| manifest.to_string())),
+        hashes: vec![Hash {
+            alg: match manifest.algorithm() {
+                fairlead_step::Algorithm::Sha256 => "SHA-256",
+                fairlead_step::Algorithm::Sha512 => "SHA-512",
+            },
+            content: manifest.hex().to_owned(),
+        }],
+        properties,
+        ..bare("container", described.name())
+    }
+}
+
+fn component(described: &Description, package: &Package) -> Component {
+    let mut properties = Vec::with_capacity(package.found.len() * 2);
+    for (number, at) in package.found.iter().enumerate() {
+        let mut add = |what: &str, value: String| {
+            properties.push(Property { name: format!("fairlead:location:{number}:{what}"), value });
+        };
+        add("path", at.path.clone());
+        add("layer", described.layer(at.layer));
+        if let Some(owner) = &at.owner {
+            add("owner", owner.clone());
+        }
+    }
+    let (group, name) = match package.name.split_once('/') {
+        Some((scope, name)) => (Some(scope.to_owned()), name.to_owned()),
+        None => (None, package.name.clone()),
+    };
+    Component {
+        bom_ref: Some(package.purl.clone()),
+        group,
+        version: Some(package.version.clone()),
+        licenses: match package.license.as_deref().map(License::read) {
+            None => Vec::new(),
+            Some(License::Expression(text)) => vec![LicenseChoice::Expression(text)],
+            Some(License::Named(name)) if name.is_empty() => Vec::new(),
+            Some(License::Named(name)) => vec![LicenseChoice::License { name }],
+        },
+        purl: Some(package.purl.clone()),
+        properties,
+        ..bare("library", name)
+    }
+}

@@ -1,0 +1,238 @@
+//! SPDX 2.3 as JSON (spdx.github.io/spdx-spec/v2.3).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::license::License;
+use super::{Description, Format, TOOL};
+use crate::package::Package;
+
+const NO_ASSERTION: &str = "NOASSERTION";
+const DOCUMENT: &str = "SPDXRef-DOCUMENT";
+const IMAGE: &str = "SPDXRef-Image";
+const SYSTEM: &str = "SPDXRef-OperatingSystem";
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    spdx_version: &'static str,
+    data_license: &'static str,
+    #[serde(rename = "SPDXID")]
+    id: &'static str,
+    name: String,
+    document_namespace: String,
+    creation_info: CreationInfo,
+    packages: Vec<SpdxPackage>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    has_extracted_licensing_infos: Vec<ExtractedLicense>,
+    relationships: Vec<Relationship>,
+}
+
+#[derive(Serialize)]
+struct CreationInfo {
+    created: String,
+    creators: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SpdxPackage {
+    name: String,
+    #[serde(rename = "SPDXID")]
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version_info: Option<String>,
+    download_location: &'static str,
+    files_analyzed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_info: Option<String>,
+    license_concluded: &'static str,
+    license_declared: String,
+    copyright_text: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    primary_package_purpose: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    checksums: Vec<Checksum>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    external_refs: Vec<ExternalRef>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Checksum {
+    algorithm: String,
+    checksum_value: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExternalRef {
+    reference_category: &'static str,
+    reference_type: &'static str,
+    reference_locator: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExtractedLicense {
+    license_id: String,
+    extracted_text: String,
+    name: String,
+}
+
+#[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+struct Relationship {
+    spdx_element_id: String,
+    relationship_type: &'static str,
+    related_spdx_element: String,
+}
+
+fn relation(from: &str, what: &'static str, to: &str) -> Relationship {
+    Relationship {
+        spdx_element_id: from.to_owned(),
+        relationship_type: what,
+        related_spdx_element: to.to_owned(),
+    }
+}
+
+/// The first 16 hex digits of the hash of `text`: enough to tell the parts of one document apart.
+fn short_hash(text: &str) -> String {
+    hex::encode(&Sha256::digest(text.as_bytes())[..8])
+}
+
+/// An identifier of letters, digits, `.` and `-` that is the package's own.
+fn package_id(ty: &str, name: &str, purl: &str) -> String {
+    let clean = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let name: String = name.chars().take(60).map(clean).collect();
+    format!("SPDXRef-{ty}-{name}-{}", short_hash(purl))
+}
+
+pub(super) fn write(described: &Description, out: &mut impl Write) -> serde_json::Result<()> {
+    let mut licenses: BTreeMap<String, String> = BTreeMap::new();
+    let mut packages = vec![image(described)];
+    let mut relationships = vec![relation(DOCUMENT, "DESCRIBES", IMAGE)];
+    if let Some(os) = &described.inventory.os {
+        packages.push(SpdxPackage {
+            version_info: os.version.clone(),
+            primary_package_purpose: Some("OPERATING-SYSTEM"),
+            ..bare(SYSTEM.to_owned(), os.id.clone())
+        });
+        relationships.push(relation(IMAGE, "CONTAINS", SYSTEM));
+    }
+    let ids: BTreeMap<&str, String> = described
+        .inventory
+        .packages
+        .iter()
+        .map(|p| (&*p.purl, package_id(p.ecosystem.purl_type(), &p.name, &p.purl)))
+        .collect();
+    for package in &described.inventory.packages {
+        let Some(id) = ids.get(&*package.purl) else { continue };
+        relationships.push(relation(IMAGE, "CONTAINS", id));
+        let mut owners: Vec<_> = package
+            .found
+            .iter()
+            .filter_map(|at| ids.get(at.owner.as_deref()?))
+            .map(|owner| relation(owner, "CONTAINS", id))
+            .collect();
+        owners.sort();
+        owners.dedup();
+        relationships.append(&mut owners);
+        packages.push(SpdxPackage {
+            version_info: Some(package.version.clone()),
+            source_info: Some(source_info(described, package)),
+            license_declared: declared(package, &mut licenses),
+            external_refs: vec![ExternalRef {
+                reference_category: "PACKAGE-MANAGER",
+                reference_type: "purl",
+                reference_locator: package.purl.clone(),
+            }],
+            ..bare(id.clone(), package.name.clone())
+        });
+    }
+    let document = Document {
+        spdx_version: "SPDX-2.3",
+        data_license: "CC0-1.0",
+        id: DOCUMENT,
+        name: described.name(),
+        document_namespace: format!(
+            "https://fairlead.dev/spdx/{}",
+            described.uuid(Format::SpdxJson)
+        ),
+        creation_info: CreationInfo {
+            created: described.created(),
+            creators: vec![format!("Tool: {TOOL}-{}", env!("CARGO_PKG_VERSION"))],
+        },
+        packages,
+        has_extracted_licensing_infos: licenses
+            .into_iter()
+            .map(|(license_id, text)| ExtractedLicense {
+                license_id,
+                name: text.clone(),
+                extracted_text: text,
+            })
+            .collect(),
+        relationships,
+    };
+    serde_json::to_writer(out, &document)
+}
+
+/// A package of which nothing is said yet.
+fn bare(id: String, name: String) -> SpdxPackage {
+    SpdxPackage {
+        name,
+        id,
+        version_info: None,
+        download_location: NO_ASSERTION,
+        files_analyzed: false,
+        source_info: None,
+        license_concluded: NO_ASSERTION,
+        license_declared: NO_ASSERTION.to_owned(),
+        copyright_text: NO_ASSERTION,
+        primary_package_purpose: None,
+        checksums: Vec::new(),
+        external_refs: Vec::new(),
+    }
+}
+
+fn image(described: &Description) -> SpdxPackage {
+    let manifest = &described.manifest;
+    let version = described.version.clone().unwrap_or_else(|| manifest.to_string());
+    let platform = Some(&described.platform).filter(|platform| !platform.is_empty());
+    SpdxPackage {
+        version_info: Some(version),
+        source_info: platform.map(|platform| format!("image manifest {manifest} for {platform}")),
+        primary_package_purpose: Some("CONTAINER"),
+        checksums: vec![Checksum {
+            algorithm: manifest.algorithm().name().to_uppercase(),
+            checksum_value: manifest.hex().to_owned(),
+        }],
+        ..bare(IMAGE.to_owned(), described.name())
+    }
+}
+
+fn source_info(described: &Description, package: &Package) -> String {
+    let mut text = String::from("found in");
+    for (number, at) in package.found.iter().enumerate() {
+        let comma = if number == 0 { "" } else { "," };
+        let _ = write!(text, "{comma} {} (layer {})", at.path, described.layer(at.layer));
+    }
+    text
+}
+
+fn declared(package: &Package, licenses: &mut BTreeMap<String, String>) -> String {
+    match package.license.as_deref().map(License::read) {
+        None => NO_ASSERTION.to_owned(),
+        Some(License::Expression(expression)) => expression,
+        Some(License::Named(text)) if text.is_empty() => NO_ASSERTION.to_owned(),
+        Some(License::Named(text)) => {
+            let id = format!("LicenseRef-{}", short_hash(&text));
+            licenses.insert(id.clone(), text);
+            id
+        }
+    }
+}

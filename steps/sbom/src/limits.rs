@@ -1,0 +1,31 @@
+//! How much of an image is read before it is refused.
+
+/// Bounds that an honest image never meets. What breaks one is refused, never cut short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The most entries of one layer.
+    pub entries: u64,
+    /// The most bytes that one layer unpacks to.
+    pub unpacked: u64,
+    /// The highest ratio of unpacked to packed bytes, once more than `ratio_from` are unpacked.
+    pub ratio: u64,
+    /// From how many unpacked bytes on the ratio counts.
+    pub ratio_from: u64,
+    /// The most bytes of a file that is read: a package database, a package's description.
+    pub file: u64,
+    /// The most bytes of memory that one layer's findings and symbolic links may take.
+    pub kept: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 2_000_000,
+            unpacked: 64 << 30,
+            ratio: 1000,
+            ratio_from: 1 << 30,
+            file: 64 << 20,
+            kept: 256 << 20,
+        }
+    }
+}

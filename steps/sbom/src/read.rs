@@ -1,0 +1,289 @@
+//! Reading an image: every layer once, as it streams from the registry.
+//!
+//! A layer's bytes are hashed on the way in by the registry client; a thread of its own unpacks
+//! them and walks the archive. What a layer says counts only when its bytes were the right ones.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Buf as _, Bytes};
+use fairlead_oci::{Client, Descriptor, PlatformImage};
+use fairlead_step::{Digest, Log, Progress, Repository, StepError};
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use crate::document::Description;
+use crate::inflate::{Packing, UnknownPacking};
+use crate::inventory::Inventory;
+use crate::layer::{LayerError, Request, Scan, scan};
+use crate::limits::Limits;
+use crate::rootfs::RootFs;
+
+/// How many layers are read at once. Unpacking keeps a core busy each; more would only add memory.
+const PARALLEL_LAYERS: usize = 2;
+
+/// How many pieces of a layer wait for its thread: enough that neither side waits for the other at
+/// every piece, little enough to be nothing in memory.
+const PIECES_WAITING: usize = 16;
+
+/// The most bytes of an image's configuration.
+const CONFIG_LIMIT: u64 = 8 << 20;
+
+/// Why an image cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The registry did not give what was asked for.
+    #[error(transparent)]
+    Registry(#[from] fairlead_oci::Error),
+    /// What is stored there is no image of files.
+    #[error("layer {number} ({digest}) of {repository}: {source}")]
+    Packing {
+        /// Counts from 1.
+        number: usize,
+        /// The layer.
+        digest: Digest,
+        /// The image's repository.
+        repository: Repository,
+        /// What the layer is instead.
+        source: UnknownPacking,
+    },
+    /// A layer is damaged or hostile.
+    #[error("layer {number} ({digest}) of {repository}: {source}")]
+    Layer {
+        /// Counts from 1.
+        number: usize,
+        /// The layer.
+        digest: Digest,
+        /// The image's repository.
+        repository: Repository,
+        /// What is wrong with it.
+        source: Box<LayerError>,
+    },
+    /// The configuration is not what the specification says.
+    #[error("the configuration {digest} of {repository} is malformed")]
+    Config {
+        /// The configuration.
+        digest: Digest,
+        /// The image's repository.
+        repository: Repository,
+        /// Where.
+        source: serde_json::Error,
+    },
+    /// A thread that read a layer ended without an answer.
+    #[error("the thread that read layer {number} broke")]
+    Thread {
+        /// Counts from 1.
+        number: usize,
+        /// How it ended.
+        source: tokio::task::JoinError,
+    },
+}
+
+impl From<ReadError> for StepError {
+    fn from(error: ReadError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReadError::Registry(error) => error.into(),
+            ReadError::Packing { .. } => Self::terminal(message).hint(
+                "a bill of materials can be made of container images alone; is this a chart, or \
+                 another artifact?",
+            ),
+            ReadError::Layer { .. } => Self::terminal(message).hint(
+                "no honest builder writes such a layer; find out who built the image, and build it \
+                 anew",
+            ),
+            ReadError::Config { source, .. } => {
+                Self::terminal(message).because(source).hint("build and push the image anew")
+            }
+            ReadError::Thread { source, .. } => Self::terminal(message).because(source),
+        }
+    }
+}
+
+/// The parts of an image's configuration (image-spec v1.1, "Image Configuration") that a document
+/// repeats.
+#[derive(Debug, Default, Deserialize)]
+struct Config {
+    created: Option<String>,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    os: String,
+    variant: Option<String>,
+    config: Option<ConfigConfig>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ConfigConfig {
+    #[serde(rename = "Labels")]
+    labels: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Config {
+    fn platform(&self) -> String {
+        if self.os.is_empty() || self.architecture.is_empty() {
+            return String::new();
+        }
+        let variant = self.variant.as_deref().filter(|variant| !variant.is_empty());
+        let slash = if variant.is_some() { "/" } else { "" };
+        format!("{}/{}{slash}{}", self.os, self.architecture, variant.unwrap_or_default())
+    }
+
+    fn label(&self, name: &str) -> Option<String> {
+        let value = self.config.as_ref()?.labels.as_ref()?.get(name)?.as_str()?.trim();
+        (!value.is_empty()).then(|| value.to_owned())
+    }
+}
+
+/// Reads the image of one platform and describes it.
+///
+/// # Errors
+/// When the registry fails, or when a layer is damaged or hostile.
+pub async fn read_image(
+    client: &Client,
+    image: &PlatformImage,
+    limits: &Limits,
+    log: &Arc<dyn Log>,
+) -> Result<Description, ReadError> {
+    let repository = &image.image.repository;
+    let config = client.blob_bytes(repository, &image.config, CONFIG_LIMIT).await?;
+    let config: Config = serde_json::from_slice(&config).map_err(|source| ReadError::Config {
+        digest: image.config.digest.clone(),
+        repository: repository.clone(),
+        source,
+    })?;
+    let reader = LayerReader {
+        client,
+        repository,
+        limits: Arc::new(limits.clone()),
+        log,
+        bytes: AtomicU64::new(0),
+        total: image.layers.iter().map(|layer| layer.size).sum(),
+        layers: &image.layers,
+    };
+    let mut scans = futures::stream::iter(0..image.layers.len())
+        .map(|at| reader.layer(at))
+        .buffered(PARALLEL_LAYERS);
+    let mut root = RootFs::default();
+    let mut at = 0;
+    while let Some(scan) = scans.try_next().await? {
+        for note in &scan.notes {
+            log.line(fairlead_step::Stream::Step, note);
+        }
+        if scan.more_notes > 0 {
+            let text = format!("{} more files are passed over", scan.more_notes);
+            log.line(fairlead_step::Stream::Step, &text);
+        }
+        root.lay(scan, at);
+        at += 1;
+    }
+    drop(scans);
+    Ok(Description {
+        manifest: image.image.digest.clone(),
+        platform: config.platform(),
+        created: config
+            .created
+            .as_deref()
+            .and_then(|t| t.parse().ok())
+            .unwrap_or(Timestamp::UNIX_EPOCH),
+        title: config.label("org.opencontainers.image.title"),
+        version: config.label("org.opencontainers.image.version"),
+        layers: image.layers.iter().map(|layer| layer.digest.clone()).collect(),
+        inventory: Inventory::of(&root),
+    })
+}
+
+struct LayerReader<'a> {
+    client: &'a Client,
+    repository: &'a Repository,
+    limits: Arc<Limits>,
+    log: &'a Arc<dyn Log>,
+    /// How many bytes came so far, over all layers.
+    bytes: AtomicU64,
+    total: u64,
+    layers: &'a [Descriptor],
+}
+
+impl LayerReader<'_> {
+    async fn layer(&self, at: usize) -> Result<Scan, ReadError> {
+        let layer = &self.layers[at];
+        let packing = Packing::of_media_type(&layer.media_type).map_err(|source| {
+            let (digest, repository) = (layer.digest.clone(), self.repository.clone());
+            ReadError::Packing { number: at + 1, digest, repository, source }
+        })?;
+        let request = Request { bottom: at == 0, ..Request::default() };
+        let mut first = self.pass(at, layer, packing, request).await?;
+        if !first.late.is_empty() {
+            // A file that is read under one of its names came first under another.
+            let request = Request { bottom: true, targets: std::mem::take(&mut first.late) };
+            let second = self.pass(at, layer, packing, request).await?;
+            first.additions.extend(second.additions);
+            first.notes.extend(second.notes);
+            first.more_notes += second.more_notes;
+        }
+        Ok(first)
+    }
+
+    /// Streams the layer once past its thread.
+    async fn pass(
+        &self,
+        at: usize,
+        layer: &Descriptor,
+        packing: Packing,
+        request: Request,
+    ) -> Result<Scan, ReadError> {
+        let mut blob = self.client.blob(self.repository, layer).await?;
+        let (sender, receiver) = mpsc::channel(PIECES_WAITING);
+        let limits = Arc::clone(&self.limits);
+        let thread = tokio::task::spawn_blocking(move || {
+            scan(Pieces { receiver, piece: Bytes::new() }, packing, &request, &limits)
+        });
+        let mut taken = true;
+        while let Some(piece) = blob.try_next().await? {
+            let done = self.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            self.log.progress(Progress {
+                what: format!("layer {} of {}", at + 1, self.layers.len()),
+                done: done + piece.len() as u64,
+                total: Some(self.total),
+            });
+            // A scan that failed takes no more. The rest still passes the check of the digest:
+            // bytes that were changed on the way are a better reason than what they broke.
+            if taken {
+                taken = sender.send(piece).await.is_ok();
+            }
+        }
+        drop(sender);
+        let scanned = thread.await;
+        let scanned = scanned.map_err(|source| ReadError::Thread { number: at + 1, source })?;
+        scanned.map_err(|source| ReadError::Layer {
+            number: at + 1,
+            digest: layer.digest.clone(),
+            repository: self.repository.clone(),
+            source: Box::new(source),
+        })
+    }
+}
+
+/// The pieces of a layer, for a thread to read.
+struct Pieces {
+    receiver: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(piece) => self.piece = piece,
+                None => return Ok(0),
+            }
+        }
+        let take = self.piece.len().min(buffer.len());
+        self.piece.copy_to_slice(&mut buffer[..take]);
+        Ok(take)
+    }
+}

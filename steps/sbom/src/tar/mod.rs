@@ -1,0 +1,11 @@
+//! A strict, streaming reader of tar archives: headers only, data on request.
+
+mod header;
+mod pax;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use header::EntryKind;
+pub use reader::TarError;
+pub(crate) use reader::TarReader;

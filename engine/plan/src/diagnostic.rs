@@ -117,6 +117,23 @@ impl Diagnostics {
         Self { source, list }
     }
 
+    /// Keeps the first `most` errors and warnings; an error is never dropped for a warning.
+    pub(crate) fn truncate(&mut self, most: usize) {
+        if self.list.len() > most {
+            let errors = self.list.iter().filter(|found| found.severity == Severity::Error).count();
+            let mut warnings = most.saturating_sub(errors);
+            self.list.retain(|found| match found.severity {
+                Severity::Error => true,
+                Severity::Warning if warnings > 0 => {
+                    warnings -= 1;
+                    true
+                }
+                Severity::Warning => false,
+            });
+            self.list.truncate(most);
+        }
+    }
+
     /// The file they are about.
     #[must_use]
     pub const fn source(&self) -> &Source {

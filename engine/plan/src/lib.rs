@@ -2,18 +2,30 @@
 //! wrong. Pure: no I/O, no clock, no tasks. No stable API.
 
 mod code;
+mod compile;
 mod diagnostic;
 mod expression;
+mod graph;
+mod inputs;
 mod outcome;
 mod params;
 mod plan;
+mod references;
+mod schema;
 mod scope;
 mod source;
+mod spec;
 mod stored;
 mod suggest;
 mod template;
+mod triggers;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
 
 pub use code::{CODES, Code, CodeInfo};
+pub use compile::{Compiled, compile};
 pub use diagnostic::{Diagnostic, Diagnostics, Fix, Label, Severity};
 pub use outcome::{Outcome, Phase, Retry, RetryOn, RunOutcome};
 pub use params::{Param, ParamProblem, ParamType, Params};

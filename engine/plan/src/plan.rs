@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fairlead_event::{SourceEvent, TriggerKind, Triggers};
 use fairlead_step::{Catalog, Digest, Effect, HumanDuration, StepId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,7 +22,7 @@ pub struct Plan {
     pub(crate) description: Option<String>,
     pub(crate) source_name: String,
     pub(crate) source_digest: Digest,
-    pub(crate) on: Value,
+    pub(crate) triggers: Triggers,
     pub(crate) params: Params,
     pub(crate) timeout: Option<HumanDuration>,
     pub(crate) steps: Vec<PlanStep>,
@@ -104,6 +105,41 @@ impl Plan {
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::sha256(&StoredPlan::from(self.clone()).canonical_json())
+    }
+
+    /// What starts the pipeline.
+    #[must_use]
+    pub const fn triggers(&self) -> &Triggers {
+        &self.triggers
+    }
+
+    /// The trigger that `event` pulls, if it pulls one: a filter lets it in, and its `when`, decided
+    /// over the event and the bound parameters, is true.
+    ///
+    /// # Errors
+    /// When no filter lets the event in for certain and a `when` could not be decided.
+    pub fn triggered_by(
+        &self,
+        event: &SourceEvent,
+        params: &Value,
+    ) -> Result<Option<TriggerKind>, RenderError> {
+        let mut scope = None;
+        let mut undecided = None;
+        for filter in self.triggers.matching(event) {
+            let Some(when) = filter.when else { return Ok(Some(filter.kind)) };
+            let scope = scope.get_or_insert_with(|| Scope {
+                params: params.clone(),
+                event: event.template_value(),
+                ..Scope::default()
+            });
+            let place = format!("on.{}.when", filter.kind);
+            match template::condition(&place, when, scope) {
+                Ok(true) => return Ok(Some(filter.kind)),
+                Ok(false) => {}
+                Err(error) => undecided = Some(error),
+            }
+        }
+        undecided.map_or(Ok(None), Err)
     }
 
     /// The parameters.

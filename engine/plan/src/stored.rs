@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use fairlead_event::Triggers;
 use fairlead_step::{Digest, Effect, HumanDuration, StepId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,7 +27,7 @@ pub struct PlanV1 {
     source_name: String,
     source_digest: Digest,
     #[serde(default)]
-    on: Value,
+    on: Triggers,
     #[serde(default)]
     params: Params,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +96,7 @@ impl From<Plan> for StoredPlan {
             description: plan.description,
             source_name: plan.source_name,
             source_digest: plan.source_digest,
-            on: plan.on,
+            on: plan.triggers,
             params: plan.params,
             timeout: plan.timeout,
             steps,
@@ -145,7 +146,7 @@ impl TryFrom<StoredPlan> for Plan {
             description: v1.description,
             source_name: v1.source_name,
             source_digest: v1.source_digest,
-            on: v1.on,
+            triggers: v1.on,
             params: v1.params,
             timeout: v1.timeout,
             steps,

@@ -137,7 +137,8 @@ pub(crate) fn render(value: &Value, scope: &Scope) -> Result<RenderedInput, Rend
     Ok(RenderedInput::new(filled, rendering.secrets))
 }
 
-fn has_template(value: &Value) -> bool {
+/// Whether some leaf of `value` has an expression in it.
+pub(crate) fn has_template(value: &Value) -> bool {
     let mut found = false;
     each_leaf(value, &mut |_| found = true);
     found

@@ -175,11 +175,15 @@ impl Client {
             waves.entry(place).or_default().push(member);
         }
         for wave in waves.into_values() {
-            let written: Vec<(&Member, Landed, bool)> =
-                stream::iter(wave.into_iter().map(|member| async move {
+            // Collected first: the compiler cannot see that a stream over the closure is `Send`.
+            let tasks: Vec<_> = wave
+                .into_iter()
+                .map(|member| async move {
                     let (landed, listed) = self.copy_manifest(to, member).await?;
                     Ok::<_, Error>((member, landed, listed))
-                }))
+                })
+                .collect();
+            let written: Vec<(&Member, Landed, bool)> = stream::iter(tasks)
                 .buffer_unordered(self.options().parallel.max(1))
                 .try_collect()
                 .await?;
@@ -197,12 +201,16 @@ impl Client {
                 }
             }
             // Everything attached to one subject is put into its list in one go.
-            stream::iter(unlisted.into_iter().map(|(subject, manifests)| async move {
-                self.ensure_listed(&to.at(subject.clone()), &manifests).await
-            }))
-            .buffer_unordered(self.options().parallel.max(1))
-            .try_for_each(|()| std::future::ready(Ok(())))
-            .await?;
+            let tasks: Vec<_> = unlisted
+                .into_iter()
+                .map(|(subject, manifests)| async move {
+                    self.ensure_listed(&to.at(subject.clone()), &manifests).await
+                })
+                .collect();
+            stream::iter(tasks)
+                .buffer_unordered(self.options().parallel.max(1))
+                .try_for_each(|()| std::future::ready(Ok(())))
+                .await?;
         }
         Ok(())
     }

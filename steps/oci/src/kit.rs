@@ -360,10 +360,10 @@ async fn write_answer(
     } else {
         body.clear();
     }
-    stream.write_all(head.as_bytes()).await.is_ok()
-        && stream.write_all(&body).await.is_ok()
-        && stream.flush().await.is_ok()
-        && whole
+    // In one piece: two small writes would wait for each other's acknowledgment.
+    let mut answer = head.into_bytes();
+    answer.append(&mut body);
+    stream.write_all(&answer).await.is_ok() && stream.flush().await.is_ok() && whole
 }
 
 impl State {
@@ -567,7 +567,7 @@ impl State {
         }
     }
 
-    /// The open uploads' worth of rights: a 401 with a challenge, or nothing.
+    /// A 401 with a challenge, where the request may not do what it does.
     fn refuse_login(&self, request: &Request, repository: &str) -> Option<Answer> {
         let action =
             if matches!(request.method.as_str(), "GET" | "HEAD") { "pull" } else { "push" };

@@ -165,12 +165,14 @@ impl Client {
         if listed && self.has_manifest(repository, &descriptor.digest).await? {
             return Ok(Attached { descriptor, was_there: true });
         }
-        let (_, config) = artifact.config();
-        let blobs = std::iter::once(config).chain(artifact.layers.iter().map(|l| l.bytes.clone()));
-        stream::iter(blobs.map(|blob| async move { self.put_blob(repository, &blob).await }))
-            .buffer_unordered(self.options().parallel_blobs.max(1))
-            .try_for_each(|_| std::future::ready(Ok(())))
-            .await?;
+        let mut blobs = vec![artifact.config().1];
+        blobs.extend(artifact.layers.iter().map(|layer| layer.bytes.clone()));
+        stream::iter(
+            blobs.into_iter().map(|blob| async move { self.put_blob(repository, &blob).await }),
+        )
+        .buffer_unordered(self.options().parallel_blobs.max(1))
+        .try_for_each(|_| std::future::ready(Ok(())))
+        .await?;
         let manifest =
             Manifest::parse(descriptor.digest.clone(), None, bytes, "the artifact's manifest")?;
         self.put_referrer(repository, &manifest).await?;

@@ -1,0 +1,129 @@
+//! Channels: tags that are meant to move, each by compare-and-swap, with a record of where it was.
+
+use std::collections::BTreeMap;
+
+use fairlead_oci::{Client, Error};
+use fairlead_step::{Digest, Image, StepContext, StepError};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::Input;
+use crate::record::{self, Record};
+
+/// A channel that points to the promoted image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Channel {
+    /// Its name.
+    pub name: String,
+    /// Where it pointed before this step, if anywhere. The same as `to` where it pointed to the
+    /// promoted image already.
+    pub from: Option<Digest>,
+    /// Where it points now.
+    pub to: Digest,
+}
+
+/// From where each channel is to move.
+pub(crate) struct Plan {
+    from: BTreeMap<String, Option<Digest>>,
+    /// The digest of the closure, where an earlier attempt wrote this plan down.
+    recorded: Option<Digest>,
+}
+
+/// The channels as they are in the end, and the digest of what was copied.
+pub(crate) struct Moved {
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) closure: Digest,
+}
+
+/// Looks where the channels are. Nothing is changed.
+pub(crate) async fn plan(
+    client: &Client,
+    input: &Input,
+    promoted: &Image,
+    context: &StepContext,
+) -> Result<Plan, StepError> {
+    let looked = input.channels.iter().map(|name| async move {
+        Ok::<_, Error>((name.clone(), client.tag_digest(&input.to, name).await?))
+    });
+    let now: BTreeMap<String, Option<Digest>> =
+        futures::future::try_join_all(looked).await?.into_iter().collect();
+    // An earlier attempt leaves its record before it moves anything, so a record can exist only
+    // where the image does.
+    let there = !now.is_empty() && client.has_manifest(&input.to, &promoted.digest).await?;
+    if there && let Some(record) = record::find(client, promoted, context).await? {
+        return Ok(Plan { from: record.channels, recorded: Some(record.closure) });
+    }
+    for (name, expected) in &input.expect {
+        let found = now.get(name).cloned().flatten();
+        if found.as_ref() != Some(expected) && found.as_ref() != Some(&promoted.digest) {
+            return Err(moved(input, name, Some(expected), found.as_ref()));
+        }
+    }
+    Ok(Plan { from: now, recorded: None })
+}
+
+/// Moves what is not there yet.
+pub(crate) async fn move_all(
+    client: &Client,
+    input: &Input,
+    promoted: &Image,
+    closure: &Digest,
+    plan: Plan,
+    context: &StepContext,
+) -> Result<Moved, StepError> {
+    let to = &promoted.digest;
+    let moves = plan.from.values().any(|from| from.as_ref() != Some(to));
+    if moves && plan.recorded.is_none() {
+        let info = context.info();
+        let record = Record {
+            key: info.idempotency_key(),
+            pipeline: info.pipeline.clone(),
+            source: input.image.clone(),
+            image: promoted.clone(),
+            closure: closure.clone(),
+            tags: input.tags.clone(),
+            channels: plan.from.clone(),
+            at: context.now().to_string(),
+        };
+        record::write(client, &record).await?;
+    }
+    let mut channels = Vec::new();
+    for name in &input.channels {
+        let from = plan.from.get(name).cloned().flatten();
+        if from.as_ref() != Some(to) {
+            let done =
+                client.move_tag(promoted, name, from.as_ref()).await.map_err(
+                    |error| match error {
+                        Error::TagMoved { expected, found, .. } => {
+                            moved(input, name, expected.as_ref(), found.as_ref())
+                        }
+                        other => other.into(),
+                    },
+                )?;
+            if done.from.as_ref() != Some(to) {
+                let before = from.as_ref().map_or("nothing".to_owned(), ToString::to_string);
+                context.say(format!("channel {name} moved from {before} to {to}"));
+            }
+        }
+        channels.push(Channel { name: name.clone(), from, to: to.clone() });
+    }
+    // Within one repository the record is itself attached to the image by now, so what belongs to
+    // the image has another digest than in the attempt that wrote it.
+    Ok(Moved { channels, closure: plan.recorded.unwrap_or_else(|| closure.clone()) })
+}
+
+fn moved(
+    input: &Input,
+    name: &str,
+    expected: Option<&Digest>,
+    found: Option<&Digest>,
+) -> StepError {
+    let text = |digest: Option<&Digest>| digest.map_or("nothing".to_owned(), ToString::to_string);
+    StepError::terminal(format!(
+        "channel `{name}` of {} points to {}, but {} was expected",
+        input.to,
+        text(found),
+        text(expected)
+    ))
+    .hint("somebody else moved it; look at both images, and promote again if this one shall win")
+}

@@ -1,0 +1,159 @@
+//! Tests of the step against the fake registry of `fairlead-oci`.
+
+use fairlead_oci::kit::{FakeRegistry, Fault};
+use fairlead_step::kit::{TestHost, conformance};
+use fairlead_step::{ErrorClass, Image, Step, StepError, Verdict, erase};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+use super::Promote;
+
+fn step() -> Arc<dyn Step> {
+    erase(Promote)
+}
+
+fn with(image: &Image, to: &FakeRegistry, tags: &[&str], channels: &[&str]) -> Value {
+    json!({
+        "image": image, "to": to.repository("prod/shop"), "tags": tags, "channels": channels,
+    })
+}
+
+fn outputs(verdict: Result<Verdict, StepError>) -> Value {
+    match verdict.unwrap() {
+        Verdict::Passed { outputs } => outputs,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_promotion_made_twice_answers_the_same() {
+    let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    let image = here.seed_image("apps/shop", Some("v1"), "new");
+    let old = there.seed_image("prod/shop", Some("stable"), "old");
+    let host = TestHost::new();
+    let input = with(&image, &there, &["v1.0.0"], &["stable", "first"]);
+    let outputs = outputs(conformance(&host, &*step(), input).await);
+    assert_eq!(
+        outputs["image"],
+        there.repository("prod/shop").at(image.digest.clone()).to_string()
+    );
+    assert_eq!(outputs["tags"], json!(["v1.0.0"]));
+    assert_eq!(
+        outputs["channels"],
+        json!([
+            { "name": "stable", "from": old.digest, "to": image.digest },
+            { "name": "first", "from": null, "to": image.digest },
+        ])
+    );
+    for tag in ["v1.0.0", "stable", "first"] {
+        assert_eq!(there.tag("prod/shop", tag), Some(image.digest.to_string()), "{tag}");
+    }
+    let writes = |line: &&String| line.starts_with("PUT");
+    let last: Vec<String> = there.log().iter().filter(writes).rev().take(4).cloned().collect();
+    assert!(last[0].contains("/first") && last[1].contains("/stable"), "{last:?}");
+    assert!(last[2].contains("/sha256:") && last[3].contains("/blobs/"), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_version_tag_never_moves_and_nothing_else_does_either() {
+    let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    let image = here.seed_image("apps/shop", None, "new");
+    let old = there.seed_image("prod/shop", Some("v1.0.0"), "old");
+    let input = with(&image, &there, &["v0.9.9", "v1.0.0"], &["stable"]);
+    let error = TestHost::new().run(&*step(), input).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Terminal);
+    let text = error.to_string();
+    assert!(text.contains(&old.digest.to_string()), "{text}");
+    assert!(text.contains(&image.digest.to_string()), "{text}");
+    assert_eq!(there.asked("PUT") + there.asked("POST"), 0, "{:?}", there.log());
+}
+
+#[tokio::test]
+async fn a_channel_moves_only_from_where_it_was_expected() {
+    let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    let image = here.seed_image("apps/shop", None, "new");
+    let wanted = there.seed_image("prod/shop", None, "wanted");
+    let found = there.seed_image("prod/shop", Some("stable"), "found");
+    let mut input = with(&image, &there, &[], &["stable"]);
+    input["expect"] = json!({ "stable": wanted.digest });
+    let error = TestHost::new().run(&*step(), input.clone()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&wanted.digest.to_string()), "{text}");
+    assert!(text.contains(&found.digest.to_string()), "{text}");
+    assert_eq!(there.asked("PUT") + there.asked("POST"), 0, "{:?}", there.log());
+
+    input["expect"] = json!({ "stable": found.digest });
+    outputs(TestHost::new().run(&*step(), input).await);
+    assert_eq!(there.tag("prod/shop", "stable"), Some(image.digest.to_string()));
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_lost_midway_is_finished_with_the_same_answer() {
+    let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    let image = here.seed_image("apps/shop", None, "new");
+    let old = there.seed_image("prod/shop", Some("first"), "old");
+    there.seed_image("prod/shop", Some("second"), "old");
+    let host = TestHost::new();
+    let input = with(&image, &there, &["v1"], &["first", "second"]);
+    there.fail("PUT /v2/prod/shop/manifests/second", Fault::Status(403, None), 1);
+    host.run(&*step(), input.clone()).await.unwrap_err();
+    assert_eq!(there.tag("prod/shop", "first"), Some(image.digest.to_string()));
+    assert_eq!(there.tag("prod/shop", "second"), Some(old.digest.to_string()));
+    let outputs = outputs(host.run(&*step(), input.clone()).await);
+    for channel in outputs["channels"].as_array().unwrap() {
+        assert_eq!(channel["from"], json!(old.digest));
+    }
+    assert_eq!(there.tag("prod/shop", "second"), Some(image.digest.to_string()));
+
+    // What a person moved since is not moved back by an attempt that is late.
+    let person = there.seed_image("prod/shop", Some("second"), "by hand");
+    let error = host.run(&*step(), input).await.unwrap_err();
+    assert!(error.to_string().contains(&person.digest.to_string()), "{error}");
+    assert_eq!(there.tag("prod/shop", "second"), Some(person.digest.to_string()));
+}
+
+#[tokio::test]
+async fn wrong_bytes_move_no_tag() {
+    let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    let image = here.seed_image("apps/shop", None, "new");
+    here.fail("GET /v2/apps/shop/blobs", Fault::Damage, 1);
+    let input = with(&image, &there, &["v1"], &["stable"]);
+    let error = TestHost::new().run(&*step(), input).await.unwrap_err();
+    assert!(error.to_string().contains("does not match its digest"), "{error}");
+    assert_eq!((there.tag("prod/shop", "v1"), there.tag("prod/shop", "stable")), (None, None));
+    assert_eq!(there.asked("PUT /v2/prod/shop/manifests"), 0, "{:?}", there.log());
+}
+
+#[tokio::test]
+async fn tags_can_be_set_within_one_repository() {
+    let registry = FakeRegistry::start().await;
+    let image = registry.seed_image("prod/shop", None, "new");
+    let input = with(&image, &registry, &["v1"], &["stable"]);
+    outputs(conformance(&TestHost::new(), &*step(), input).await);
+    assert_eq!(registry.tag("prod/shop", "stable"), Some(image.digest.to_string()));
+}
+
+#[test]
+fn names_are_checked_before_anything_runs() {
+    let evidence = format!("sha256-{}.sig", "0".repeat(64));
+    for (with, pointer, want) in [
+        (json!({ "tags": ["a b"] }), "/tags/0", "is not a tag"),
+        (json!({ "tags": ["v1"], "channels": ["v1"] }), "/channels/0", "also in `tags`"),
+        (json!({ "channels": [evidence] }), "/channels/0", "evidence"),
+        (
+            json!({ "expect": { "stable": fairlead_step::Digest::sha256(b"") } }),
+            "/expect/stable",
+            "not one of the channels",
+        ),
+        (json!({ "tags": vec!["v"; 51] }), "/tags", "more than 50"),
+    ] {
+        let mut whole = json!({
+            "image": format!("localhost/shop@{}", fairlead_step::Digest::sha256(b"")),
+            "to": "localhost/prod",
+        });
+        whole.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+        let problems = step().check(&whole).unwrap_err();
+        assert_eq!(problems[0].pointer, pointer);
+        assert!(problems[0].message.contains(want), "{problems:?}");
+    }
+}

@@ -32,3 +32,5 @@ pub use process::{ProcessHost, ProcessOptions};
 pub use secrets::{SecretError, SecretProvider};
 pub use update::{Update, Updates};
 
+#[cfg(test)]
+mod tests;

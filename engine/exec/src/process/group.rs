@@ -50,10 +50,11 @@ impl Group {
         self.ended
     }
 
-    /// Whether no process is left in the group. The number of a group is not given to another
-    /// process while one is left in it, so this and the signals reach no stranger.
+    /// Whether no process is left in the group that could still do something. The number of a
+    /// group is not given to another process while one is left in it, so this and the signals reach
+    /// no stranger.
     pub(super) fn is_gone(&self) -> bool {
-        self.ended && test_kill_process_group(self.id).is_err()
+        self.ended && (test_kill_process_group(self.id).is_err() || only_zombies(self.id))
     }
 
     /// Asks the group to end.
@@ -90,6 +91,27 @@ impl Group {
         }
         self.child = None;
     }
+}
+
+/// Whether every process of group `id` has ended and merely waits to be reaped by a parent that
+/// does not hurry: that of an orphan is the first process of the machine or of the container. False
+/// where the system does not tell.
+fn only_zombies(id: Pid) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    let group = id.as_raw_nonzero().to_string();
+    let lives = |process: std::fs::DirEntry| {
+        // proc_pid_stat(5): the name stands in parentheses, then the state, the parent, the group.
+        let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let (state, _, of) = (fields.next()?, fields.next()?, fields.next()?);
+        Some(of == group && !matches!(state, "Z" | "X"))
+    };
+    let mut seen_any = false;
+    let lives = processes.flatten().any(|process| {
+        seen_any = true;
+        lives(process) == Some(true)
+    });
+    seen_any && !lives
 }
 
 impl Drop for Group {

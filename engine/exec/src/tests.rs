@@ -1,0 +1,357 @@
+//! Runs on the memory journal, with a fake step kind that does what its input says.
+
+mod attempts;
+mod faults;
+mod resume;
+mod scheduling;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fairlead_plan::{Plan, RunOutcome, Source, compile};
+use fairlead_run::{LogKey, Run, RunEvent, StepResult};
+use fairlead_step::{
+    BoxFuture, Capability, Catalog, Clock, Effect, ProcessSpec, Registries, RegistryAccess,
+    RegistryAuth, RunId, Secret, StepContext, StepError, StepKind, Verdict,
+};
+use fairlead_store::Store;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use crate::{
+    Cancellation, DriveError, Engine, EngineOptions, ProcessOptions, Requested, RunRequest,
+    SecretError, SecretProvider, cancellation,
+};
+
+/// What the fake steps of one test share.
+#[derive(Default)]
+struct World {
+    /// Every attempt that ran, in the order in which they began.
+    began: Mutex<Vec<String>>,
+    /// How many run, and how many did at most.
+    running: Mutex<(usize, usize)>,
+    /// What the steps that wait for it are woken by.
+    gate: Notify,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    fn began(&self) -> Vec<String> {
+        locked(&self.began).clone()
+    }
+}
+
+/// A fake step kind.
+struct Fake(Arc<World>);
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FakeInput {
+    /// What to do.
+    #[serde(rename = "do")]
+    does: Do,
+    /// What to do it with.
+    #[serde(default)]
+    text: String,
+    /// A secret to misuse.
+    secret: Option<Secret<String>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Do {
+    /// Pass, with `text` as the output.
+    Pass,
+    /// Answer no.
+    Reject,
+    /// Fail for good.
+    Fail,
+    /// Fail in passing, until attempt number `text`.
+    Flaky,
+    /// Wait for the gate.
+    Gate,
+    /// Wait until told to stop.
+    Hang,
+    /// Never stop.
+    Stubborn,
+    /// Panic.
+    Panic,
+    /// Give more output than is kept.
+    Big,
+    /// Run `text` in a shell.
+    Sh,
+    /// Log the secret, and fail with it in the message.
+    Log,
+    /// Hand on the secret as an output.
+    Leak,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct FakeOutput {
+    text: String,
+}
+
+/// Counts an attempt as running for as long as it is there.
+struct Counted<'w>(&'w World);
+
+impl<'w> Counted<'w> {
+    fn begin(world: &'w World, context: &StepContext) -> Self {
+        let info = context.info();
+        locked(&world.began).push(format!("{}@{}", info.step, info.attempt));
+        let mut running = locked(&world.running);
+        running.0 += 1;
+        running.1 = running.1.max(running.0);
+        Self(world)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        locked(&self.0.running).0 -= 1;
+    }
+}
+
+impl StepKind for Fake {
+    const KIND: &'static str = "fake";
+    const SUMMARY: &'static str = "Does what it is told";
+    const EFFECT: Effect = Effect::Idempotent;
+    const CAPABILITIES: &'static [Capability] = &[Capability::Process, Capability::Secrets];
+    type Input = FakeInput;
+    type Output = FakeOutput;
+
+    async fn run(
+        &self,
+        input: FakeInput,
+        context: &StepContext,
+    ) -> Result<Verdict<FakeOutput>, StepError> {
+        let _counted = Counted::begin(&self.0, context);
+        let secret = input.secret.as_ref().map_or("", |secret| secret.expose().as_str());
+        let text = input.text;
+        match input.does {
+            Do::Pass => {}
+            Do::Reject => {
+                let outputs = FakeOutput { text };
+                return Ok(Verdict::Rejected { reason: "no".into(), outputs });
+            }
+            Do::Fail => return Err(StepError::terminal("it broke").hint("mend it")),
+            Do::Flaky => {
+                if context.info().attempt < text.parse().unwrap() {
+                    return Err(StepError::retryable("it is busy"));
+                }
+            }
+            Do::Gate => {
+                let open = async {
+                    self.0.gate.notified().await;
+                    Ok::<_, StepError>(())
+                };
+                context.cancel().guard(open).await?;
+            }
+            Do::Hang => {
+                context.cancel().cancelled().await;
+                return Err(StepError::cancelled());
+            }
+            Do::Stubborn => std::future::pending().await,
+            Do::Panic => panic!("the fake panics, as it was told"),
+            Do::Big => return Ok(Verdict::passed(FakeOutput { text: "x".repeat(2 << 20) })),
+            Do::Sh => {
+                let exit = context.spawn()?.run(ProcessSpec::new("sh", ["-c", &text])).await?;
+                assert!(exit.success(), "{}", exit.stderr_tail);
+            }
+            Do::Log => {
+                context.say(format!("the secret is {secret}"));
+                return Err(StepError::terminal(format!("cannot log in with {secret}")));
+            }
+            Do::Leak => {
+                return Ok(Verdict::passed(FakeOutput { text: format!("<{secret}>") }));
+            }
+        }
+        assert!(context.scratch().read_dir().unwrap().next().is_none());
+        std::fs::write(context.scratch().join("left"), "behind").unwrap();
+        Ok(Verdict::passed(FakeOutput { text }))
+    }
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock of the tests")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// A fake: there are no registries in these tests.
+struct NoRegistries;
+
+impl Registries for NoRegistries {
+    fn access(&self, _: &str) -> BoxFuture<'_, Result<RegistryAccess, StepError>> {
+        let (auth, extra_ca) = (RegistryAuth::Anonymous, Vec::new());
+        Box::pin(std::future::ready(Ok(RegistryAccess { auth, plain_http: true, extra_ca })))
+    }
+}
+
+/// A fake: the secrets that a test sets.
+struct Secrets(BTreeMap<&'static str, &'static str>);
+
+impl SecretProvider for Secrets {
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
+        let found = self.0.get(name).map(|value| Secret::new((*value).to_owned()));
+        let answer = found.ok_or_else(|| SecretError::Missing {
+            name: name.to_owned(),
+            hint: "set it".to_owned(),
+        });
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+/// An engine with its store and its world.
+struct Bench {
+    engine: Engine,
+    catalog: Arc<Catalog>,
+    store: Store,
+    world: Arc<World>,
+    folder: tempfile::TempDir,
+}
+
+fn bench() -> Bench {
+    bench_with(Store::memory(), |_| {})
+}
+
+fn bench_with(store: Store, change: impl FnOnce(&mut EngineOptions)) -> Bench {
+    let world = Arc::new(World::default());
+    let mut catalog = Catalog::new();
+    catalog.add(Fake(world.clone())).unwrap();
+    let catalog = Arc::new(catalog);
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = EngineOptions {
+        catalog: catalog.clone(),
+        journal: store.journal(),
+        logs: store.logs(),
+        artifacts: store.artifacts(),
+        registries: Arc::new(NoRegistries),
+        secrets: Arc::new(Secrets(BTreeMap::from([
+            ("token", "hunter2-hunter2"),
+            ("key", "-----BEGIN KEY-----\nfirst-line\nsecond-line\n-----END KEY-----\n"),
+        ]))),
+        clock: Arc::new(SystemClock),
+        processes: ProcessOptions {
+            environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            grace: Duration::from_millis(200),
+        },
+        scratch: folder.path().join("scratch"),
+        max_parallel: NonZeroUsize::new(8),
+        injections: Vec::new(),
+        version: "test".into(),
+    };
+    change(&mut options);
+    Bench { engine: Engine::new(options), catalog, store, world, folder }
+}
+
+impl Bench {
+    fn plan(&self, yaml: &str) -> Arc<Plan> {
+        let text = format!("apiVersion: fairlead.dev/v1\nkind: Pipeline\nname: test\n{yaml}");
+        let source = Source::new("test.yaml", text);
+        match compile(&source, &self.catalog) {
+            Ok(compiled) => Arc::new(compiled.plan),
+            Err(diagnostics) => panic!("{diagnostics:?}"),
+        }
+    }
+
+    fn ask(&self, yaml: &str) -> RunRequest {
+        let plan = self.plan(yaml);
+        RunRequest {
+            params: plan.bind(&BTreeMap::new()).unwrap(),
+            plan,
+            event: Value::Object(serde_json::Map::new()),
+            event_id: None,
+            started_by: None,
+            by: "tester".into(),
+            workspace: self.folder.path().to_owned(),
+        }
+    }
+
+    async fn request(&self, yaml: &str) -> RunId {
+        match self.engine.request(self.ask(yaml)).await.unwrap() {
+            Requested::New(run) => run,
+            Requested::Already(run) => panic!("{run} was there before"),
+        }
+    }
+
+    async fn drive(&self, run: &RunId) -> Result<RunOutcome, DriveError> {
+        let (_canceller, cancel): (_, Cancellation) = cancellation();
+        self.engine.drive(run, cancel).await
+    }
+
+    /// Runs a pipeline to its end.
+    async fn run(&self, yaml: &str) -> (RunOutcome, Run) {
+        let run = self.request(yaml).await;
+        let outcome = self.drive(&run).await.unwrap();
+        (outcome, self.load(&run).await)
+    }
+
+    async fn load(&self, run: &RunId) -> Run {
+        Run::restore(&self.store.journal().load(run).await.unwrap()).unwrap()
+    }
+
+    /// The facts of a run in few words, after the request.
+    async fn story(&self, run: &RunId) -> Vec<String> {
+        let records = self.store.journal().load(run).await.unwrap().records;
+        records.iter().skip(1).map(|record| in_short(record.event())).collect()
+    }
+
+    async fn log(&self, run: &RunId, step: &str) -> String {
+        let key = LogKey { run: run.clone(), step: step.parse().unwrap(), attempt: 1 };
+        let page = self.store.logs().read(&key, 0, 1 << 20).await.unwrap();
+        page.lines.iter().map(|line| format!("{}\n", line.text)).collect()
+    }
+
+    /// Waits until `file` in the workspace holds a whole line, and answers it.
+    async fn line_in(&self, file: &str) -> String {
+        let path = self.folder.path().join(file);
+        loop {
+            if let Ok(text) = std::fs::read_to_string(&path)
+                && text.ends_with('\n')
+            {
+                return text.trim().to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn in_short(event: &RunEvent) -> String {
+    match event {
+        RunEvent::Requested(_) => "requested".into(),
+        RunEvent::Resumed { .. } => "resumed".into(),
+        RunEvent::Started { step, attempt, .. } => format!("started {step}@{attempt}"),
+        RunEvent::Finished { step, attempt, result, .. } => {
+            let how = match result {
+                StepResult::Verdict(Verdict::Passed { .. }) => "passed".to_owned(),
+                StepResult::Verdict(Verdict::Rejected { reason, .. }) => {
+                    format!("rejected: {reason}")
+                }
+                StepResult::Verdict(Verdict::Skipped { reason }) => format!("skipped: {reason}"),
+                StepResult::Failure(failure) => format!("failed: {}", failure.message),
+                StepResult::TimedOut { after } => format!("timed out after {after}"),
+                StepResult::Cancelled { message } => format!("cancelled: {message}"),
+            };
+            format!("finished {step}@{attempt} {how}")
+        }
+        RunEvent::AttemptLost { step, attempt, .. } => format!("lost {step}@{attempt}"),
+        RunEvent::RetryScheduled { step, attempt, .. } => format!("retry {step}@{attempt}"),
+        RunEvent::Skipped { step, reason } => format!("skipped {step}: {reason}"),
+        RunEvent::NotStarted { step, failure } => {
+            format!("not started {step}: {}", failure.message)
+        }
+        RunEvent::CancelRequested { by, reason } => format!("cancel by {by}: {reason}"),
+        RunEvent::Ended { outcome } => format!("ended {outcome}"),
+    }
+}

@@ -1,0 +1,148 @@
+//! A journal that fails, is taken over, or is held by somebody else.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fairlead_run::{
+    AppendError, Created, Epoch, Journal, Lease, LeaseError, NewRun, Record, RunFilter, RunSummary,
+    StoreError, StoredRun,
+};
+
+use super::*;
+use crate::{DispatchError, Update};
+
+/// A fake: a journal whose appends fail on command.
+struct Failing {
+    journal: Arc<dyn Journal>,
+    appends: AtomicUsize,
+    /// What becomes of append number `n`, counted from 0.
+    answer: fn(usize, &RunId) -> Option<AppendError>,
+}
+
+impl Journal for Failing {
+    fn create(&self, run: NewRun) -> BoxFuture<'_, Result<Created, StoreError>> {
+        self.journal.create(run)
+    }
+
+    fn acquire(&self, run: &RunId) -> BoxFuture<'_, Result<Lease, LeaseError>> {
+        self.journal.acquire(run)
+    }
+
+    fn append(
+        &self,
+        run: &RunId,
+        epoch: Epoch,
+        records: Vec<Record>,
+    ) -> BoxFuture<'_, Result<(), AppendError>> {
+        let n = self.appends.fetch_add(1, Ordering::Relaxed);
+        match (self.answer)(n, run) {
+            Some(error) => Box::pin(std::future::ready(Err(error))),
+            None => self.journal.append(run, epoch, records),
+        }
+    }
+
+    fn load(&self, run: &RunId) -> BoxFuture<'_, Result<StoredRun, StoreError>> {
+        self.journal.load(run)
+    }
+
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, StoreError>> {
+        self.journal.list(filter)
+    }
+}
+
+fn failing(answer: fn(usize, &RunId) -> Option<AppendError>) -> Bench {
+    bench_with(Store::memory(), |options| {
+        let journal = Arc::clone(&options.journal);
+        options.journal = Arc::new(Failing { journal, appends: AtomicUsize::new(0), answer });
+    })
+}
+
+#[tokio::test]
+async fn a_writer_that_was_taken_over_lets_go() {
+    // The first append starts both steps, the second would write how `b` ended.
+    let bench = failing(|n, run| {
+        (n == 1).then(|| AppendError::Fenced {
+            run: run.clone(),
+            held: Epoch(1),
+            current: Epoch(2),
+        })
+    });
+    let run = bench
+        .request(
+            "steps:
+  a: {uses: fake, with: {do: sh, text: 'echo $$ > pid; sleep 1000'}}
+  b: {uses: fake, with: {do: gate}}
+",
+        )
+        .await;
+    let (outcome, pid) = tokio::join!(bench.drive(&run), async {
+        let pid = bench.line_in("pid").await;
+        bench.world.gate.notify_waiters();
+        pid
+    });
+    let error = outcome.unwrap_err();
+    assert!(matches!(
+        error,
+        DriveError::Dispatch(DispatchError::Append { source: AppendError::Fenced { .. }, .. })
+    ));
+    // It takes its processes with it, and writes nothing more.
+    while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z ")) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.story(&run).await, ["started a@1", "started b@1"]);
+}
+
+#[tokio::test]
+async fn a_journal_that_is_away_for_a_moment_is_waited_for_and_told() {
+    let bench = failing(|n, run| {
+        (n == 1 || n == 2).then(|| {
+            AppendError::Store(StoreError::Unavailable {
+                doing: format!("append to run {run}"),
+                source: "the disk is full".into(),
+            })
+        })
+    });
+    let mut updates = bench.engine.subscribe();
+    let (outcome, run) = bench.run("steps: {a: {uses: fake, with: {do: pass}}}\n").await;
+    assert_eq!(outcome, RunOutcome::Passed);
+    assert_eq!(bench.story(run.id()).await, ["started a@1", "finished a@1 passed", "ended passed"]);
+    drop(bench.engine);
+    let mut notices = 0;
+    while let Some(update) = updates.next().await {
+        if let Update::Notice { message, .. } = &*update {
+            assert!(message.contains("trying again in"), "{message}");
+            notices += 1;
+        }
+    }
+    assert_eq!(notices, 2);
+}
+
+#[tokio::test]
+async fn a_run_has_one_driver() {
+    let bench = bench();
+    let run = bench.request("steps: {a: {uses: fake, with: {do: gate}}}\n").await;
+    let (first, second) = tokio::join!(biased_first(bench.drive(&run)), async {
+        let second = bench.drive(&run).await;
+        bench.world.gate.notify_one();
+        second
+    });
+    assert_eq!(first.unwrap(), RunOutcome::Passed);
+    let error = second.unwrap_err();
+    assert!(matches!(error, DriveError::Lease(LeaseError::Held { .. })), "{error}");
+}
+
+/// Named for what the test leans on: `join!` polls its first future first.
+async fn biased_first<T>(work: impl Future<Output = T>) -> T {
+    work.await
+}
+
+#[tokio::test]
+async fn a_build_without_the_step_kinds_does_not_touch_the_run() {
+    let bench = bench();
+    let run = bench.request("steps: {a: {uses: fake, with: {do: pass}}}\n").await;
+    let poor = bench_with(bench.store.clone(), |options| {
+        options.catalog = Arc::new(Catalog::new());
+    });
+    let error = poor.drive(&run).await.unwrap_err();
+    assert!(matches!(error, DriveError::Kinds(_)), "{error}");
+    assert!(bench.story(&run).await.is_empty());
+}

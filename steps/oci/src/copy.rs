@@ -16,7 +16,6 @@ use crate::{Client, Descriptor, Error, Landed, Manifest};
 
 /// What happens during a copy, for who watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum CopyEvent {
     /// The source was read: so much there is.
     Found {

@@ -213,7 +213,8 @@ impl Error {
                 Some(format!("log in with `docker login {registry}`"))
             }
             Self::Unauthorized { registry, logged_in: true, .. } => Some(format!(
-                "the stored login is wrong or has expired; renew it with `docker login {registry}`"
+                "the stored login is wrong, has expired, or may not do this; renew it with \
+                 `docker login {registry}`"
             )),
             Self::Denied { registry, .. } => Some(format!(
                 "ask for the right to do this, or log in as somebody else with \
@@ -231,7 +232,11 @@ impl Error {
             Self::LostUpdate { .. } => {
                 Some("end the other writers, or use a registry with the referrers API".into())
             }
-            Self::Settings { .. } => Some("correct the registry's settings".into()),
+            Self::Settings { .. } => Some(
+                "correct the registry's settings: its certificates, whether it speaks plain HTTP, \
+                 and its login"
+                    .into(),
+            ),
             Self::Access { source, .. } => source.way_out().map(str::to_owned),
             Self::TooLarge { .. }
             | Self::TooMany { .. }

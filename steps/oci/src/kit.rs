@@ -63,6 +63,8 @@ pub enum Fault {
     Damage,
     /// It leaves out the last byte of the body, and says so in the length.
     Shorten,
+    /// It never answers.
+    Hang,
 }
 
 /// A fake registry. It ends when it is dropped.
@@ -293,9 +295,10 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
                         None => answer,
                     }
                 }
-                Some(Fault::Mute | Fault::CutAfter(_) | Fault::Damage | Fault::Shorten) | None => {
-                    state.answer(&request)
-                }
+                Some(
+                    Fault::Mute | Fault::CutAfter(_) | Fault::Damage | Fault::Shorten | Fault::Hang,
+                )
+                | None => state.answer(&request),
             };
             state.log.push(format!("{line} {}", answer.status));
             (answer, fault)
@@ -337,6 +340,7 @@ async fn write_answer(
     let mut cut = body.len();
     match fault {
         Some(Fault::Mute) => return false,
+        Some(Fault::Hang) => return std::future::pending().await,
         Some(Fault::CutAfter(bytes)) => cut = bytes.min(body.len()),
         Some(Fault::Damage) => {
             if let Some(last) = body.last_mut() {

@@ -202,6 +202,7 @@ pub struct Manifest {
 
 /// What a manifest points to.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there are few, and readers take them apart")]
 pub enum Content {
     /// An index: manifests of platforms, attestations, or anything else.
     Index {

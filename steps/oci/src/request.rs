@@ -235,17 +235,27 @@ fn transport_failure(host: &Host, call: &Call, error: reqwest::Error) -> Failure
 pub(crate) fn causes(error: reqwest::Error) -> String {
     let timeout = error.is_timeout();
     let error = error.without_url();
-    let mut text = String::new();
+    let mut parts: Vec<String> = Vec::new();
     let mut next: Option<&dyn StdError> = Some(&error);
     while let Some(cause) = next {
-        let part = cause.to_string();
+        parts.push(cause.to_string());
+        next = cause.source();
+    }
+    // What the layers between say of themselves tells nobody anything.
+    let said =
+        |part: &&String| part.starts_with("error sending") || part.starts_with("client error");
+    let passing = parts.iter().take_while(said).count();
+    if passing < parts.len() {
+        parts.drain(..passing);
+    }
+    let mut text = String::new();
+    for part in parts {
         if !text.contains(&part) {
             if !text.is_empty() {
                 text.push_str(": ");
             }
             text.push_str(&part);
         }
-        next = cause.source();
     }
     if timeout && !text.contains("timed out") {
         text.push_str(": timed out");

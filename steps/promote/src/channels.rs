@@ -91,15 +91,13 @@ pub(crate) async fn move_all(
     for name in &input.channels {
         let from = plan.from.get(name).cloned().flatten();
         if from.as_ref() != Some(to) {
-            let done =
-                client.move_tag(promoted, name, from.as_ref()).await.map_err(
-                    |error| match error {
-                        Error::TagMoved { expected, found, .. } => {
-                            moved(input, name, expected.as_ref(), found.as_ref())
-                        }
-                        other => other.into(),
-                    },
-                )?;
+            let done = client.move_tag(promoted, name, from.as_ref()).await;
+            let done = done.map_err(|error| {
+                if let Error::TagMoved { expected, found, .. } = &error {
+                    return moved(input, name, expected.as_ref(), found.as_ref());
+                }
+                error.into()
+            })?;
             if done.from.as_ref() != Some(to) {
                 let before = from.as_ref().map_or("nothing".to_owned(), ToString::to_string);
                 context.say(format!("channel {name} moved from {before} to {to}"));

@@ -9,6 +9,7 @@ mod channels;
 mod record;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fairlead_oci::{Client, CopyEvent, Landed};
 use fairlead_step::{
@@ -127,7 +128,8 @@ async fn promote(
     check_versions(client, input, &promoted).await?;
     let plan = channels::plan(client, input, &promoted, context).await?;
 
-    let report = client.copy(&input.image, &input.to, &|event| watch(&event, context)).await?;
+    let watch = Watch { context, done: AtomicU64::new(0), total: AtomicU64::new(0) };
+    let report = client.copy(&input.image, &input.to, &|event| watch.see(&event)).await?;
     for lost in &report.closure.dangling {
         context.say(format!(
             "{} is listed as attached, but {} does not have it any more",
@@ -198,23 +200,37 @@ fn is_evidence_tag(tag: &str) -> bool {
     })
 }
 
-fn watch(event: &CopyEvent, context: &StepContext) {
-    match event {
-        CopyEvent::Found { manifests, blobs, bytes } => {
-            context.say(format!("{manifests} manifests, {blobs} blobs, {bytes} bytes"));
+/// Tells the log and who watches how far the copy is.
+struct Watch<'a> {
+    context: &'a StepContext,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Watch<'_> {
+    fn see(&self, event: &CopyEvent) {
+        match event {
+            CopyEvent::Found { manifests, blobs, bytes } => {
+                self.total.store((manifests + blobs) as u64, Ordering::Relaxed);
+                self.context.say(format!("{manifests} manifests, {blobs} blobs, {bytes} bytes"));
+            }
+            CopyEvent::Blob { digest, size, landed } => {
+                if *landed == Landed::Copied {
+                    self.context.say(format!("blob {} sent, {size} bytes", digest.short()));
+                }
+                self.one_more("blobs");
+            }
+            CopyEvent::Manifest { .. } => self.one_more("manifests"),
+            CopyEvent::Verified => {
+                self.context.say("everything was found again at the destination");
+            }
         }
-        CopyEvent::Blob { digest, size, landed: Landed::Copied } => {
-            context.say(format!("blob {} sent, {size} bytes", digest.short()));
-        }
-        CopyEvent::Blob { digest, .. } | CopyEvent::Manifest { digest, .. } => {
-            context.log().progress(Progress {
-                what: format!("copying {}", digest.short()),
-                done: 0,
-                total: None,
-            });
-        }
-        CopyEvent::Verified => context.say("everything was found again at the destination"),
-        _ => {}
+    }
+
+    fn one_more(&self, what: &str) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        let total = Some(self.total.load(Ordering::Relaxed));
+        self.context.log().progress(Progress { what: format!("copying {what}"), done, total });
     }
 }
 

@@ -19,10 +19,9 @@ fn with(image: &Image, to: &FakeRegistry, tags: &[&str], channels: &[&str]) -> V
 }
 
 fn outputs(verdict: Result<Verdict, StepError>) -> Value {
-    match verdict.unwrap() {
-        Verdict::Passed { outputs } => outputs,
-        other => panic!("{other:?}"),
-    }
+    let verdict = verdict.unwrap();
+    let Verdict::Passed { outputs } = verdict else { panic!("{verdict:?}") };
+    outputs
 }
 
 #[tokio::test]

@@ -144,3 +144,22 @@ async fn referrers_are_listed_to_the_last_page_and_a_failure_is_not_an_empty_lis
     let error = client.referrers(&image).await.unwrap_err();
     assert!(error.to_string().contains("it is not an index"), "{error}");
 }
+
+#[tokio::test]
+async fn a_list_without_end_is_refused() {
+    let registry = FakeRegistry::start().await;
+    registry.behave(|b| b.referrers_api = false);
+    let image = registry.seed_image("shop", None, "x");
+    let entries: Vec<Value> = (0..1001)
+        .map(|number| {
+            let digest = fairlead_step::Digest::sha256(format!("{number}").as_bytes());
+            json!({ "mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": 1 })
+        })
+        .collect();
+    let list = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries,
+    });
+    registry.seed_manifest("shop", Some(&format!("sha256-{}", image.digest.hex())), &list);
+    let error = client().referrers(&image).await.unwrap_err();
+    assert!(matches!(error, Error::TooMany { limit: 1000, .. }), "{error}");
+}

@@ -57,6 +57,27 @@ async fn a_busy_registry_is_asked_again_as_often_as_it_may_be() {
 }
 
 #[tokio::test]
+async fn a_registry_that_never_answers_is_given_up() {
+    let registry = FakeRegistry::start().await;
+    let image = registry.seed_image("shop", Some("v1"), "x");
+    registry.fail("GET /v2/shop/manifests", Fault::Hang, 1);
+    client().manifest(&image).await.unwrap();
+    registry.fail("GET /v2/shop/manifests", Fault::Hang, 9);
+    let error = client().manifest(&image).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("timed out"), "{error}");
+}
+
+#[tokio::test]
+async fn a_manifest_has_a_size_that_fits_in_memory() {
+    let registry = FakeRegistry::start().await;
+    let huge = json!({ "schemaVersion": 2, "manifests": [], "x": "x".repeat(5 << 20) });
+    let image = registry.seed_manifest("shop", None, &huge);
+    let error = client().manifest(&image).await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn what_is_denied_is_not_asked_for_again() {
     let registry = FakeRegistry::start().await;
     let image = registry.seed_image("shop", Some("v1"), "x");

@@ -23,6 +23,7 @@ fn client_as(auth: RegistryAuth) -> Client {
         attempts: 4,
         first_pause: Duration::from_millis(1),
         longest_pause: Duration::from_millis(50),
+        idle_timeout: Duration::from_millis(500),
         chunk: 1000,
         ..Options::default()
     };

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::host::Host;
 use crate::model::MANIFEST_LIMIT;
-use crate::request::{self, Call, Reply};
+use crate::request::{self, Call, Reply, backoff};
 use crate::{Error, Manifest, Options, Transport};
 
 /// A client of registries (distribution-spec v1.1). Cheap to clone; clones share everything.
@@ -321,7 +321,15 @@ impl Client {
         let mut call = Call::read(Method::PUT, url, Rights::Push(repository), &what)
             .header(CONTENT_TYPE, media_type);
         call.body = Some(bytes.clone());
-        let reply = self.call(&host, &call, MANIFEST_LIMIT).await?;
+        let mut reply = self.call(&host, &call, MANIFEST_LIMIT).await?;
+        // A registry may not yet see a blob that it has just confirmed.
+        for attempt in 1..UNSEEN_ATTEMPTS {
+            if !reply.refused(&host, &what).to_string().contains("MANIFEST_BLOB_UNKNOWN") {
+                break;
+            }
+            tokio::time::sleep(backoff(self.options(), attempt)).await;
+            reply = self.call(&host, &call, MANIFEST_LIMIT).await?;
+        }
         if !matches!(reply.status, StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED) {
             return Err(reply.refused(&host, &what));
         }
@@ -350,6 +358,9 @@ pub struct Put {
     /// Whether the registry lists it as a referrer of its subject by itself.
     pub subject_listed: bool,
 }
+
+/// How often a manifest is written whose blobs the registry does not see.
+const UNSEEN_ATTEMPTS: u32 = 4;
 
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \

@@ -1,12 +1,14 @@
 //! Legacy tags: `sha256-<hex>.sig` and its kin, which hold a growing list of documents under a tag
 //! that every writer rewrites.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use fairlead_step::{Digest, Repository};
 use serde_json::{Map, Value, json};
 
 use crate::closure::LegacyTag;
-use crate::tags::lock_for;
+use crate::tags::{lock_for, settle};
 use crate::{Client, Content, Descriptor, Error, Landed, Manifest};
 
 /// The largest config of such a manifest; it holds one digest for each document.
@@ -33,6 +35,7 @@ impl Client {
         let lock = lock_for(&format!("{to}:{name}"));
         let _held = lock.lock().await;
         for attempt in 1..=WRITES {
+            let begun = Instant::now();
             let there = self.manifest_at_tag(to, &name).await?;
             if there.as_ref().is_some_and(|there| holds(there, source)) {
                 return Ok(if attempt == 1 { Landed::Present } else { Landed::Copied });
@@ -47,6 +50,7 @@ impl Client {
                 Some(_) | None => (source.media_type.clone(), source.bytes.clone()),
             };
             self.put_tag(to, &name, &media_type, &bytes).await?;
+            settle(begun.elapsed()).await;
         }
         Err(Error::LostUpdate { what: format!("tag {name} of {to}"), attempts: WRITES })
     }

@@ -2,6 +2,7 @@
 //! it (distribution-spec v1.1, "Listing Referrers", "Pushing Manifests with Subject").
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use bytes::Bytes;
 use fairlead_step::{Digest, Image, Repository};
@@ -15,7 +16,7 @@ use crate::client::Rights;
 use crate::host::{Host, locked};
 use crate::model::{REFERRERS_LIMIT, media_type};
 use crate::request::{Call, backoff};
-use crate::tags::{PAGE_LIMIT, lock_for, next_page};
+use crate::tags::{PAGE_LIMIT, lock_for, next_page, settle};
 use crate::{Client, Descriptor, Error, Manifest};
 
 /// How often the stand-in list is written when other writers keep overwriting it.
@@ -306,6 +307,7 @@ impl Client {
         let lock = lock_for(&format!("{}:{tag}", image.repository));
         let _held = lock.lock().await;
         for attempt in 1..=WRITES {
+            let begun = Instant::now();
             let mut list = self.fallback_list(image).await?;
             let before = list.entries.len();
             for manifest in manifests {
@@ -321,6 +323,7 @@ impl Client {
             }
             let bytes = list.bytes();
             self.put_tag(&image.repository, &tag, media_type::OCI_INDEX, &bytes).await?;
+            settle(begun.elapsed()).await;
             let after = self.fallback_list(image).await?;
             if manifests.iter().all(|m| after.has(&m.digest)) {
                 return Ok(());

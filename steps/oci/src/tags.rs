@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use fairlead_step::{Digest, Image, Repository};
 use http::{Method, StatusCode};
+use rand::RngExt as _;
 use serde::Deserialize;
 use url::Url;
 
@@ -15,6 +17,8 @@ use crate::{Client, Error, Manifest};
 
 /// The most tags that are listed of one repository.
 pub const TAGS_LIMIT: usize = 100_000;
+/// The longest wait for another writer.
+const LONGEST_SETTLE: Duration = Duration::from_secs(3);
 /// The largest page of a list.
 pub(crate) const PAGE_LIMIT: u64 = 8 << 20;
 
@@ -142,6 +146,13 @@ pub(crate) fn next_page(
         return Ok(Some(next));
     }
     Ok(None)
+}
+
+/// Waits until another writer who read before our write ended has most likely written too. Such a
+/// writer needs about as long from his read to his write as we did, `window`.
+pub(crate) async fn settle(window: Duration) {
+    let pause = window.mul_f64(rand::rng().random_range(2.0..=3.0));
+    tokio::time::sleep(pause.min(LONGEST_SETTLE)).await;
 }
 
 /// The lock of one name that the registry itself cannot lock. It holds for the whole process,

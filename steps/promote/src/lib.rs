@@ -181,7 +181,7 @@ async fn check_versions(client: &Client, input: &Input, promoted: &Image) -> Res
                     input.to, promoted.digest
                 ))
                 .hint(
-                    "a version tag never moves, and nothing was changed; give this release a \
+                    "a version tag never moves, and no tag was changed; give this release a \
                      version of its own, or list the tag under `channels` if it is meant to move",
                 ));
             }

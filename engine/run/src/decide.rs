@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::run::{State, Why};
 use crate::{ApplyError, Command, Failure, Run, SkipReason};
 
-/// What to do with a step whose needs have ended.
+/// What to do with a step that can be decided.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Readiness {
     Start,
@@ -44,7 +44,7 @@ impl Run {
         for &i in &self.open {
             let step = self.name(i);
             match &self.steps[i].state {
-                State::Waiting => commands.push(match self.readiness(i).clone() {
+                State::Waiting => commands.push(match self.readiness(i) {
                     Readiness::Start => Command::Start { step, attempt: 1 },
                     Readiness::Skip(reason) => Command::Skip { step, reason },
                     Readiness::Fail(failure) => Command::Fail { step, failure },
@@ -90,22 +90,23 @@ impl Run {
         self.steps[i].unmet == 0 || self.failed_need(i).is_some()
     }
 
-    fn readiness(&self, i: usize) -> &Readiness {
-        self.steps[i].readiness.get_or_init(|| {
-            let skip = self.not_for(i).map(|outcome| SkipReason::NotFor { outcome });
-            if let Some(reason) = skip.or_else(|| self.failed_need(i)) {
-                return Readiness::Skip(reason);
-            }
-            match self.plan.steps()[i].condition(&self.scope) {
-                Ok(true) => Readiness::Start,
-                Ok(false) => Readiness::Skip(SkipReason::Condition),
-                Err(error) => Readiness::Fail(Failure {
-                    class: ErrorClass::Terminal,
-                    message: error.to_string(),
-                    hint: None,
-                }),
-            }
-        })
+    fn readiness(&self, i: usize) -> Readiness {
+        // Not kept: while a skip waits to be written, another need may end, and be the first.
+        let skip = self.not_for(i).map(|outcome| SkipReason::NotFor { outcome });
+        if let Some(reason) = skip.or_else(|| self.failed_need(i)) {
+            return Readiness::Skip(reason);
+        }
+        // Every need has ended, so what the condition reads no longer changes.
+        let decide = || match self.plan.steps()[i].condition(&self.scope) {
+            Ok(true) => Readiness::Start,
+            Ok(false) => Readiness::Skip(SkipReason::Condition),
+            Err(error) => Readiness::Fail(Failure {
+                class: ErrorClass::Terminal,
+                message: error.to_string(),
+                hint: None,
+            }),
+        };
+        self.steps[i].condition.get_or_init(decide).clone()
     }
 
     /// The outcome of the run for which the `finally` step `i` is not made.

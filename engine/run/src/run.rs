@@ -78,8 +78,8 @@ pub(crate) struct StepState {
     pub(crate) unmet: usize,
     /// Attempts that failed; lost ones do not count against `retry.max`.
     failures: u32,
-    /// What to do with the step once it can be decided; the answer never changes.
-    pub(crate) readiness: OnceLock<Readiness>,
+    /// What its `when` makes of it, worked out once its needs have ended.
+    pub(crate) condition: OnceLock<Readiness>,
 }
 
 /// How many steps of one phase are left, and how the others ended.
@@ -183,7 +183,7 @@ impl Run {
                 attempts: Vec::new(),
                 unmet: step.needs.len(),
                 failures: 0,
-                readiness: OnceLock::new(),
+                condition: OnceLock::new(),
             });
         }
         let event = if request.event.is_null() { json!({}) } else { request.event.clone() };

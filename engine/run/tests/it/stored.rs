@@ -1,0 +1,180 @@
+//! The stored form: every fact reads back as it was, old journals stay readable, and what is not a
+//! record is told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fairlead_plan::{Outcome, RunOutcome};
+use fairlead_run::{
+    AttemptToken, CancelReason, DecodeError, Epoch, Failure, Record, RecordHash, Request, RunEvent,
+    SealError, Seq, SkipReason, StepResult, check_chain,
+};
+use fairlead_step::{Digest, ErrorClass, HumanDuration, RunId, Verdict};
+use serde_json::json;
+
+use crate::world::{id, start_time};
+
+/// A journal of version 1 with every fact in it. Never edited: a later version gets its own file.
+const GOLDEN_V1: &str = include_str!("../../../../schemas/golden/journal.v1.jsonl");
+
+/// Every fact, in every form. The journal is not one that a run would write: the facts only have to
+/// read back.
+fn every_fact() -> Vec<RunEvent> {
+    let run = RunId::mint(1_790_000_000_000, 1);
+    let token = |step: &str, attempt| AttemptToken::mint(&run, &id(step), attempt, Epoch(3));
+    let started = |step: &str, attempt| RunEvent::Started {
+        step: id(step),
+        attempt,
+        token: token(step, attempt),
+    };
+    let finished = |step: &str, attempt, result| RunEvent::Finished {
+        step: id(step),
+        attempt,
+        token: token(step, attempt),
+        result,
+    };
+    let failure = |class, hint: Option<&str>| Failure {
+        class,
+        message: "cannot reach registry.example.com: connection refused".into(),
+        hint: hint.map(str::to_owned),
+    };
+    let seconds = |seconds| HumanDuration(Duration::from_secs(seconds));
+    vec![
+        RunEvent::Requested(Box::new(Request {
+            pipeline: "release".into(),
+            plan: Digest::sha256(b"plan"),
+            params: json!({ "version": "v1.2.3", "count": 3, "ratio": 0.5, "dry": false }),
+            event: json!({ "type": "image.pushed", "paths": null }),
+            event_id: Some("8f0a".into()),
+            by: "git.example.com".into(),
+            workspace: PathBuf::from("/srv/source"),
+            engine: "0.1.0".into(),
+        })),
+        RunEvent::Requested(Box::new(Request {
+            pipeline: "hello".into(),
+            plan: Digest::sha256(b"plan"),
+            params: json!({}),
+            event: json!({}),
+            event_id: None,
+            by: "ada".into(),
+            workspace: PathBuf::from("/srv/größe"),
+            engine: "0.1.0".into(),
+        })),
+        started("build", 1),
+        RunEvent::AttemptLost {
+            step: id("build"),
+            attempt: 1,
+            reason: "the process that ran it ended".into(),
+        },
+        RunEvent::Resumed { epoch: Epoch(3) },
+        finished(
+            "build",
+            2,
+            StepResult::Failure(failure(ErrorClass::Retryable, Some("is it up?"))),
+        ),
+        RunEvent::RetryScheduled { step: id("build"), attempt: 3, due: start_time() },
+        finished("build", 3, StepResult::Failure(failure(ErrorClass::Terminal, None))),
+        finished("build", 4, StepResult::Failure(failure(ErrorClass::Cancelled, None))),
+        finished("build", 5, StepResult::TimedOut { after: seconds(90) }),
+        finished("build", 6, StepResult::Cancelled { message: "ended by SIGKILL".into() }),
+        finished("sbom", 1, StepResult::Verdict(Verdict::passed(json!({ "packages": [1, "ü"] })))),
+        finished(
+            "scan",
+            1,
+            StepResult::Verdict(Verdict::Rejected {
+                reason: "2 critical findings".into(),
+                outputs: json!({ "findings": 2 }),
+            }),
+        ),
+        finished(
+            "deploy",
+            1,
+            StepResult::Verdict(Verdict::Skipped { reason: "no difference".into() }),
+        ),
+        RunEvent::Skipped { step: id("sign"), reason: SkipReason::Condition },
+        RunEvent::Skipped {
+            step: id("promote"),
+            reason: SkipReason::Need {
+                step: id("sign"),
+                outcome: Outcome::Skipped,
+                root: id("scan"),
+                root_outcome: Outcome::Rejected,
+            },
+        },
+        RunEvent::Skipped {
+            step: id("notify"),
+            reason: SkipReason::NotFor { outcome: RunOutcome::Rejected },
+        },
+        RunEvent::NotStarted { step: id("extra"), failure: failure(ErrorClass::Terminal, None) },
+        RunEvent::CancelRequested {
+            by: "ada".into(),
+            reason: CancelReason::Asked { why: Some("wrong version".into()) },
+        },
+        RunEvent::CancelRequested { by: "ada".into(), reason: CancelReason::Asked { why: None } },
+        RunEvent::CancelRequested {
+            by: "fairlead".into(),
+            reason: CancelReason::TimedOut { after: seconds(3600) },
+        },
+        RunEvent::Ended { outcome: RunOutcome::Passed },
+        RunEvent::Ended { outcome: RunOutcome::Rejected },
+        RunEvent::Ended { outcome: RunOutcome::Failed },
+        RunEvent::Ended { outcome: RunOutcome::Cancelled },
+    ]
+}
+
+fn journal_of_every_fact() -> Vec<Record> {
+    let (mut seq, mut head) = (Seq(0), RecordHash::ZERO);
+    let seal = |event| {
+        seq = seq.next();
+        let record = Record::seal(seq, start_time(), head, event).expect("a record");
+        head = record.hash();
+        record
+    };
+    every_fact().into_iter().map(seal).collect()
+}
+
+#[test]
+fn the_golden_journal_of_version_1_reads_as_it_was_written() {
+    let golden: Vec<Record> =
+        GOLDEN_V1.lines().map(|line| Record::read(line).expect("a record of version 1")).collect();
+    check_chain(&golden).expect("a whole chain");
+    let facts: Vec<RunEvent> = golden.iter().map(|record| record.event().clone()).collect();
+    assert_eq!(facts, every_fact(), "the facts of version 1 mean what they meant");
+}
+
+#[test]
+fn this_build_writes_version_1_byte_for_byte() {
+    let written: String =
+        journal_of_every_fact().iter().map(|record| format!("{}\n", record.bytes())).collect();
+    assert_eq!(written, GOLDEN_V1);
+}
+
+#[test]
+fn what_is_no_record_is_told() {
+    let good = journal_of_every_fact()[2].bytes().to_owned();
+    let newer = good.replacen("\"v\":1", "\"v\":2", 1);
+    assert!(matches!(Record::read(&newer), Err(DecodeError::Newer { found: 2 })));
+    let text = Record::read(&newer).unwrap_err().to_string();
+    assert_eq!(text, "the record has version 2, and this build reads up to 1");
+    for (bad, why) in [
+        (String::new(), "nothing"),
+        (good[..good.len() - 5].to_owned(), "cut short"),
+        (good.replacen("\"type\":\"started\"", "\"type\":\"begun\"", 1), "an unknown fact"),
+        (good.replacen("\"attempt\":1", "\"attempt\":1,\"x\":1", 1), "an unknown field"),
+        (good.replacen("\"attempt\":1", "\"attempt\":-1", 1), "no attempt"),
+        (good.replacen("\"step\":\"build\"", "\"step\":\"Build\"", 1), "no step name"),
+        ("[".repeat(100_000), "a deep nest"),
+    ] {
+        assert!(Record::read(&bad).is_err(), "{why}");
+    }
+    let hash = journal_of_every_fact()[2].prev().to_string();
+    assert!(matches!(Record::read(&good.replace(&hash, "abc")), Err(DecodeError::BadHash)));
+}
+
+#[test]
+fn a_record_has_a_limit() {
+    let event =
+        RunEvent::AttemptLost { step: id("a"), attempt: 1, reason: "x".repeat(Record::MAX_BYTES) };
+    let sealed = Record::seal(Seq(1), start_time(), RecordHash::ZERO, event);
+    assert!(matches!(sealed, Err(SealError::TooLarge { .. })));
+}

@@ -1,0 +1,168 @@
+//! A world for one run: plans made by hand, a journal in a vector, and attempts that end when and as
+//! a test says.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fairlead_plan::{Outcome, Plan};
+use fairlead_run::{
+    ApplyError, AttemptToken, Command, Epoch, Failure, Record, Request, Run, RunEvent, StepResult,
+    StepStatus,
+};
+use fairlead_step::{Digest, ErrorClass, RunId, StepId, Verdict};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+/// A step of a plan, as stored.
+pub(crate) fn step(id: &str) -> Value {
+    json!({
+        "id": id, "kind": "fake", "kind_version": "1", "effect": "idempotent", "phase": "main",
+        "needs": [],
+        "retry": { "max": 0, "first": "2s", "cap": "1m", "on": "infra" },
+        "on": ["passed", "rejected", "failed", "cancelled"],
+    })
+}
+
+/// A need that accepts these outcomes.
+pub(crate) fn need(id: &str, outcomes: &[Outcome]) -> Value {
+    json!({ "step": id, "outcomes": outcomes, "from": "explicit" })
+}
+
+/// A step that runs when all of `needs` passed.
+pub(crate) fn after(id: &str, needs: &[&str]) -> Value {
+    let mut step = step(id);
+    step["needs"] = needs.iter().map(|id| need(id, &[Outcome::Passed])).collect();
+    step
+}
+
+/// A step under `finally`, for these outcomes of the run.
+pub(crate) fn finally(id: &str, on: &[&str]) -> Value {
+    let mut step = step(id);
+    step["phase"] = "finally".into();
+    step["on"] = on.into();
+    step
+}
+
+pub(crate) fn plan(steps: Vec<Value>, timeout: Option<&str>) -> Arc<Plan> {
+    let stored = json!({
+        "format": "fairlead.dev/plan/v1",
+        "name": "test", "source_name": "test.yaml", "source_digest": Digest::sha256(b"test"),
+        "timeout": timeout, "steps": steps,
+    });
+    Arc::new(serde_json::from_value(stored).expect("a stored plan"))
+}
+
+pub(crate) fn id(text: &str) -> StepId {
+    text.parse().expect("a step name")
+}
+
+pub(crate) fn passed() -> StepResult {
+    StepResult::Verdict(Verdict::passed(json!({ "ok": true })))
+}
+
+pub(crate) fn failed(class: ErrorClass) -> StepResult {
+    StepResult::Failure(Failure { class, message: "it broke".into(), hint: None })
+}
+
+pub(crate) fn start_time() -> Timestamp {
+    Timestamp::from_second(1_790_000_000).expect("a time")
+}
+
+/// One run, its journal, and the clock.
+pub(crate) struct World {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) run: Run,
+    pub(crate) records: Vec<Record>,
+    pub(crate) now: Timestamp,
+    pub(crate) epoch: Epoch,
+}
+
+impl World {
+    pub(crate) fn new(plan: Arc<Plan>) -> Self {
+        let request = Request {
+            pipeline: plan.name().to_owned(),
+            plan: plan.digest(),
+            params: json!({}),
+            event: json!({}),
+            event_id: None,
+            by: "somebody".to_owned(),
+            workspace: PathBuf::from("/srv/source"),
+            engine: "0.1.0".to_owned(),
+        };
+        let first = Record::first(start_time(), request).expect("a record");
+        Self::from_journal(plan, vec![first])
+    }
+
+    /// Goes on from a journal, as a process does that found it.
+    pub(crate) fn from_journal(plan: Arc<Plan>, records: Vec<Record>) -> Self {
+        let run_id = RunId::mint(1_790_000_000_000, 1);
+        let run = Run::replay(run_id, Arc::clone(&plan), &records).expect("a run");
+        let now = records.last().map_or(start_time(), Record::at);
+        Self { plan, run, records, now, epoch: Epoch(1) }
+    }
+
+    /// Appends a fact and applies it; a fact that is refused is not appended.
+    pub(crate) fn tell(&mut self, event: RunEvent) -> Result<(), ApplyError> {
+        let records = self.run.seal(self.now, vec![event]).expect("a record");
+        for record in records {
+            self.run.apply(&record)?;
+            self.records.push(record);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn commands(&self) -> Vec<Command> {
+        self.run.commands(self.now)
+    }
+
+    /// Does everything that needs no answer from an attempt, until nothing of that is left.
+    pub(crate) fn settle(&mut self) -> Vec<Command> {
+        loop {
+            let commands = self.commands();
+            let facts: Vec<RunEvent> =
+                commands.iter().filter_map(|c| c.fact(self.run.id(), self.epoch)).collect();
+            let Some(fact) = facts.into_iter().next() else { return commands };
+            self.tell(fact).expect("a command's fact is taken");
+        }
+    }
+
+    /// The token of the attempt of `step` that is running.
+    pub(crate) fn token(&self, step: &str) -> (u32, AttemptToken) {
+        let view = self.run.step(&id(step)).expect("a step");
+        assert!(matches!(view.status(), StepStatus::Running { .. }), "{:?}", view.status());
+        let attempt = view.attempts().last().expect("an attempt");
+        (attempt.number, attempt.token.clone())
+    }
+
+    /// Ends the running attempt of `step`, and does what follows from it.
+    pub(crate) fn finish(&mut self, step: &str, result: StepResult) -> Vec<Command> {
+        let (attempt, token) = self.token(step);
+        self.tell(RunEvent::Finished { step: id(step), attempt, token, result })
+            .expect("the result of the running attempt is taken");
+        self.settle()
+    }
+
+    pub(crate) fn wait(&mut self, seconds: i64) -> Vec<Command> {
+        self.now += SignedDuration::from_secs(seconds);
+        self.settle()
+    }
+
+    /// Each step with its status and reason, a line each.
+    pub(crate) fn picture(&self) -> String {
+        let mut text = String::new();
+        for step in self.run.steps() {
+            let status = match step.status() {
+                StepStatus::Waiting => "waiting".to_owned(),
+                StepStatus::Running { attempt } => format!("running, attempt {attempt}"),
+                StepStatus::Retrying { attempt, due } => {
+                    let due = due.map(|due| due.duration_since(start_time()).as_secs());
+                    format!("retrying, attempt {attempt}, due {due:?}")
+                }
+                StepStatus::Ended(outcome) => outcome.to_string(),
+            };
+            let reason = step.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            text.push_str(&format!("{}: {status}{reason}\n", step.id()));
+        }
+        text + &format!("run: {}", self.run.status())
+    }
+}

@@ -56,7 +56,7 @@ codes! {
     DUPLICATE_KEY = "FL0002": "a key stands twice",
         "A mapping has each key once. Remove one of the two, or rename it.";
     TOO_LARGE = "FL0003": "the file is beyond a limit",
-        "A pipeline file has at most 1 MiB, 64 levels, and as many steps as the message says.";
+        "A pipeline file has at most 1 MiB, 24 levels, and as many steps as the message says.";
     UNKNOWN_KEY = "FL0101": "an unknown key",
         "Nothing reads this key. The message names the nearest one that is known.";
     MISSING_KEY = "FL0102": "a key is missing",

@@ -173,11 +173,8 @@ fn by_phase(spec: &Spec<'_>, mut order: Vec<usize>) -> Vec<usize> {
 
 /// An event starts a run without asking anybody.
 fn unbound_params(spec: &Spec<'_>, triggers: &Triggers, found: &mut Vec<Diagnostic>) {
-    let mut keys: Vec<&str> = triggers
-        .filters()
-        .map(|filter| filter.kind.key())
-        .filter(|key| *key != "manual")
-        .collect();
+    let mut keys: Vec<&str> =
+        triggers.filters().map(|filter| filter.kind.key()).filter(|key| *key != "manual").collect();
     keys.dedup();
     if keys.is_empty() {
         return;
@@ -388,26 +385,16 @@ fn implied(
         }
         for read in outputs {
             let output = read.reference.name(1).unwrap_or("…");
-            let message =
-                format!("`{}` may have no `{output}`: it can have {}", other.id, ended(&absent));
+            let ends: Vec<&str> = absent.iter().map(|outcome| outcome.name()).collect();
+            let message = format!(
+                "`{}` may have no `{output}`: it may have ended {}",
+                other.id,
+                ends.join(" or ")
+            );
             let finding = Diagnostic::warning(MAY_BE_ABSENT, read.span, message);
             found.push(finding.help("add `| default(…)`"));
         }
     }
-}
-
-fn ended(outcomes: &[Outcome]) -> String {
-    let said: Vec<&str> = outcomes
-        .iter()
-        .map(|outcome| match outcome {
-            Outcome::Passed => "passed",
-            Outcome::Rejected => "been rejected",
-            Outcome::Skipped => "been skipped",
-            Outcome::Failed => "failed",
-            Outcome::Cancelled => "been cancelled",
-        })
-        .collect();
-    said.join(" or ")
 }
 
 fn circles(spec: &Spec<'_>, graph: &Graph, edges: &[Edge], found: &mut Vec<Diagnostic>) {

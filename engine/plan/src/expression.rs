@@ -408,7 +408,7 @@ mod tests_of_walk {
 
     #[test]
     fn an_expression_cannot_work_or_grow_without_end() {
-        let empty = || Value::from_iter::<[(String, Value); 0]>([]);
+        let empty = || Value::from_pairs::<[(String, Value); 0], _, _>([]);
         for text in ["'x' * 2000000000", "('x' * 100000) | replace('x', 'y' * 4000)"] {
             assert!(evaluate(text, empty()).is_err(), "{text}");
         }

@@ -1,13 +1,13 @@
 //! Checks what stands under `with` against the input schema of the step kind.
 
-use std::collections::BTreeSet;
-
 use regex::Regex;
 use serde_json::Value;
 
 use crate::code::{MISSING_INPUT, SECRET_MISUSE, UNKNOWN_INPUT, WRONG_INPUT, WRONG_REFERENCE};
 use crate::params::brief;
-use crate::schema::{self, allows, alternatives, compatible, describe, resolve, takes_secret, types};
+use crate::schema::{
+    self, allows, alternatives, compatible, describe, resolve, takes_secret, types,
+};
 use crate::yaml::{Content, Entry, Node};
 use crate::{Diagnostic, Span, suggest, template};
 
@@ -38,7 +38,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) step_span: Span,
 }
 
-/// How badly an alternative fits: by another type, by another constant, by the number of findings.
+/// How badly an alternative fits: the constants that differ, and the number of findings.
 type Misfit = (usize, usize);
 
 impl Inputs<'_> {
@@ -152,7 +152,11 @@ impl Inputs<'_> {
             (_, Some(most)) if (length as u64) > most => format!("wants at most {most}"),
             _ => return,
         };
-        found.push(Diagnostic::error(WRONG_INPUT, node.span, format!("{} {said}", self.name(path))));
+        found.push(Diagnostic::error(
+            WRONG_INPUT,
+            node.span,
+            format!("{} {said}", self.name(path)),
+        ));
     }
 
     fn text(
@@ -204,9 +208,9 @@ impl Inputs<'_> {
                     };
                     let finding = Diagnostic::error(UNKNOWN_INPUT, *key_span, message);
                     found.push(match suggest::nearest(key, names()) {
-                        Some(near) if node.get(near).is_none() => finding
-                            .help(format!("did you mean `{near}`?"))
-                            .fix(*key_span, near),
+                        Some(near) if node.get(near).is_none() => {
+                            finding.help(format!("did you mean `{near}`?")).fix(*key_span, near)
+                        }
                         Some(near) => finding.help(format!("did you mean `{near}`?")),
                         None if names().next().is_none() => finding.help("it has no inputs"),
                         None => finding.help(format!("it has {}", suggest::list(names()))),
@@ -294,6 +298,10 @@ impl Inputs<'_> {
         path: &str,
         found: &mut Vec<Diagnostic>,
     ) {
+        if let Some((entry, tags)) = unknown_tag(node, list) {
+            self.not_a_choice(&entry.value, &tags, &join(path, &entry.key), found);
+            return;
+        }
         let mut best: Option<(Misfit, Vec<Diagnostic>)> = None;
         let mut of_type = 0;
         for part in list {
@@ -374,7 +382,11 @@ impl Inputs<'_> {
                     describe(schema),
                     describe(&given)
                 );
-                Diagnostic::error(WRONG_REFERENCE, node.span, message)
+                let finding = Diagnostic::error(WRONG_REFERENCE, node.span, message);
+                let scalar = ["integer", "number", "boolean"];
+                let to_text = types(schema).contains(&"string")
+                    && types(&given).iter().all(|name| scalar.contains(name));
+                if to_text { finding.help("add `| string`") } else { finding }
             }
             LeafType::Unknown => return,
         };
@@ -385,23 +397,23 @@ impl Inputs<'_> {
 /// How many properties of `node` differ from a constant that `schema` wants there: the tag of
 /// another variant.
 fn other_constants(node: &Node, schema: &Value) -> usize {
-    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return 0 };
-    let required: BTreeSet<&str> = schema
-        .get("required")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    properties
-        .iter()
-        .filter(|(name, part)| match (part.get("const"), node.get(name)) {
-            (Some(constant), Some(entry)) => entry.value.json() != *constant,
-            (Some(_), None) => required.contains(name.as_str()),
-            (None, None) => required.contains(name.as_str()),
-            (None, Some(_)) => false,
-        })
-        .count()
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let differs = |(name, part): &(&String, &Value)| match (part.get("const"), node.get(name)) {
+        (Some(constant), Some(entry)) => entry.value.json() != *constant,
+        (None, _) | (_, None) => false,
+    };
+    properties.into_iter().flatten().filter(differs).count()
+}
+
+/// The tag of `node`, if every alternative wants a constant under its key and it is none of them.
+fn unknown_tag<'n, 's>(node: &'n Node, list: &'s [Value]) -> Option<(&'n Entry, Vec<&'s Value>)> {
+    let Content::Map(entries) = &node.content else { return None };
+    entries.iter().find_map(|entry| {
+        let tags: Option<Vec<&Value>> =
+            list.iter().map(|part| part.get("properties")?.get(&entry.key)?.get("const")).collect();
+        let tags = tags?;
+        (!tags.is_empty() && !tags.contains(&&entry.value.json())).then_some((entry, tags))
+    })
 }
 
 /// Whether `text` is of the Fairlead type `format`.

@@ -14,9 +14,7 @@ use crate::inputs::LeafType;
 use crate::schema::{self, Found};
 use crate::template::{self, Piece};
 use crate::yaml::{Content, Node};
-use crate::{
-    Code, Diagnostic, Outcome, Params, Phase, RUN_KEYS, Severity, Source, Span, suggest,
-};
+use crate::{Code, Diagnostic, Outcome, Params, Phase, RUN_KEYS, Severity, Source, Span, suggest};
 
 /// Everything that expressions of one file may name.
 pub(crate) struct Names<'a> {
@@ -77,26 +75,21 @@ impl Names<'_> {
         found: &mut Vec<Diagnostic>,
     ) {
         match &node.content {
-            Content::Text(leaf) if template::is_template(leaf) => {
-                match template::split(leaf) {
-                    Ok(pieces) => {
-                        let whole = pieces.len() == 1;
-                        for piece in pieces {
-                            if let Piece::Expression { text, start } = piece {
-                                self.expression(
-                                    node, text, start, whole, reader, reads, found,
-                                );
-                            }
+            Content::Text(leaf) if template::is_template(leaf) => match template::split(leaf) {
+                Ok(pieces) => {
+                    let whole = pieces.len() == 1;
+                    for piece in pieces {
+                        if let Piece::Expression { text, start } = piece {
+                            self.expression(node, text, start, whole, reader, reads, found);
                         }
                     }
-                    Err(unclosed) => {
-                        let span = node.part(self.source, unclosed.start, unclosed.start + 2);
-                        let open =
-                            Diagnostic::error(BAD_EXPRESSION, span, "a `{{` has no `}}`");
-                        found.push(open.help("to write two braces as they are: `{{ \"{{\" }}`"));
-                    }
                 }
-            }
+                Err(unclosed) => {
+                    let span = node.part(self.source, unclosed.start, unclosed.start + 2);
+                    let open = Diagnostic::error(BAD_EXPRESSION, span, "a `{{` has no `}}`");
+                    found.push(open.help("to write two braces as they are: `{{ \"{{\" }}`"));
+                }
+            },
             Content::List(items) => {
                 items.iter().for_each(|item| self.leaves(item, reader, reads, found));
             }
@@ -211,21 +204,16 @@ impl Names<'_> {
     }
 
     /// The schema of what `reference` gives; nothing when nothing is known of it.
-    fn lookup(
-        &self,
-        reference: &Reference,
-        reader: Reader<'_>,
-    ) -> Result<Option<Value>, Problem> {
+    fn lookup(&self, reference: &Reference, reader: Reader<'_>) -> Result<Option<Value>, Problem> {
         let root = reference.root.as_str();
         if !ROOTS.contains(&root) {
             let help = match suggest::nearest(root, ROOTS) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => match self.hyphenated(root) {
                     Some(id) => format!("a name with `-` is written `steps['{id}']`"),
-                    None => format!(
-                        "expressions see {}; a text stands in quotes",
-                        suggest::list(ROOTS)
-                    ),
+                    None => {
+                        format!("expressions see {}; a text stands in quotes", suggest::list(ROOTS))
+                    }
                 },
             };
             return Err(problem(UNKNOWN_ROOT, format!("there is no `{root}`"), Some(help)));

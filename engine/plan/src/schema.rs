@@ -87,9 +87,7 @@ pub(crate) const fn type_of(value: &Value) -> &'static str {
 /// Whether the JSON type `given` is among `wanted`. A number without a fraction is an integer.
 pub(crate) fn allows(wanted: &[&str], given: &Value) -> bool {
     let integer = given.is_i64() || given.is_u64();
-    wanted.is_empty()
-        || wanted.contains(&type_of(given))
-        || integer && wanted.contains(&"integer")
+    wanted.is_empty() || wanted.contains(&type_of(given)) || integer && wanted.contains(&"integer")
 }
 
 /// The values of `enum` or of alternatives that are all constants.
@@ -186,7 +184,8 @@ pub(crate) fn follow(schema: &Value, path: &[Key], root: &Value) -> Found {
                 Some(_) | None => {}
             }
             let known = properties.map(|list| list.keys().cloned().collect()).unwrap_or_default();
-            let closed = properties.is_some() || !matches!(types(schema).as_slice(), [] | ["object"]);
+            let closed =
+                properties.is_some() || !matches!(types(schema).as_slice(), [] | ["object"]);
             if closed { Found::Missing { name: name.clone(), known } } else { Found::Open }
         }
     }

@@ -53,19 +53,9 @@ pub(crate) struct NeedSpec<'n> {
     pub(crate) outcomes: BTreeSet<Outcome>,
 }
 
-const PIPELINE_KEYS: &[&str] = &[
-    "apiVersion",
-    "kind",
-    "name",
-    "description",
-    "on",
-    "params",
-    "timeout",
-    "steps",
-    "finally",
-];
-const STEP_KEYS: &[&str] =
-    &["uses", "with", "needs", "when", "retry", "timeout", "description"];
+const PIPELINE_KEYS: &[&str] =
+    &["apiVersion", "kind", "name", "description", "on", "params", "timeout", "steps", "finally"];
+const STEP_KEYS: &[&str] = &["uses", "with", "needs", "when", "retry", "timeout", "description"];
 const FINALLY_KEYS: &[&str] =
     &["uses", "with", "needs", "when", "retry", "timeout", "description", "on"];
 /// Keys of the language that this build cannot act on, and what to do until it can.
@@ -126,8 +116,7 @@ impl Reader<'_> {
                     }
                 }
                 None => {
-                    finding.help =
-                        Some(format!("it has {}", suggest::list(known.iter().copied())));
+                    finding.help = Some(format!("it has {}", suggest::list(known.iter().copied())));
                 }
             }
         }
@@ -311,9 +300,8 @@ impl Reader<'_> {
             match key.as_str() {
                 "type" => {
                     let words = ParamType::ALL.map(ParamType::name);
-                    let read = |text: &str| {
-                        ParamType::ALL.into_iter().find(|kind| kind.name() == text)
-                    };
+                    let read =
+                        |text: &str| ParamType::ALL.into_iter().find(|kind| kind.name() == text);
                     param.kind =
                         self.word(value, "`type`", &words, read).unwrap_or(ParamType::String);
                 }
@@ -336,7 +324,10 @@ impl Reader<'_> {
                     Content::List(items) if !items.is_empty() => {
                         param.choices = Some(items.iter().map(Node::json).collect());
                     }
-                    _ => self.wrong_shape(value, "`enum`", "a list of values"),
+                    _ => {
+                        let message = "`enum` wants a list with at least one value";
+                        self.error(WRONG_SHAPE, value.span, message);
+                    }
                 },
                 "description" => {
                     param.description = self.text(value, "`description`").map(str::to_owned);
@@ -364,8 +355,11 @@ impl Reader<'_> {
                 // A text is not read as a number here: the file can say which it means.
                 Ok(value) if value == node.json() => param.default = Some(value),
                 Ok(_) => {
-                    let message =
-                        format!("{place}: its default is {}, not {}", node.describe(), param.kind);
+                    let message = format!(
+                        "{place}: its default is {}, not the {} itself",
+                        node.describe(),
+                        param.kind
+                    );
                     self.error(BAD_DEFAULT, node.span, message).help =
                         Some("write it without quotes".into());
                 }
@@ -422,17 +416,16 @@ impl Reader<'_> {
             on,
             description: None,
         };
-        for Entry { key, value, key_span } in entries {
+        for Entry { key, value, .. } in entries {
             match key.as_str() {
                 "uses" => step.uses = self.text(value, "`uses`").map(|kind| (kind, value.span)),
                 "with" => match &value.content {
                     Content::Map(_) => step.with = Some(value),
                     // `with:` with nothing behind it is an empty mapping.
                     Content::Null => {}
-                    Content::Bool(_)
-                    | Content::Number(_)
-                    | Content::Text(_)
-                    | Content::List(_) => self.wrong_shape(value, "`with`", "a mapping"),
+                    Content::Bool(_) | Content::Number(_) | Content::Text(_) | Content::List(_) => {
+                        self.wrong_shape(value, "`with`", "a mapping")
+                    }
                 },
                 "needs" => step.needs = self.needs(value),
                 "when" => match &value.content {
@@ -449,11 +442,15 @@ impl Reader<'_> {
                 }
                 _ => {}
             }
-            let _ = key_span;
         }
         let later = LATER_KEYS.iter().any(|(later, _)| value.get(later).is_some());
         if matches!(value.content, Content::Map(_)) && value.get("uses").is_none() && !later {
-            self.missing(*key_span, &place, "uses", "name a step kind; `fairlead steps` lists them");
+            self.missing(
+                *key_span,
+                &place,
+                "uses",
+                "name a step kind; `fairlead steps` lists them",
+            );
         }
         id.map(|_| step)
     }

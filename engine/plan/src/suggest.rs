@@ -15,7 +15,7 @@ pub(crate) fn nearest<'a>(
         .filter_map(|candidate| {
             let likeness = strsim::jaro_winkler(&lower, &candidate.to_lowercase());
             let edits = strsim::osa_distance(&lower, candidate);
-            let near = edits <= 1 + candidate.chars().count() / 4 || likeness > 0.9;
+            let near = edits <= 1 + candidate.chars().count() / 5 || likeness > 0.87;
             near.then_some((edits, candidate))
         })
         .min_by_key(|(edits, _)| *edits)

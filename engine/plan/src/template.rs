@@ -173,11 +173,11 @@ fn context(scope: &Scope, reads: &[Reference]) -> Dynamic {
         }
         Some((id.to_string(), to_dynamic(&Value::Object(outputs))))
     });
-    Dynamic::from_iter([
+    Dynamic::from_pairs([
         ("params", to_dynamic(&scope.params)),
         ("event", to_dynamic(&scope.event)),
         ("run", to_dynamic(&scope.run)),
-        ("steps", Dynamic::from_iter(steps)),
+        ("steps", Dynamic::from_pairs(steps)),
     ])
 }
 
@@ -193,7 +193,7 @@ fn to_dynamic(value: &Value) -> Dynamic {
         Value::String(text) => Dynamic::from(text.as_str()),
         Value::Array(items) => items.iter().map(to_dynamic).collect(),
         Value::Object(map) => {
-            map.iter().map(|(key, item)| (key.as_str(), to_dynamic(item))).collect()
+            Dynamic::from_pairs(map.iter().map(|(key, item)| (key.as_str(), to_dynamic(item))))
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::code::{DUPLICATE_KEY, MALFORMED_YAML, TOO_LARGE};
 use crate::{Diagnostic, MAX_SOURCE_BYTES, Source, Span};
 
 /// The most levels a file may have.
-const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 24;
 /// The most nodes a file may have, aliases written out.
 const MAX_NODES: usize = 100_000;
 
@@ -166,18 +166,29 @@ pub(crate) fn parse(source: &Source, found: &mut Vec<Diagnostic>) -> Option<Node
 
 fn malformed(source: &Source, error: &serde_saphyr::Error) -> Diagnostic {
     let span = match error.location().map(|location| location.span().byte_offset()) {
-        Some(Some(start)) => to_span(source, start, error.location().and_then(|l| l.span().byte_len())),
+        Some(Some(start)) => {
+            to_span(source, start, error.location().and_then(|l| l.span().byte_len()))
+        }
         Some(None) | None => source.span(source.text().len(), source.text().len()),
     };
     let said = error.without_snippet().to_string();
     let first = said.lines().next().unwrap_or_default();
     // The place is told apart from the message.
     let message = first.split(" at line ").next().unwrap_or(first).trim_end_matches(['.', ':']);
-    let code = match error.without_snippet() {
-        serde_saphyr::Error::Budget { .. } => TOO_LARGE,
-        _ => MALFORMED_YAML,
-    };
-    Diagnostic::error(code, span, format!("this is not YAML: {message}"))
+    match error.without_snippet() {
+        serde_saphyr::Error::Budget { .. } => {
+            let message = format!("the file has more than {MAX_DEPTH} levels or {MAX_NODES} parts");
+            Diagnostic::error(TOO_LARGE, span, message)
+        }
+        _ if message.contains("limit exceeded") => {
+            Diagnostic::error(TOO_LARGE, span, format!("the file is beyond a limit: {message}"))
+        }
+        serde_saphyr::Error::MultipleDocuments { .. } => {
+            let message = "the file has more than one YAML document";
+            Diagnostic::error(MALFORMED_YAML, span, message).help("one file is one pipeline")
+        }
+        _ => Diagnostic::error(MALFORMED_YAML, span, format!("this is not YAML: {message}")),
+    }
 }
 
 fn to_span(source: &Source, start: u64, length: Option<u64>) -> Span {
@@ -194,12 +205,7 @@ fn span_of(location: Location, source: &Source, otherwise: Span) -> Span {
     }
 }
 
-fn place(
-    raw: Spanned<Raw>,
-    source: &Source,
-    parent: Span,
-    found: &mut Vec<Diagnostic>,
-) -> Node {
+fn place(raw: Spanned<Raw>, source: &Source, parent: Span, found: &mut Vec<Diagnostic>) -> Node {
     let mut span = span_of(raw.defined, source, parent);
     let content = match raw.value {
         Raw::Null => Content::Null,

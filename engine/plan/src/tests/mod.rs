@@ -1,18 +1,21 @@
 //! Tests at the boundary: a file goes in, findings or a plan come out.
 
+mod editors;
 mod fakes;
 mod findings;
+mod plans;
+mod properties;
 
 use crate::{Compiled, Source, compile};
 
 /// The findings of a file, one a line, warnings of a good file included.
 fn check(yaml: &str) -> String {
-    let source = Source::new("p", yaml);
+    let source = Source::new("pipeline.yaml", yaml);
     let findings = match compile(&source, &fakes::catalog()) {
         Ok(Compiled { warnings, .. }) => warnings,
         Err(findings) => findings,
     };
-    let text = findings.to_string().replace("p:", "");
+    let text = findings.to_string().replace("pipeline.yaml:", "");
     if text.is_empty() { "fine".to_owned() } else { text }
 }
 

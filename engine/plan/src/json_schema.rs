@@ -1,0 +1,214 @@
+//! The JSON Schema of a pipeline file, for editors and for whoever checks one without Fairlead.
+
+use fairlead_event::Triggers;
+use fairlead_step::{Catalog, HumanDuration};
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use crate::spec::API_VERSION;
+use crate::{Outcome, ParamType, Retry, RunOutcome};
+
+/// The JSON Schema (2020-12) of a pipeline over the step kinds of `catalog`: `uses` selects the
+/// schema of `with`, in which an expression may stand for any value.
+#[must_use]
+pub fn pipeline_schema(catalog: &Catalog) -> Value {
+    let kinds: Vec<Value> = catalog
+        .specs()
+        .map(|spec| json!({ "const": spec.kind, "description": spec.summary }))
+        .collect();
+    let mut inputs = Map::new();
+    let mut selections = Vec::new();
+    for spec in catalog.specs() {
+        let mut schema = spec.input_schema.clone();
+        let required = schema.get("required").is_some_and(|list| *list != json!([]));
+        // A schema that refers into itself keeps the parts it refers to at the root.
+        rebase(&mut schema, &format!("#/$defs/inputs/{}", spec.kind));
+        inputs.insert(spec.kind.to_owned(), with_expressions(schema));
+        let with = format!("#/$defs/inputs/{}", spec.kind);
+        let mut then = json!({ "properties": { "with": { "$ref": with } } });
+        if required {
+            then["required"] = json!(["with"]);
+        }
+        selections.push(json!({
+            "if": { "properties": { "uses": { "const": spec.kind } }, "required": ["uses"] },
+            "then": then,
+        }));
+    }
+    let outcomes = |names: Vec<&str>| {
+        json!({ "anyOf": [
+            { "enum": names },
+            { "type": "array", "items": { "enum": names }, "minItems": 1 },
+        ] })
+    };
+    let step_outcomes = outcomes(Outcome::ALL.map(Outcome::name).to_vec());
+    let run_outcomes =
+        outcomes(RunOutcome::ALL.map(RunOutcome::name).into_iter().chain(["always"]).collect());
+    // The pattern is that of `StepId`, whose own schema is that of the text it is read from.
+    let id = json!({ "type": "string", "pattern": "^[a-z][a-z0-9_-]{0,62}$" });
+    let mut step = json!({
+        "type": "object",
+        "required": ["uses"],
+        "additionalProperties": false,
+        "properties": {
+            "uses": { "description": "The step kind.", "oneOf": kinds },
+            "with": {
+                "description": "The inputs of the step. `{{ … }}` reads parameters, the event, and \
+                                the outputs of other steps.",
+                "type": ["object", "null"],
+            },
+            "needs": {
+                "description": "Steps to wait for, beside those that expressions read.",
+                "anyOf": [
+                    { "type": "array", "items": id.clone() },
+                    { "type": "object", "propertyNames": id.clone(), "additionalProperties": step_outcomes },
+                ],
+            },
+            "when": {
+                "description": "An expression; the step is skipped when it is false.",
+                "type": ["string", "boolean"],
+            },
+            "retry": {
+                "description": "How often a failed attempt is made again.",
+                "type": "object",
+                "required": ["max"],
+                "additionalProperties": false,
+                "properties": {
+                    "max": { "type": "integer", "minimum": 0, "maximum": Retry::MOST },
+                    "backoff": {
+                        "description": "The first and the longest wait, as in `2s..1m`.",
+                        "type": "string",
+                        "pattern": r"^\s*(\d+(d|h|m|s|ms))+(\s*\.\.\s*(\d+(d|h|m|s|ms))+)?\s*$",
+                    },
+                    "on": {
+                        "description": "Which failures: of the infrastructure, those and timeouts, or any.",
+                        "enum": ["infra", "timeout", "any"],
+                    },
+                },
+            },
+            "timeout": plain::<HumanDuration>(),
+            "description": { "type": "string" },
+        },
+        "allOf": selections,
+    });
+    let main_step = step.clone();
+    step["properties"]["on"] = json!({
+        "description": "The outcomes of the run for which the step runs; all when left away.",
+        "anyOf": run_outcomes["anyOf"],
+    });
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Fairlead pipeline",
+        "type": "object",
+        "required": ["apiVersion", "kind", "name", "steps"],
+        "additionalProperties": false,
+        "properties": {
+            "apiVersion": { "const": API_VERSION },
+            "kind": { "const": "Pipeline" },
+            "name": id.clone(),
+            "description": { "type": "string" },
+            "on": plain::<Triggers>(),
+            "params": {
+                "description": "What a run is given. A parameter without a default must be given.",
+                "type": "object",
+                "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$" },
+                "additionalProperties": { "$ref": "#/$defs/param" },
+            },
+            "timeout": plain::<HumanDuration>(),
+            "steps": {
+                "type": "object",
+                "minProperties": 1,
+                "propertyNames": id.clone(),
+                "additionalProperties": { "$ref": "#/$defs/step" },
+            },
+            "finally": {
+                "description": "Steps that run after all others have ended, however they ended.",
+                "type": "object",
+                "propertyNames": id,
+                "additionalProperties": { "$ref": "#/$defs/finally_step" },
+            },
+        },
+        "$defs": {
+            "param": {
+                "type": ["object", "null"],
+                "additionalProperties": false,
+                "properties": {
+                    "type": { "enum": ParamType::ALL.map(ParamType::name) },
+                    "default": { "type": ["string", "number", "boolean"] },
+                    "pattern": { "type": "string", "format": "regex" },
+                    "enum": { "type": "array", "minItems": 1 },
+                    "description": { "type": "string" },
+                },
+            },
+            "step": main_step,
+            "finally_step": step,
+            "inputs": inputs,
+            "expression": { "type": "string", "pattern": r"\{\{[\s\S]*\}\}" },
+        },
+    })
+}
+
+/// The schema of a type of ours, everything inlined.
+fn plain<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    settings.into_generator().into_root_schema_for::<T>().to_value()
+}
+
+/// Moves references within a schema to where the schema now stands.
+fn rebase(schema: &mut Value, base: &str) {
+    match schema {
+        Value::Object(map) => {
+            for (key, value) in map.iter_mut() {
+                match value {
+                    Value::String(target) if key == "$ref" => {
+                        if let Some(rest) = target.strip_prefix('#') {
+                            *target = format!("{base}{rest}");
+                        }
+                    }
+                    other => rebase(other, base),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| rebase(item, base)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Lets an expression stand for every value within `schema`, but not for the whole.
+fn with_expressions(mut schema: Value) -> Value {
+    descend(&mut schema);
+    schema
+}
+
+fn descend(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    for (key, part) in map.iter_mut() {
+        match (key.as_str(), part) {
+            ("properties" | "patternProperties" | "$defs", Value::Object(parts)) => {
+                parts.values_mut().for_each(or_expression);
+            }
+            ("items" | "additionalProperties", part @ Value::Object(_)) => or_expression(part),
+            ("prefixItems", Value::Array(parts)) => parts.iter_mut().for_each(or_expression),
+            ("anyOf" | "oneOf" | "allOf", Value::Array(parts)) => {
+                parts.iter_mut().for_each(descend);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn or_expression(schema: &mut Value) {
+    descend(schema);
+    // The constant that tells variants apart is never filled.
+    if schema.get("const").is_some() || !schema.is_object() {
+        return;
+    }
+    let own = std::mem::take(schema);
+    let description = own.get("description").cloned();
+    *schema = json!({ "anyOf": [own, { "$ref": "#/$defs/expression" }] });
+    if let Some(description) = description {
+        schema["description"] = description;
+    }
+}

@@ -29,12 +29,6 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::context::Context;
 use crate::engine::{EngineAddress, EngineError};
 
-/// The path under which the engine fetches the context.
-const UPLOAD_PATH: &str = "/context";
-
-/// What the engine is told as the address of the context: its session answers for this host.
-pub(crate) const CONTEXT_URL: &str = "http://buildkit-session/context";
-
 /// The methods that the engine may call, by their full names.
 const METHODS: [&str; 3] = [
     "/moby.filesync.v1.Auth/Credentials",
@@ -89,7 +83,8 @@ impl Session {
         let connection = engine.hijack("/session", &headers).await?;
 
         let trouble = Arc::new(Trouble::default());
-        let service = Service { offer: Arc::new(offer), trouble: Arc::clone(&trouble) };
+        let path = format!("/{id}");
+        let service = Service { offer: Arc::new(offer), trouble: Arc::clone(&trouble), path };
         let (end, ended) = oneshot::channel::<()>();
         let router = tonic::transport::Server::builder()
             .http2_adaptive_window(Some(true))
@@ -116,6 +111,13 @@ impl Session {
         &self.id
     }
 
+    /// The address of the context, for the engine alone: sessions answer for this host. It is
+    /// different for each session, for the engine takes equal addresses for equal content, also
+    /// between builds that run at once.
+    pub(crate) fn context_url(&self) -> String {
+        format!("http://buildkit-session/{}", self.id)
+    }
+
     /// What went wrong on our side, if anything did: the cause of a build that failed after it.
     pub(crate) fn trouble(&self) -> Option<StepError> {
         self.trouble.take()
@@ -126,6 +128,8 @@ impl Session {
 struct Service {
     offer: Arc<Offer>,
     trouble: Arc<Trouble>,
+    /// The path under which the engine fetches the context.
+    path: String,
 }
 
 #[tonic::async_trait]
@@ -137,7 +141,7 @@ impl Upload for Service {
         request: Request<Streaming<BytesMessage>>,
     ) -> Result<Response<Self::PullStream>, Status> {
         let path = request.metadata().get("urlpath").and_then(|path| path.to_str().ok());
-        if path != Some(UPLOAD_PATH) {
+        if path != Some(self.path.as_str()) {
             return Err(Status::not_found("this session has one context"));
         }
         let chunks = self.offer.context.stream();

@@ -17,7 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::Network;
 use crate::engine::{EngineAddress, EngineError, Raw};
 use crate::progress::{Failed, Teller};
-use crate::session::{CONTEXT_URL, Session};
+use crate::session::Session;
 
 /// The largest message to take from the engine.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -41,9 +41,9 @@ pub(crate) struct Request<'a> {
 
 impl Request<'_> {
     /// The attributes of BuildKit's Dockerfile frontend.
-    fn attributes(&self) -> HashMap<String, String> {
+    fn attributes(&self, context_url: String) -> HashMap<String, String> {
         let mut out = HashMap::from([
-            ("context".to_owned(), CONTEXT_URL.to_owned()),
+            ("context".to_owned(), context_url),
             ("filename".to_owned(), self.dockerfile.to_owned()),
         ]);
         if let Some(target) = self.target {
@@ -96,7 +96,7 @@ pub(crate) async fn solve(
         r#ref: name.to_owned(),
         session: session.id().to_owned(),
         frontend: "dockerfile.v0".into(),
-        frontend_attrs: request.attributes(),
+        frontend_attrs: request.attributes(session.context_url()),
         // Engines before 25 know no other field for the exporter.
         exporter_deprecated: EXPORTER.into(),
         entitlements,
@@ -354,11 +354,12 @@ mod tests {
             no_cache: true,
             network: Network::None,
         };
-        let sorted: BTreeMap<_, _> = request.attributes().into_iter().collect();
+        let sorted: BTreeMap<_, _> =
+            request.attributes("http://session/1".into()).into_iter().collect();
         insta::assert_compact_json_snapshot!(sorted, @r#"
         {
           "build-arg:V": "1",
-          "context": "http://buildkit-session/context",
+          "context": "http://session/1",
           "filename": "ci/Dockerfile",
           "force-network-mode": "none",
           "label:team": "ship",

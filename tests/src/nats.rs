@@ -1,0 +1,57 @@
+//! A NATS server of a test's own, with JetStream, on a free port, in a temporary folder.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::process::{Running, free_port};
+use crate::setup;
+
+/// A NATS server.
+pub struct Nats {
+    port: u16,
+    folder: tempfile::TempDir,
+    process: Option<Running>,
+}
+
+impl Nats {
+    /// A running server with empty streams.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut nats = Self { port: free_port(), folder, process: None };
+        nats.resume();
+        nats
+    }
+
+    /// Its address, such as `nats://127.0.0.1:4222`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it, as a power cut would; its streams stay for [`Nats::resume`].
+    pub fn cut(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Starts it again, on the same port, with its streams.
+    pub fn resume(&mut self) {
+        if self.process.is_some() {
+            return;
+        }
+        let log = self.folder.path().join("log");
+        let _ = std::fs::remove_file(&log);
+        let mut command = Command::new(setup("nats"));
+        command
+            .args(["--addr", "127.0.0.1", "--port", &self.port.to_string(), "--jetstream"])
+            .arg("--store_dir")
+            .arg(self.folder.path().join("streams"));
+        let mut process = Running::start(&mut command, &log);
+        process.wait_until(Duration::from_secs(20), || {
+            std::fs::read_to_string(&log).is_ok_and(|text| text.contains("Server is ready"))
+        });
+        self.process = Some(process);
+    }
+}

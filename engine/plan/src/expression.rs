@@ -197,40 +197,42 @@ struct Walk<'a> {
 
 /// The root, the fixed keys behind it, and whether something computed stands behind those.
 fn path_of<'t>(tree: &'t ast::Expr<'t>) -> Option<(&'t str, Vec<Key>, bool)> {
-    match tree {
-        ast::Expr::Var(var) => Some((var.id, Vec::new(), false)),
-        ast::Expr::GetAttr(get) => {
-            let (root, mut path, computed) = path_of(&get.expr)?;
-            if !computed {
-                path.push(Key::Name(get.name.to_owned()));
-            }
-            Some((root, path, computed))
-        }
-        ast::Expr::GetItem(get) => {
-            let (root, mut path, computed) = path_of(&get.expr)?;
-            if computed {
-                return Some((root, path, true));
-            }
-            let key = match &get.subscript_expr {
-                ast::Expr::Const(constant) => match constant.value.as_str() {
-                    Some(name) => Some(Key::Name(name.to_owned())),
-                    None => constant.value.as_usize().map(|_| Key::Index),
-                },
-                _ => None,
-            };
-            let computed = key.is_none();
-            path.extend(key);
-            Some((root, path, computed))
-        }
-        _ => None,
+    if let ast::Expr::Var(var) = tree {
+        return Some((var.id, Vec::new(), false));
     }
+    if let ast::Expr::GetAttr(get) = tree {
+        let (root, mut path, computed) = path_of(&get.expr)?;
+        if !computed {
+            path.push(Key::Name(get.name.to_owned()));
+        }
+        return Some((root, path, computed));
+    }
+    let ast::Expr::GetItem(get) = tree else { return None };
+    let (root, mut path, computed) = path_of(&get.expr)?;
+    if computed {
+        return Some((root, path, true));
+    }
+    let key = if let ast::Expr::Const(constant) = &get.subscript_expr {
+        match constant.value.as_str() {
+            Some(name) => Some(Key::Name(name.to_owned())),
+            None => constant.value.as_usize().map(|_| Key::Index),
+        }
+    } else {
+        None
+    };
+    let computed = key.is_none();
+    path.extend(key);
+    Some((root, path, computed))
 }
 
+/// The place of the root of a path.
 fn root_span(tree: &ast::Expr<'_>) -> NodeSpan {
-    match tree {
-        ast::Expr::GetAttr(get) => root_span(&get.expr),
-        ast::Expr::GetItem(get) => root_span(&get.expr),
-        _ => tree.span(),
+    if let ast::Expr::GetAttr(get) = tree {
+        root_span(&get.expr)
+    } else if let ast::Expr::GetItem(get) = tree {
+        root_span(&get.expr)
+    } else {
+        tree.span()
     }
 }
 
@@ -274,13 +276,11 @@ impl Walk<'_> {
 
     /// The parts of a path that are computed, which read something themselves.
     fn subscripts(&mut self, tree: &ast::Expr<'_>) {
-        match tree {
-            ast::Expr::GetAttr(get) => self.subscripts(&get.expr),
-            ast::Expr::GetItem(get) => {
-                self.subscripts(&get.expr);
-                self.expression(&get.subscript_expr, false);
-            }
-            _ => {}
+        if let ast::Expr::GetAttr(get) = tree {
+            self.subscripts(&get.expr);
+        } else if let ast::Expr::GetItem(get) = tree {
+            self.subscripts(&get.expr);
+            self.expression(&get.subscript_expr, false);
         }
     }
 
@@ -334,10 +334,12 @@ impl Walk<'_> {
                 self.expression(&get.subscript_expr, false);
             }
             ast::Expr::Call(call) => {
-                let name = match &call.expr {
-                    ast::Expr::Var(var) => var.id,
-                    ast::Expr::GetAttr(get) => get.name,
-                    _ => "…",
+                let name = if let ast::Expr::Var(var) = &call.expr {
+                    var.id
+                } else if let ast::Expr::GetAttr(get) = &call.expr {
+                    get.name
+                } else {
+                    "…"
                 };
                 let help = if FILTERS.contains(&name) {
                     format!("write it as a filter: `… | {name}`")

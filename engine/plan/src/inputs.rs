@@ -102,12 +102,7 @@ impl Inputs<'_> {
             return;
         }
         let wanted = types(schema);
-        let json = match &node.content {
-            Content::List(_) => Value::Array(Vec::new()),
-            Content::Map(_) => Value::Object(serde_json::Map::new()),
-            Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text(_) => node.json(),
-        };
-        if !allows(&wanted, &json) {
+        if !allows(&wanted, &shallow(node)) {
             self.wrong_type(node, schema, path, found);
             return;
         }
@@ -312,12 +307,7 @@ impl Inputs<'_> {
                 return;
             }
             let wanted = types(part);
-            let json = match &node.content {
-                Content::List(_) => Value::Array(Vec::new()),
-                Content::Map(_) => Value::Object(serde_json::Map::new()),
-                _ => node.json(),
-            };
-            if !allows(&wanted, &json) {
+            if !allows(&wanted, &shallow(node)) {
                 continue;
             }
             of_type += 1;
@@ -391,6 +381,15 @@ impl Inputs<'_> {
             LeafType::Unknown => return,
         };
         found.push(finding);
+    }
+}
+
+/// The value without what is in it, to look at its type.
+fn shallow(node: &Node) -> Value {
+    match &node.content {
+        Content::List(_) => Value::Array(Vec::new()),
+        Content::Map(_) => Value::Object(serde_json::Map::new()),
+        Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text(_) => node.json(),
     }
 }
 

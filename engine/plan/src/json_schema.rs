@@ -161,13 +161,10 @@ fn rebase(schema: &mut Value, base: &str) {
     match schema {
         Value::Object(map) => {
             for (key, value) in map.iter_mut() {
-                match value {
-                    Value::String(target) if key == "$ref" => {
-                        if let Some(rest) = target.strip_prefix('#') {
-                            *target = format!("{base}{rest}");
-                        }
-                    }
-                    other => rebase(other, base),
+                let target = (key == "$ref").then(|| value.as_str()?.strip_prefix('#')).flatten();
+                match target {
+                    Some(rest) => *value = Value::String(format!("{base}{rest}")),
+                    None => rebase(value, base),
                 }
             }
         }

@@ -7,7 +7,15 @@ use serde::Serialize;
 pub struct Source {
     name: String,
     text: String,
+    /// The first byte of each line.
+    lines: Vec<usize>,
+    /// The number of characters before each [`STRIDE`]th byte, so that a column costs no walk along
+    /// a long line.
+    characters: Vec<usize>,
 }
+
+/// The distance between counts of characters, in bytes.
+const STRIDE: usize = 256;
 
 /// The most bytes a pipeline file may have.
 pub const MAX_SOURCE_BYTES: usize = 1024 * 1024;
@@ -15,7 +23,36 @@ pub const MAX_SOURCE_BYTES: usize = 1024 * 1024;
 impl Source {
     /// A text called `name` in messages, usually its path.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { name: name.into(), text: text.into() }
+        let text = text.into();
+        let mut lines = vec![0];
+        let mut characters = Vec::with_capacity(text.len() / STRIDE + 1);
+        let mut count = 0;
+        for (at, byte) in text.bytes().enumerate() {
+            if at % STRIDE == 0 {
+                characters.push(count);
+            }
+            if byte == b'\n' {
+                lines.push(at + 1);
+            }
+            count += usize::from(begins_character(byte));
+        }
+        Self { name: name.into(), text, lines, characters }
+    }
+
+    /// The number of characters that begin before byte `at`.
+    fn characters_before(&self, at: usize) -> usize {
+        let Some(counted) = self.characters.get(at / STRIDE) else {
+            // The end of a text whose length is a multiple of the stride.
+            return self.characters.last().map_or(0, |counted| {
+                let from = (self.characters.len() - 1) * STRIDE;
+                counted + self.begins(from, at)
+            });
+        };
+        counted + self.begins(at - at % STRIDE, at)
+    }
+
+    fn begins(&self, from: usize, to: usize) -> usize {
+        self.text.as_bytes()[from..to].iter().filter(|byte| begins_character(**byte)).count()
     }
 
     /// What to call it in messages.
@@ -41,15 +78,20 @@ impl Source {
             at
         };
         let (start, end) = (floor(start), floor(end.max(start)));
-        let before = &self.text[..start];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = self.lines.partition_point(|first| *first <= start);
+        let first = self.lines[line - 1];
         Span {
             start,
             end,
-            line: 1 + before.bytes().filter(|byte| *byte == b'\n').count(),
-            column: 1 + before[line_start..].chars().count(),
+            line,
+            column: 1 + self.characters_before(start) - self.characters_before(first),
         }
     }
+}
+
+/// Whether a byte of UTF-8 is the first of its character.
+const fn begins_character(byte: u8) -> bool {
+    byte & 0xC0 != 0x80
 }
 
 /// A place in a [`Source`].
@@ -77,5 +119,15 @@ mod tests {
         assert_eq!(source.span(c, c + 1), Span { start: c, end: c + 1, line: 2, column: 5 });
         assert_eq!(source.span(4, 900).start, 3, "a span never splits a character");
         assert_eq!(source.span(900, 901).start, source.text().len());
+    }
+
+    #[test]
+    fn a_column_far_along_a_line_is_right() {
+        for length in [255, 256, 257, 512, 5000] {
+            let text = format!("\u{feff}ä\n{}", "ö".repeat(length));
+            let source = Source::new("p.yaml", text.as_str());
+            let end = source.span(text.len(), text.len());
+            assert_eq!((end.line, end.column), (2, length + 1), "{length}");
+        }
     }
 }

@@ -320,15 +320,16 @@ impl Reader<'_> {
                         }
                     }
                 }
-                "enum" => match &value.content {
-                    Content::List(items) if !items.is_empty() => {
+                "enum" => {
+                    if let Content::List(items) = &value.content
+                        && !items.is_empty()
+                    {
                         param.choices = Some(items.iter().map(Node::json).collect());
-                    }
-                    _ => {
+                    } else {
                         let message = "`enum` wants a list with at least one value";
                         self.error(WRONG_SHAPE, value.span, message);
                     }
-                },
+                }
                 "description" => {
                     param.description = self.text(value, "`description`").map(str::to_owned);
                 }
@@ -398,47 +399,37 @@ impl Reader<'_> {
     ) -> Option<StepSpec<'n>> {
         let id = self.step_id(key, *key_span);
         let place = format!("step `{key}`");
-        let (keys, on) = match phase {
-            Phase::Main => (STEP_KEYS, BTreeSet::from(RunOutcome::ALL)),
-            Phase::Finally => (FINALLY_KEYS, BTreeSet::from(RunOutcome::ALL)),
+        let keys = match phase {
+            Phase::Main => STEP_KEYS,
+            Phase::Finally => FINALLY_KEYS,
         };
         let entries = self.fields(value, &place, keys);
-        let mut step = StepSpec {
-            id: id.clone().or_else(|| "x".parse().ok())?,
-            id_span: *key_span,
-            phase,
-            uses: None,
-            with: None,
-            needs: Vec::new(),
-            when: None,
-            retry: Retry::default(),
-            timeout: None,
-            on,
-            description: None,
-        };
+        let (mut uses, mut with, mut needs, mut when) = (None, None, Vec::new(), None);
+        let (mut retry, mut timeout, mut description) = (Retry::default(), None, None);
+        let mut on = BTreeSet::from(RunOutcome::ALL);
         for Entry { key, value, .. } in entries {
             match key.as_str() {
-                "uses" => step.uses = self.text(value, "`uses`").map(|kind| (kind, value.span)),
+                "uses" => uses = self.text(value, "`uses`").map(|kind| (kind, value.span)),
                 "with" => match &value.content {
-                    Content::Map(_) => step.with = Some(value),
+                    Content::Map(_) => with = Some(value),
                     // `with:` with nothing behind it is an empty mapping.
                     Content::Null => {}
                     Content::Bool(_) | Content::Number(_) | Content::Text(_) | Content::List(_) => {
                         self.wrong_shape(value, "`with`", "a mapping")
                     }
                 },
-                "needs" => step.needs = self.needs(value),
+                "needs" => needs = self.needs(value),
                 "when" => match &value.content {
-                    Content::Text(_) | Content::Bool(_) => step.when = Some(value),
+                    Content::Text(_) | Content::Bool(_) => when = Some(value),
                     Content::Null | Content::Number(_) | Content::List(_) | Content::Map(_) => {
                         self.wrong_shape(value, "`when`", "an expression");
                     }
                 },
-                "retry" => step.retry = self.retry(value),
-                "timeout" => step.timeout = self.duration(value, "`timeout`"),
-                "on" if phase == Phase::Finally => step.on = self.finally_on(value),
+                "retry" => retry = self.retry(value),
+                "timeout" => timeout = self.duration(value, "`timeout`"),
+                "on" if phase == Phase::Finally => on = self.finally_on(value),
                 "description" => {
-                    step.description = self.text(value, "`description`").map(str::to_owned);
+                    description = self.text(value, "`description`").map(str::to_owned);
                 }
                 _ => {}
             }
@@ -452,7 +443,19 @@ impl Reader<'_> {
                 "name a step kind; `fairlead steps` lists them",
             );
         }
-        id.map(|_| step)
+        Some(StepSpec {
+            id: id?,
+            id_span: *key_span,
+            phase,
+            uses,
+            with,
+            needs,
+            when,
+            retry,
+            timeout,
+            on,
+            description,
+        })
     }
 
     fn needs<'n>(&mut self, node: &'n Node) -> Vec<NeedSpec<'n>> {
@@ -530,18 +533,16 @@ impl Reader<'_> {
         let mut retry = Retry::default();
         for Entry { key, value, .. } in self.fields(node, "`retry`", &["max", "backoff", "on"]) {
             match key.as_str() {
-                "max" => match &value.content {
-                    Content::Number(number)
-                        if number.as_u64().is_some_and(|max| max <= Retry::MOST.into()) =>
-                    {
-                        retry.max = number.as_u64().and_then(|n| n.try_into().ok()).unwrap_or(0);
-                    }
-                    _ => {
+                "max" => {
+                    let max = value.json().as_u64().and_then(|max| u32::try_from(max).ok());
+                    if let Some(max) = max.filter(|max| *max <= Retry::MOST) {
+                        retry.max = max;
+                    } else {
                         let message =
                             format!("`max` wants a whole number from 0 to {}", Retry::MOST);
                         self.error(BAD_VALUE, value.span, message);
                     }
-                },
+                }
                 "backoff" => self.backoff(value, &mut retry),
                 "on" => {
                     let words = ["infra", "timeout", "any"];

@@ -149,13 +149,13 @@ pub(crate) fn condition(place: &str, text: &str, scope: &Scope) -> Result<bool, 
     let fail = |message: String| RenderError { place: place.to_owned(), message };
     let parsed = expression::parse(text).map_err(|error| fail(error.message))?;
     let value = evaluate(text, &parsed, scope, context(scope, &parsed.references));
-    match value.map_err(fail)? {
-        Value::Bool(answer) => Ok(answer),
-        other => Err(fail(format!(
+    let value = value.map_err(fail)?;
+    value.as_bool().ok_or_else(|| {
+        fail(format!(
             "a condition must give true or false, and this one gives {}",
-            crate::params::brief(&other)
-        ))),
-    }
+            crate::params::brief(&value)
+        ))
+    })
 }
 
 /// The roots, with no more steps in them than are read.
@@ -236,7 +236,9 @@ fn to_json(value: &Dynamic, depth: usize) -> Result<Value, String> {
             Ok(Value::Object(map))
         }
         ValueKind::Undefined => Err("it reads what is not there".into()),
-        _ => Err("its value has no form in JSON".into()),
+        ValueKind::Bytes | ValueKind::Plain | ValueKind::Invalid | _ => {
+            Err("its value has no form in JSON".into())
+        }
     }
 }
 

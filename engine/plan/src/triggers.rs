@@ -134,7 +134,11 @@ fn filter<T: DeserializeOwned + JsonSchema>(
             Content::List(items) => {
                 items.iter().map(|item| (item, Value::Array(vec![item.json()]))).collect()
             }
-            _ => vec![(value, value.json())],
+            Content::Null
+            | Content::Bool(_)
+            | Content::Number(_)
+            | Content::Text(_)
+            | Content::Map(_) => vec![(value, value.json())],
         };
         for (place, part) in parts {
             if let Err(error) = serde_json::from_value::<T>(single(key, part)) {

@@ -175,19 +175,17 @@ fn malformed(source: &Source, error: &serde_saphyr::Error) -> Diagnostic {
     let first = said.lines().next().unwrap_or_default();
     // The place is told apart from the message.
     let message = first.split(" at line ").next().unwrap_or(first).trim_end_matches(['.', ':']);
-    match error.without_snippet() {
-        serde_saphyr::Error::Budget { .. } => {
-            let message = format!("the file has more than {MAX_DEPTH} levels or {MAX_NODES} parts");
-            Diagnostic::error(TOO_LARGE, span, message)
-        }
-        _ if message.contains("limit exceeded") => {
-            Diagnostic::error(TOO_LARGE, span, format!("the file is beyond a limit: {message}"))
-        }
-        serde_saphyr::Error::MultipleDocuments { .. } => {
-            let message = "the file has more than one YAML document";
-            Diagnostic::error(MALFORMED_YAML, span, message).help("one file is one pipeline")
-        }
-        _ => Diagnostic::error(MALFORMED_YAML, span, format!("this is not YAML: {message}")),
+    let kind = error.without_snippet();
+    if matches!(kind, serde_saphyr::Error::Budget { .. }) {
+        let message = format!("the file has more than {MAX_DEPTH} levels or {MAX_NODES} parts");
+        Diagnostic::error(TOO_LARGE, span, message)
+    } else if message.contains("limit exceeded") {
+        Diagnostic::error(TOO_LARGE, span, format!("the file is beyond a limit: {message}"))
+    } else if matches!(kind, serde_saphyr::Error::MultipleDocuments { .. }) {
+        let message = "the file has more than one YAML document";
+        Diagnostic::error(MALFORMED_YAML, span, message).help("one file is one pipeline")
+    } else {
+        Diagnostic::error(MALFORMED_YAML, span, format!("this is not YAML: {message}"))
     }
 }
 

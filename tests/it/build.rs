@@ -57,7 +57,7 @@ fn host_with(dockerfile: &str) -> TestHost {
 fn outputs(verdict: Verdict<Outputs>) -> Outputs {
     match verdict {
         Verdict::Passed { outputs } => outputs,
-        other => panic!("not passed: {other:?}"),
+        Verdict::Rejected { reason, .. } | Verdict::Skipped { reason } => panic!("{reason}"),
     }
 }
 

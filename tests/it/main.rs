@@ -1,4 +1,6 @@
 //! The integration tests: one binary, against real services, one module per subject.
+#![expect(clippy::disallowed_methods, reason = "tests are hosts: they start processes")]
+#![expect(clippy::unwrap_used, reason = "in tests, also outside of the test functions")]
 
 mod build;
 mod harness;

@@ -105,11 +105,10 @@ pub(crate) struct Guarded<'a> {
 /// Why unpacking stopped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Bomb {
-    #[error("it unpacks to more than {most} bytes")]
+    #[error("more than {most} bytes come out")]
     TooMuch { most: u64 },
     #[error(
-        "{packed} bytes unpack to more than {unpacked}: a ratio above {ratio}:1 is a \
-         decompression bomb"
+        "{unpacked} bytes come out of {packed}: a ratio above {ratio}:1 is a decompression bomb"
     )]
     Ratio { packed: u64, unpacked: u64, ratio: u64 },
 }
@@ -175,7 +174,7 @@ mod tests {
         assert!(read(&bomb, Packing::Gzip, &limits).unwrap_err().contains("decompression bomb"));
         let limits = Limits { unpacked: 1 << 19, ..Limits::default() };
         let error = read(&bomb, Packing::Gzip, &limits).unwrap_err();
-        assert!(error.contains("more than 524288 bytes"), "{error}");
+        assert!(error.contains("more than 524288 bytes come out"), "{error}");
     }
 
     #[test]

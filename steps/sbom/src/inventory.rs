@@ -31,12 +31,9 @@ impl Inventory {
 
     /// Lists what the files of `root` say.
     pub(crate) fn of(root: &RootFs) -> Self {
-        let os = ["etc/os-release", "usr/lib/os-release"].into_iter().find_map(|path| match &*root
-            .get(path)?
-            .fact
-        {
-            Fact::OsRelease(os) => Some(os.clone()),
-            _ => None,
+        let os = ["etc/os-release", "usr/lib/os-release"].into_iter().find_map(|path| {
+            let Fact::OsRelease(os) = &*root.get(path)?.fact else { return None };
+            Some(os.clone())
         });
         let owners = owners(root, os.as_ref());
         let mut by_purl: BTreeMap<String, Package> = BTreeMap::new();

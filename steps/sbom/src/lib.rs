@@ -44,6 +44,8 @@ mod path;
 mod read;
 mod rootfs;
 mod step;
+#[cfg(test)]
+mod step_tests;
 mod tar;
 
 pub use catalog::os_release::OsRelease;

@@ -86,8 +86,19 @@ fn purl(
             url.add_qualifier(*key, *value).ok()?;
         }
     }
-    // The name is written as the package has it: registries tell `JSONStream` from `jsonstream`.
     Some(url.to_string())
+}
+
+/// The package URL of a Node package, its name as the package writes it. The rules of package URLs
+/// make npm names lower-case, but the registry has older packages that are not: `JSONStream` is
+/// another package than `jsonstream`, with other advisories. The type without rules keeps them.
+fn npm_purl(scope: Option<&str>, name: &str, version: &str) -> Option<String> {
+    let upper = name.chars().chain(scope.unwrap_or_default().chars()).any(char::is_uppercase);
+    if !upper {
+        return purl("npm", scope, name, version, &[]);
+    }
+    let generic = purl("generic", scope, name, version, &[])?;
+    generic.strip_prefix("pkg:generic/").map(|rest| format!("pkg:npm/{rest}"))
 }
 
 impl Package {
@@ -164,7 +175,7 @@ impl Package {
             ecosystem: Ecosystem::Npm,
             name: package.name.clone(),
             version: package.version.clone(),
-            purl: purl("npm", scope, name, &package.version, &[])?,
+            purl: npm_purl(scope, name, &package.version)?,
             license: package.license.clone(),
             found: Vec::new(),
         })
@@ -223,6 +234,7 @@ mod tests {
             license: None,
         };
         assert_eq!(Package::npm(&node("@babel/core")).unwrap().purl, "pkg:npm/%40babel/core@1.0.0");
+        assert_eq!(Package::npm(&node("JSONStream")).unwrap().purl, "pkg:npm/JSONStream@1.0.0");
         assert_eq!(Package::npm(&node("")), None);
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn package(bytes: &[u8]) -> Result<Option<NodePackage>, String> {
     let name_of = |license: &Value| match license {
         Value::String(name) => Some(name.clone()),
         Value::Object(object) => object.get("type").and_then(Value::as_str).map(str::to_owned),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => None,
     };
     let license = json.get("license").and_then(name_of).or_else(|| {
         // The old form: a list of licenses, of which the user takes one.

@@ -30,7 +30,6 @@ pub(super) enum Flag {
     PaxGlobal,
     LongName,
     LongLink,
-    OldGnuSparse,
 }
 
 /// The parts of a header that a reader of layers needs.
@@ -60,7 +59,7 @@ impl<'a> Header<'a> {
             b'g' => Flag::PaxGlobal,
             b'L' => Flag::LongName,
             b'K' => Flag::LongLink,
-            b'S' => Flag::OldGnuSparse,
+            b'S' => Flag::Entry(EntryKind::Sparse),
             // POSIX: an unknown type is read as a regular file.
             _ => Flag::Entry(EntryKind::File),
         };
@@ -102,7 +101,7 @@ impl<'a> Header<'a> {
 
     /// Whether the map of an old GNU sparse file goes on in the next block.
     pub(super) const fn sparse_map_goes_on(&self) -> bool {
-        self.block[482] != 0
+        self.block[156] == b'S' && self.block[482] != 0
     }
 }
 

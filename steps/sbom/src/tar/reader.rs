@@ -34,7 +34,7 @@ pub enum TarError {
         limit: u64,
     },
     /// The source of the bytes failed.
-    #[error("{0}")]
+    #[error("it cannot be unpacked: {0}")]
     Source(#[from] io::Error),
 }
 
@@ -140,11 +140,7 @@ impl<R: Read> TarReader<R> {
                 }
                 Flag::LongName => long_name = Some(cut_at_nul(&self.extension()?).to_vec()),
                 Flag::LongLink => long_link = Some(cut_at_nul(&self.extension()?).to_vec()),
-                Flag::OldGnuSparse | Flag::Entry(_) => {
-                    let (mut kind, mut map_goes_on) = match header.flag {
-                        Flag::Entry(kind) => (kind, false),
-                        _ => (EntryKind::Sparse, header.sparse_map_goes_on()),
-                    };
+                Flag::Entry(mut kind) => {
                     self.path.clear();
                     match pax.path.or(long_name) {
                         Some(path) => self.path = path,
@@ -166,6 +162,7 @@ impl<R: Read> TarReader<R> {
                     if pax.sparse && kind == EntryKind::File {
                         kind = EntryKind::Sparse;
                     }
+                    let mut map_goes_on = header.sparse_map_goes_on();
                     while map_goes_on {
                         if self.fill(&mut block)? != BLOCK {
                             return Err(self.damaged("it ends within the map of a sparse file"));

@@ -1,0 +1,267 @@
+//! The step against a small registry in this process: what goes in, what comes out, what is refused.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+use bytes::Bytes;
+use fairlead_oci::kit::{FakeRegistry, Fault};
+use fairlead_step::kit::{TestHost, conformance};
+use fairlead_step::{Digest, Image, Outputs, Step, Verdict, erase};
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::Sbom;
+use crate::laid_tests::{E, archive};
+
+const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+const OS: E<'_> = E::File("etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n");
+const STATUS: E<'_> = E::File(
+    "var/lib/dpkg/status",
+    "Package: python3-six\nStatus: install ok installed\nArchitecture: all\nVersion: 1.16.0-4\n\
+     Source: six\n",
+);
+const LIST: E<'_> = E::File(
+    "var/lib/dpkg/info/python3-six.list",
+    "/usr/lib/python3/dist-packages/six-1.16.0.egg-info\n",
+);
+const SIX: E<'_> = E::File(
+    "usr/lib/python3/dist-packages/six-1.16.0.egg-info",
+    "Name: six\nVersion: 1.16.0\nLicense: MIT\n",
+);
+const CORE: E<'_> = E::File(
+    "app/node_modules/@s/core/package.json",
+    r#"{"name":"@s/core","version":"1.0.0","license":"see LICENSE.txt"}"#,
+);
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Stores an image of `layers`, each with its media type.
+fn seed(registry: &FakeRegistry, config: &Value, layers: &[(&str, Vec<u8>)]) -> Image {
+    let descriptor = |media_type: &str, bytes: Vec<u8>| {
+        let size = bytes.len();
+        let digest = registry.seed_blob("apps/shop", bytes);
+        json!({"mediaType": media_type, "digest": digest, "size": size})
+    };
+    let config = config.to_string().into_bytes();
+    let config = descriptor("application/vnd.oci.image.config.v1+json", config);
+    let layers: Vec<Value> =
+        layers.iter().map(|(media_type, bytes)| descriptor(media_type, bytes.clone())).collect();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers,
+    });
+    registry.seed_manifest("apps/shop", None, &manifest)
+}
+
+fn config(architecture: &str) -> Value {
+    json!({
+        "created": "2024-03-01T12:30:00.123456789+01:00", "os": "linux",
+        "architecture": architecture,
+        "config": {"Labels": {"org.opencontainers.image.title": "shop"}},
+    })
+}
+
+fn small_image(registry: &FakeRegistry) -> Image {
+    let layers = [
+        (GZIP, gzip(&archive(&[OS, STATUS, LIST, SIX]))),
+        (ZSTD, zstd::encode_all(&archive(&[CORE])[..], 1).unwrap()),
+    ];
+    seed(registry, &config("amd64"), &layers)
+}
+
+fn outputs(verdict: Verdict<Outputs>) -> Outputs {
+    match verdict {
+        Verdict::Passed { outputs } => outputs,
+        other @ (Verdict::Rejected { .. } | Verdict::Skipped { .. }) => panic!("{other:?}"),
+    }
+}
+
+fn document(host: &TestHost, outputs: &Outputs, which: &str) -> Bytes {
+    let digest: Digest = outputs[which]["digest"].as_str().unwrap().parse().unwrap();
+    host.artifact(&digest).unwrap()
+}
+
+/// The document as a person reads it, without what changes with each version of Fairlead or of the
+/// libraries that pack the layers.
+fn readable(bytes: &Bytes) -> String {
+    let mut json: Value = serde_json::from_slice(bytes).unwrap();
+    for changing in ["documentNamespace", "serialNumber"] {
+        if let Some(value) = json.get_mut(changing) {
+            *value = json!("[by digest and version]");
+        }
+    }
+    let mut text = serde_json::to_string_pretty(&json).unwrap();
+    let is_hash = |word: &&str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let hashes: BTreeSet<String> = words.filter(is_hash).map(str::to_owned).collect();
+    let mut by_place: Vec<&String> = hashes.iter().collect();
+    by_place.sort_by_key(|hash| text.find(hash.as_str()));
+    for (number, hash) in by_place.into_iter().enumerate() {
+        text = text.replace(hash.as_str(), &format!("[hash {number}]"));
+    }
+    text.replace(env!("CARGO_PKG_VERSION"), "[version]")
+}
+
+#[tokio::test]
+async fn a_small_image_is_described_in_both_formats() {
+    let registry = FakeRegistry::start().await;
+    let (host, step) = (TestHost::new(), erase(Sbom));
+    let with = json!({"image": small_image(&registry)});
+    let out = outputs(conformance(&host, &*step, with).await.unwrap());
+    assert_eq!(out["packages"], 3);
+    assert_eq!(out["ecosystems"], json!({"deb": 1, "npm": 1, "pypi": 1}));
+    assert_eq!(out["document"], out["spdx"]);
+    assert_eq!(out["spdx"]["name"], "shop.spdx.json");
+    assert_snapshot!("spdx", readable(&document(&host, &out, "spdx")));
+    assert_snapshot!("cyclonedx", readable(&document(&host, &out, "cyclonedx")));
+    assert!(host.log_text().contains("3 packages on debian-12 (1 deb, 1 npm, 1 pypi)"));
+}
+
+#[tokio::test]
+async fn one_digest_has_one_document_wherever_it_lies() {
+    let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    let (host, step) = (TestHost::new(), erase(Sbom));
+    let mut digests = Vec::new();
+    for registry in [&here, &there, &here] {
+        let out = outputs(host.run(&*step, json!({"image": small_image(registry)})).await.unwrap());
+        digests.push((out["spdx"]["digest"].clone(), out["cyclonedx"]["digest"].clone()));
+    }
+    assert_eq!(digests[0], digests[1]);
+    assert_eq!(digests[0], digests[2]);
+}
+
+#[tokio::test]
+async fn documents_are_attached_once() {
+    for referrers_api in [true, false] {
+        let registry = FakeRegistry::start().await;
+        registry.behave(|b| b.referrers_api = referrers_api);
+        let (host, step) = (TestHost::new(), erase(Sbom));
+        let image = small_image(&registry);
+        let with = json!({"image": image, "attach": "referrer"});
+        let out = outputs(conformance(&host, &*step, with).await.unwrap());
+        let listed = fairlead_oci::Client::new(FakeRegistry::registries(
+            fairlead_step::RegistryAuth::Anonymous,
+        ))
+        .referrers(&image)
+        .await
+        .unwrap();
+        let mut listed: Vec<Value> = listed.iter().map(|d| json!(d.digest)).collect();
+        let mut attached = out["attached"].as_array().unwrap().clone();
+        let spdx = attached[0].as_str().unwrap().to_owned();
+        listed.sort_by_key(Value::to_string);
+        attached.sort_by_key(Value::to_string);
+        assert_eq!(listed, attached, "referrers API: {referrers_api}");
+        let manifest = registry.manifest("apps/shop", &spdx).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(manifest["artifactType"], "application/spdx+json");
+        assert_eq!(manifest["subject"]["digest"], json!(image.digest));
+        assert_eq!(manifest["layers"][0]["digest"], out["spdx"]["digest"]);
+    }
+}
+
+#[tokio::test]
+async fn an_index_is_described_for_the_platform_asked_for() {
+    let registry = FakeRegistry::start().await;
+    let (host, step) = (TestHost::new(), erase(Sbom));
+    let mut children = Vec::new();
+    for (architecture, layer) in [("arm64", CORE), ("amd64", SIX)] {
+        let layers = [(GZIP, gzip(&archive(&[layer])))];
+        let image = seed(&registry, &config(architecture), &layers);
+        let size = registry.manifest("apps/shop", &image.digest.to_string()).unwrap().len();
+        children.push(json!({
+            "mediaType": MANIFEST, "digest": image.digest, "size": size,
+            "platform": {"os": "linux", "architecture": architecture},
+        }));
+    }
+    let index = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": children,
+    });
+    let index = registry.seed_manifest("apps/shop", None, &index);
+    let mut found = Vec::new();
+    for with in [
+        json!({"image": index}),
+        json!({"image": index, "platform": "linux/arm64"}),
+        json!({"image": index, "platform": "linux/s390x"}),
+        json!({"image": index.repository.at(found_digest(&children[0])), "platform": "linux/amd64"}),
+    ] {
+        found.push(match host.run(&*step, with).await {
+            Ok(verdict) => outputs(verdict)["ecosystems"].to_string(),
+            Err(error) => error.to_string().split(" of ").next().unwrap().to_owned(),
+        });
+    }
+    assert_eq!(found[0], r#"{"pypi":1}"#);
+    assert_eq!(found[1], r#"{"npm":1}"#);
+    assert!(found[2].contains("platform linux/s390x"), "{}", found[2]);
+    assert!(found[3].ends_with("is for linux/arm64, not for linux/amd64"), "{}", found[3]);
+}
+
+fn found_digest(descriptor: &Value) -> Digest {
+    descriptor["digest"].as_str().unwrap().parse().unwrap()
+}
+
+/// The message, without the names that change, and the way out.
+async fn refusal(registry: &FakeRegistry, step: &dyn Step, image: &Image) -> (String, String) {
+    let error = TestHost::new().run(step, json!({"image": image})).await.unwrap_err();
+    let text = error.chain().replace(image.repository.registry(), "[registry]");
+    registry.clear_log();
+    (text, error.way_out().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn a_bad_layer_is_refused_by_its_number_and_digest() {
+    let registry = FakeRegistry::start().await;
+    let step = erase(Sbom);
+    let good = (GZIP, gzip(&archive(&[OS])));
+    for (layer, want) in [
+        ((GZIP, gzip(&archive(&[E::File("../x", "")]))), "entry `../x`: the name leads out"),
+        ((GZIP, gzip(&archive(&[E::File("/x", "")]))), "entry `/x`: the name is absolute"),
+        ((GZIP, b"no gzip".to_vec()), "it cannot be unpacked: "),
+        ((GZIP, gzip(b"no archive")), "the tar archive is damaged at byte 10"),
+        (("application/x-chart", b"x".to_vec()), "`application/x-chart` names no tar archive"),
+    ] {
+        let digest = Digest::sha256(&layer.1);
+        let image = seed(&registry, &config("amd64"), &[good.clone(), layer]);
+        let (message, hint) = refusal(&registry, &*step, &image).await;
+        let place = format!("layer 2 ({digest}) of [registry]/apps/shop: ");
+        assert!(message.starts_with(&place) && message.contains(want), "{message}");
+        assert!(!hint.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_their_digests_are_told_before_what_they_broke() {
+    let step = erase(Sbom);
+    for fault in [Fault::Damage, Fault::Shorten] {
+        let registry = FakeRegistry::start().await;
+        let layer = gzip(&archive(&[OS, STATUS]));
+        let digest = Digest::sha256(&layer);
+        let image = seed(&registry, &config("amd64"), &[(GZIP, layer)]);
+        registry.fail(&digest.to_string(), fault, 100);
+        let (message, _) = refusal(&registry, &*step, &image).await;
+        assert!(message.contains(&digest.to_string()), "{message}");
+        assert!(!message.contains("gzip") && !message.contains("archive"), "{message}");
+    }
+}
+
+#[test]
+fn inputs_are_checked_without_a_registry() {
+    let step = erase(Sbom);
+    let image = format!("r.example.com/shop@{}", Digest::sha256(b"x"));
+    for (with, pointer) in [
+        (json!({"image": image, "formats": []}), "/formats"),
+        (json!({"image": image, "formats": ["spdx"]}), "/formats/0"),
+        (json!({"image": image, "platform": "amd64"}), "/platform"),
+        (json!({"image": "r.example.com/shop:v1"}), "/image"),
+        (json!({"image": image, "attach": "always"}), "/attach"),
+    ] {
+        let problems = step.check(&with).unwrap_err();
+        assert_eq!(problems[0].pointer, pointer, "{problems:?}");
+    }
+}

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-use fairlead_oci::{Client, Layer, Manifest, Platform, PlatformImage};
+use fairlead_oci::{Client, Layer, Platform};
 use fairlead_step::{
     Artifact, Capability, Digest, Effect, Image, InputProblem, StepContext, StepError, StepKind,
     Verdict,
@@ -148,8 +147,13 @@ async fn describe_and_store(input: &Input, context: &StepContext) -> Result<Outp
                 layers: vec![layer],
                 ..fairlead_oci::Artifact::default()
             };
-            let digest = attach(&client, &image, &document).await?;
-            context.say(format!("{} is attached as {digest}", format.media_type()));
+            // The same image gives the same document, and that the same manifest: what an earlier
+            // attempt pushed is found by its digest and completed.
+            let subject = image.manifest.descriptor();
+            let done = client.attach(&image.image.repository, &subject, &document).await?;
+            let how = if done.was_there { "was attached before" } else { "is attached" };
+            let digest = done.descriptor.digest;
+            context.say(format!("{} {how} as {digest}", format.media_type()));
             attached.push(digest);
         }
     }
@@ -165,24 +169,6 @@ async fn describe_and_store(input: &Input, context: &StepContext) -> Result<Outp
         ecosystems: counts.iter().map(|(kind, count)| (kind.to_string(), *count)).collect(),
         attached,
     })
-}
-
-/// Attaches a document to the image that it describes. The same image gives the same document, and
-/// that the same manifest: what an earlier attempt pushed is found by its digest and completed.
-async fn attach(
-    client: &Client,
-    image: &PlatformImage,
-    document: &fairlead_oci::Artifact,
-) -> Result<Digest, StepError> {
-    let repository = &image.image.repository;
-    for blob in [Bytes::from_static(b"{}")].iter().chain(document.layers.iter().map(|l| &l.bytes)) {
-        client.put_blob(repository, blob).await?;
-    }
-    let bytes = document.manifest(&image.manifest.descriptor())?;
-    let digest = Digest::sha256(&bytes);
-    let manifest = Manifest::parse(digest.clone(), None, bytes, "the document's manifest")?;
-    client.put_referrer(repository, &manifest).await?;
-    Ok(digest)
 }
 
 /// Refuses an image that is for another platform than the one asked for. An index was searched for

@@ -1,0 +1,215 @@
+//! A store in a folder: opened again, opened twice, and refused when it is not ours to open.
+
+use std::path::Path;
+
+use fairlead_plan::Plan;
+use fairlead_run::{
+    AppendError, Created, Journal, LeaseError, LogKey, NewRun, PlanBlob, Record, Request, Run,
+    RunEvent, RunFilter, StoreError,
+};
+use fairlead_step::{Digest, RunId};
+use fairlead_store::{OpenError, Store};
+use futures::future::join_all;
+use jiff::Timestamp;
+use serde_json::json;
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
+
+fn run_id(number: u64) -> RunId {
+    RunId::mint(1_790_000_000_000 + number, number)
+}
+
+fn time() -> Timestamp {
+    Timestamp::from_second(1_790_000_000).unwrap()
+}
+
+fn new_run(number: u64) -> NewRun {
+    let plan: Plan = serde_json::from_value(json!({
+        "format": "fairlead.dev/plan/v1", "name": "test", "source_name": "test.yaml",
+        "source_digest": Digest::sha256(b"test"), "steps": [],
+    }))
+    .unwrap();
+    let plan = PlanBlob::of(&plan).unwrap();
+    let request = Request {
+        pipeline: "test".into(),
+        plan: plan.digest().clone(),
+        params: json!({}),
+        event: json!({}),
+        event_id: None,
+        by: "somebody".into(),
+        workspace: "/srv".into(),
+        engine: "0.1.0".into(),
+    };
+    NewRun {
+        id: run_id(number),
+        plan,
+        first: Record::first(time(), request).unwrap(),
+        started_by: None,
+    }
+}
+
+async fn next(journal: &dyn Journal, number: u64, epoch: fairlead_run::Epoch) -> Vec<Record> {
+    let run = Run::restore(&journal.load(&run_id(number)).await.unwrap()).unwrap();
+    run.seal(time(), vec![RunEvent::Resumed { epoch }]).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_kept_is_found_again_however_the_store_was_left() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..6 {
+        let store = Store::open(folder.path()).await.unwrap();
+        let created = store.journal().create(new_run(number)).await.unwrap();
+        assert_eq!(created, Created::New);
+        let lease = store.journal().acquire(&run_id(number)).await.unwrap();
+        let records = next(&*store.journal(), number, lease.epoch()).await;
+        store.journal().append(&run_id(number), lease.epoch(), records).await.unwrap();
+        if number % 2 == 0 {
+            store.close().await;
+            let late = store.journal().create(new_run(99)).await;
+            assert!(matches!(late, Err(StoreError::Unavailable { .. })), "{late:?}");
+        }
+    }
+    let store = Store::open(folder.path()).await.unwrap();
+    let all = store.journal().list(RunFilter { limit: 10, ..RunFilter::default() }).await.unwrap();
+    assert_eq!(all.len(), 6);
+    assert!(all.iter().all(|run| !run.held), "a lease goes with its holder");
+    for number in 0..6 {
+        assert_eq!(store.journal().load(&run_id(number)).await.unwrap().records.len(), 2);
+    }
+    let locks = std::fs::read_dir(folder.path().join("leases")).unwrap().count();
+    assert_eq!(locks, 1, "only the gate is left of the locks");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_may_open_a_new_folder_at_once_and_write_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = join_all((0..6).map(|_| Store::open(folder.path()))).await;
+    let stores: Vec<Store> = stores.into_iter().map(Result::unwrap).collect();
+    let created = stores.iter().enumerate().flat_map(|(i, store)| {
+        (0..5).map(move |n| async move {
+            store.journal().create(new_run(i as u64 * 5 + n)).await.unwrap()
+        })
+    });
+    assert_eq!(join_all(created).await.len(), 30);
+    let all = RunFilter { limit: 100, ..RunFilter::default() };
+    assert_eq!(stores[0].journal().list(all).await.unwrap().len(), 30);
+}
+
+#[tokio::test]
+async fn two_stores_on_one_folder_share_the_leases() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = Store::open(folder.path()).await.unwrap();
+    let two = Store::open(folder.path()).await.unwrap();
+    one.journal().create(new_run(1)).await.unwrap();
+    let lease = one.journal().acquire(&run_id(1)).await.unwrap();
+    let refused = two.journal().acquire(&run_id(1)).await;
+    assert!(matches!(refused, Err(LeaseError::Held { .. })), "{refused:?}");
+    let list = two.journal().list(RunFilter { limit: 1, ..RunFilter::default() }).await.unwrap();
+    assert!(list[0].held);
+
+    let records = next(&*one.journal(), 1, lease.epoch()).await;
+    let old = lease.epoch();
+    drop(lease);
+    let taken = two.journal().acquire(&run_id(1)).await.unwrap();
+    let fenced = one.journal().append(&run_id(1), old, records.clone()).await;
+    assert!(matches!(fenced, Err(AppendError::Fenced { .. })), "{fenced:?}");
+    two.journal().append(&run_id(1), taken.epoch(), records).await.unwrap();
+}
+
+async fn database(folder: &Path) -> SqliteConnection {
+    let url = format!("sqlite://{}", folder.join("fairlead.db").display());
+    SqliteConnection::connect(&format!("{url}?mode=rwc")).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_refused_and_left_alone() {
+    let foreign = tempfile::tempdir().unwrap();
+    let mut db = database(foreign.path()).await;
+    db.execute("CREATE TABLE recipes (name TEXT)").await.unwrap();
+    db.close().await.unwrap();
+    let before = std::fs::read(foreign.path().join("fairlead.db")).unwrap();
+    let error = Store::open(foreign.path()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+    assert_eq!(std::fs::read(foreign.path().join("fairlead.db")).unwrap(), before);
+
+    let newer = tempfile::tempdir().unwrap();
+    Store::open(newer.path()).await.unwrap().close().await;
+    let mut db = database(newer.path()).await;
+    db.execute("PRAGMA user_version = 7").await.unwrap();
+    db.close().await.unwrap();
+    let error = Store::open(newer.path()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 7, known: 1, .. }), "{error}");
+    assert!(error.to_string().ends_with("has version 7, and this build knows up to 1"), "{error}");
+
+    let garbage = tempfile::tempdir().unwrap();
+    std::fs::write(garbage.path().join("fairlead.db"), "not a database at all ".repeat(100))
+        .unwrap();
+    let error = Store::open(garbage.path()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = Store::open(file.path()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Folder { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_changed_behind_our_back_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    for number in [1, 2, 3] {
+        store.journal().create(new_run(number)).await.unwrap();
+    }
+    let mut db = database(folder.path()).await;
+    db.execute("UPDATE plan SET bytes = x'7b7d'").await.unwrap();
+    let error = store.journal().load(&run_id(1)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+
+    let plan = new_run(1).plan;
+    sqlx::query("UPDATE plan SET bytes = ?")
+        .bind(plan.bytes().to_vec())
+        .execute(&mut db)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE record SET bytes = replace(bytes, '\"v\":1', '\"v\":2') WHERE run = ?")
+        .bind(run_id(2).as_str())
+        .execute(&mut db)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE record SET bytes = replace(bytes, 'somebody', 'nobody') WHERE run = ?")
+        .bind(run_id(3).as_str())
+        .execute(&mut db)
+        .await
+        .unwrap();
+    store.journal().load(&run_id(1)).await.unwrap();
+    let error = store.journal().load(&run_id(2)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreadable { .. }), "{error}");
+    // The hash of a record is in the one behind it, so the last one may lie until it has a follower.
+    let lease = store.journal().acquire(&run_id(3)).await.unwrap();
+    let stored = store.journal().load(&run_id(3)).await.unwrap();
+    assert_ne!(stored.records[0], new_run(3).first);
+    let honest = Run::replay(
+        run_id(3),
+        std::sync::Arc::new(serde_json::from_slice(plan.bytes()).unwrap()),
+        &[new_run(3).first],
+    )
+    .unwrap();
+    let records = honest.seal(time(), vec![RunEvent::Resumed { epoch: lease.epoch() }]).unwrap();
+    store.journal().append(&run_id(3), lease.epoch(), records).await.unwrap();
+    let stored = store.journal().load(&run_id(3)).await.unwrap();
+    assert!(Run::restore(&stored).is_err());
+}
+
+#[tokio::test]
+async fn a_log_that_is_being_written_or_was_edited_is_shown_as_far_as_it_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let key = LogKey { run: run_id(1), step: "build".parse().unwrap(), attempt: 2 };
+    let logs = folder.path().join("logs").join(run_id(1).as_str());
+    std::fs::create_dir_all(&logs).unwrap();
+    std::fs::write(logs.join("notes.txt"), "not a log").unwrap();
+    let written = "2026-01-01T00:00:00Z o one\n\u{fffd} edited\n2026-01-01T00:00:00Z e hal";
+    std::fs::write(logs.join("build.2.log"), written).unwrap();
+    let page = store.logs().read(&key, 0, 1 << 16).await.unwrap();
+    let texts: Vec<&str> = page.lines.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(texts, ["one", "\u{fffd} edited"]);
+    assert_eq!(store.logs().logs_of(&run_id(1)).await.unwrap(), [key]);
+}

@@ -153,10 +153,6 @@ impl Bus for InProcess {
         })
     }
 
-    fn outlives_process(&self) -> bool {
-        false
-    }
-
     fn recovered(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let emptied = self.0.emptied.notified();

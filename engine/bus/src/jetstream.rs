@@ -433,10 +433,6 @@ impl Bus for JetStream {
         })
     }
 
-    fn outlives_process(&self) -> bool {
-        true
-    }
-
     fn recovered(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             if self.0.is_connected() {

@@ -39,7 +39,7 @@ pub enum BusError {
 }
 
 /// How a delivery is answered. Implemented by each bus.
-pub trait Acknowledge: Send {
+pub trait Acknowledge: Send + Sync {
     /// Says that the message is done with.
     fn done(self: Box<Self>) -> BoxFuture<'static, Result<(), BusError>>;
 
@@ -178,10 +178,6 @@ pub trait Bus: Send + Sync {
         name: &'a str,
         subject: &'a str,
     ) -> BoxFuture<'a, Result<ForeignDeliveries, BusError>>;
-
-    /// Whether what was published outlives this process. If not, whoever starts a process publishes
-    /// again what is not handled.
-    fn outlives_process(&self) -> bool;
 
     /// Waits until publishing may work again after it failed: the bus is reachable once more, or has
     /// room. It may answer too often, and must not answer too late.

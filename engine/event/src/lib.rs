@@ -27,7 +27,9 @@ pub use cloud_event::{CloudEvent, CloudEventError, Headers, STRUCTURED};
 pub use glob::{Glob, GlobError, Globs, TagPattern, TagPatterns};
 pub use history::{HISTORY, repeated};
 pub use object::{GitRef, GitRefError, ObjectId, ObjectIdError};
-pub use senders::{Incoming, MAX_BODY, ReceiveError, Received, Sender, SenderError, SenderKind};
+pub use senders::{
+    Incoming, MAX_BODY, ReceiveError, Received, Sender, SenderError, SenderKind, same_text,
+};
 pub use source::{ChangedPaths, DedupKey, GitPushed, ImagePushed, Place, Requested, SourceEvent};
 pub use trigger::{
     EventField, GitPush, Manual, OneOrMany, RegistryPush, TriggerKind, TriggerMatch, Triggers,

@@ -1,1 +1,38 @@
-//! The HTTP API, webhook endpoints, and what turns an event into a run.
+//! The HTTP API, webhook endpoints, and what turns an event into a run. No stable API.
+//!
+//! ```text
+//!  POST /webhooks/{source} ─┐
+//!  NATS subject ────────────┼─► Sender (proof, then body) ─► Intake: stored once ─► 202
+//!  POST …/runs ─────────────┘                                   │
+//!                       Outbox ◄────────── woken ───────────────┘
+//!                         │ publish, mark
+//!                         ▼
+//!                        Bus ─► Triggers: filters, registry asked ─► run created once ─► driven
+//! ```
+//!
+//! Every arrow may be cut at any time: an event is stored before its sender is answered, is
+//! published until the bus has it, is handed out until it is handled, and the store lets one event
+//! start one run of a pipeline. [`Server::serve`] picks up whatever an earlier process left.
+
+mod api;
+mod drives;
+mod foreign;
+mod images;
+mod intake;
+mod listener;
+mod outbox;
+mod pipelines;
+mod server;
+mod settings;
+mod sources;
+mod sweep;
+mod triggers;
+
+#[cfg(test)]
+mod tests;
+
+pub use images::{FoundImage, ImageResolver};
+pub use pipelines::{Pipeline, Pipelines, PipelinesError};
+pub use server::{Ports, ServeError, Server};
+pub use settings::{ApiAccess, Options};
+pub use sources::{SourceProblem, SourceSettings, Sources};

@@ -14,6 +14,8 @@ mod zot;
 #[cfg(test)]
 mod captured;
 
+pub use signature::same_text;
+
 use std::fmt;
 
 use fairlead_step::{ImageError, Repository, Secret};

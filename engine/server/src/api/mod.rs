@@ -1,0 +1,42 @@
+//! The routes, and what every answer has in common.
+
+mod access;
+mod health;
+mod live;
+mod pipelines;
+mod problem;
+mod runs;
+mod webhook;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+
+use crate::server::Shared;
+
+/// The most bytes of a request to the API. Webhooks have their own limit.
+const MAX_REQUEST: usize = 1 << 20;
+
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let guarded = Router::new()
+        .route("/pipelines", get(pipelines::list))
+        .route("/pipelines/{name}/runs", post(pipelines::start))
+        .route("/runs", get(runs::list))
+        .route("/runs/{run}", get(runs::show))
+        .route("/runs/{run}/cancel", post(runs::cancel))
+        .route("/runs/{run}/logs/{step}", get(runs::log))
+        .route("/runs/{run}/events", get(live::events))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .layer(from_fn_with_state(Arc::clone(&shared), access::check));
+    Router::new()
+        .nest("/api/v1", guarded)
+        .route("/webhooks/{source}", post(webhook::receive))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::not_allowed)
+        .with_state(shared)
+}

@@ -1,0 +1,146 @@
+//! The pipelines, and starting one by hand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use fairlead_event::{Requested, SourceEvent};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::problem::Problem;
+use super::webhook::not_stored;
+use crate::intake;
+use crate::server::Shared;
+use crate::triggers::{self, Trigger};
+
+/// The longest key that tells one request from another, in characters.
+const MAX_KEY: usize = 255;
+/// Who asks through the API. It has one token, so it cannot tell people apart.
+const BY: &str = "api";
+
+pub(crate) async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let pipelines = shared.ports.pipelines.iter().map(|pipeline| {
+        let plan = &pipeline.plan;
+        json!({
+            "name": plan.name(),
+            "description": plan.description(),
+            "source": plan.source_name(),
+            "source_digest": plan.source_digest(),
+            "on": plan.triggers(),
+            "params": plan.params(),
+        })
+    });
+    Json(json!({ "pipelines": pipelines.collect::<Vec<_>>() }))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    #[serde(default)]
+    params: Map<String, Value>,
+}
+
+/// Starts a run. The same `Idempotency-Key` for the same pipeline answers the same run.
+pub(crate) async fn start(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let Some(pipeline) = shared.ports.pipelines.get(&name) else {
+        return Err(Problem::missing("there is no such pipeline")
+            .hint("GET /api/v1/pipelines lists the pipelines"));
+    };
+    if pipeline.plan.triggers().manual.is_none() {
+        let detail = format!("`{name}` does not name `manual` under `on`");
+        let status = StatusCode::FORBIDDEN;
+        let problem =
+            Problem::new(status, "not-manual", "the pipeline is not for requests", detail);
+        return Err(problem.hint("add `manual: {}` under `on`"));
+    }
+    let body: Body = if body.is_empty() {
+        Body::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|e| {
+            Problem::bad_request(format!("the body is not `{{\"params\": {{…}}}}`: {e}"))
+        })?
+    };
+    let given: BTreeMap<String, Value> = body.params.clone().into_iter().collect();
+    if let Err(problems) = pipeline.plan.bind(&given) {
+        let errors = problems.iter().map(|problem| match &problem.hint {
+            Some(hint) => format!("{problem}; {hint}"),
+            None => problem.to_string(),
+        });
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let problem = Problem::new(
+            status,
+            "params",
+            "the parameters do not fit",
+            format!("the parameters do not fit those of `{name}`"),
+        );
+        return Err(problem.errors(errors.collect()));
+    }
+    let key = match headers.get("idempotency-key") {
+        Some(value) => idempotency_key(value)?,
+        None => format!("{:032x}", rand::random::<u128>()),
+    };
+    let request = Requested { pipeline: name.clone(), params: body.params, by: BY.to_owned(), key };
+    let event = SourceEvent::Requested(request.clone());
+    let template = event.template_value();
+    let accepted = shared.intake.accept(BY, event).await.map_err(not_stored)?;
+    let key = accepted.id;
+    if accepted.duplicate {
+        same_request(&shared, &key, &request).await?;
+    }
+    // Stored first, so that the request is not lost when the process ends here: the outbox and the
+    // triggers would then do what follows.
+    let trigger = Trigger { key: &key, event: template, by: BY.to_owned() };
+    let run = triggers::request_run(&shared, pipeline, &given, trigger).await;
+    let run = run.map_err(|why| {
+        tracing::error!(event = key, "{why}");
+        Problem::unavailable(why).hint("the request is kept, and tried again")
+    })?;
+    let Some(run) = run else {
+        return Err(Problem::bad_request("the run cannot be written down; see the server's log"));
+    };
+    let now = shared.ports.clock.now();
+    shared.ports.events.mark_published(&key, now).await?;
+    shared.ports.events.mark_handled(&key, now).await?;
+    let status = if accepted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    let place = format!("/api/v1/runs/{run}");
+    let answer = json!({ "run": run, "pipeline": name, "href": place, "event": key });
+    let mut response = (status, Json(answer)).into_response();
+    if let Ok(place) = HeaderValue::from_str(&place) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(response)
+}
+
+fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
+    let key = value.to_str().unwrap_or_default().trim();
+    if key.is_empty() || key.len() > MAX_KEY {
+        let problem = "`Idempotency-Key` must be 1 to 255 visible characters";
+        return Err(Problem::bad_request(problem));
+    }
+    Ok(key.to_owned())
+}
+
+/// Refuses a key that was used for another request.
+async fn same_request(shared: &Shared, key: &str, request: &Requested) -> Result<(), Problem> {
+    let stored = shared.ports.events.event(key).await?;
+    match stored.map(|stored| intake::read(&stored.event.document)) {
+        Some(Ok(SourceEvent::Requested(first))) if first.params == request.params => Ok(()),
+        _ => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency-key",
+            "the key was used before",
+            "the `Idempotency-Key` came before with other parameters",
+        )
+        .hint("make a new key for a new request")),
+    }
+}

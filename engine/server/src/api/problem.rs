@@ -1,0 +1,114 @@
+//! Problems: what went wrong, as RFC 9457 has it.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use fairlead_run::StoreError;
+use serde::Serialize;
+
+use crate::outbox::cause;
+
+/// An answer that says what went wrong.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem {
+    /// The kind of problem, as a URI that does not change.
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    /// Every single thing that is wrong, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(
+        status: StatusCode,
+        slug: &str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind: format!("https://fairlead.dev/problems/{slug}"),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            hint: None,
+            errors: Vec::new(),
+        }
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "the request is malformed", detail)
+    }
+
+    pub(crate) fn missing(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "there is no such thing here", detail)
+    }
+
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the proof is missing or wrong", detail)
+    }
+
+    /// For what may work when it is tried again.
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "unavailable", "something that is needed is away", detail)
+    }
+
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn errors(mut self, errors: Vec<String>) -> Self {
+        self.errors = errors;
+        self
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSuchRun { .. } => Self::missing(error.to_string()),
+            StoreError::Unavailable { .. } => {
+                tracing::error!(cause = cause(&error), "{error}");
+                Self::unavailable(error.to_string())
+            }
+            // The details of a damaged store are for its keeper.
+            _ => {
+                tracing::error!(cause = cause(&error), "{error}");
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                Self::new(status, "store", "the store is damaged", "see the log of the server")
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        let kind = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, kind);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}
+
+pub(crate) async fn not_found() -> Problem {
+    Problem::missing("there is nothing under this path")
+}
+
+pub(crate) async fn not_allowed() -> Problem {
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    Problem::new(status, "method", "the method is not allowed", "this path has other methods")
+}

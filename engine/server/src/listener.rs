@@ -1,0 +1,145 @@
+//! The listening socket, with limits: how many connections there may be, and how long one may say
+//! nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep};
+
+/// The most connections at a time. More wait to be accepted.
+const MAX_CONNECTIONS: usize = 1024;
+/// How long a connection may be silent in both directions. Live streams send a sign of life more
+/// often.
+const SILENCE: Duration = Duration::from_secs(75);
+
+/// A listener with limits.
+#[derive(Debug)]
+pub(crate) struct Bounded {
+    listener: TcpListener,
+    slots: Arc<Semaphore>,
+    silence: Duration,
+}
+
+impl Bounded {
+    pub(crate) fn new(listener: TcpListener) -> Self {
+        Self::with(listener, MAX_CONNECTIONS, SILENCE)
+    }
+
+    fn with(listener: TcpListener, connections: usize, silence: Duration) -> Self {
+        Self { listener, slots: Arc::new(Semaphore::new(connections)), silence }
+    }
+}
+
+impl axum::serve::Listener for Bounded {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        let slot = match Arc::clone(&self.slots).acquire_owned().await {
+            Ok(slot) => slot,
+            // The semaphore is never closed.
+            Err(_) => std::future::pending().await,
+        };
+        // The listener of axum tells passing errors from lasting ones and waits between attempts.
+        let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
+        let connection = Connection {
+            stream,
+            silence: self.silence,
+            deadline: Box::pin(tokio::time::sleep(self.silence)),
+            _slot: slot,
+        };
+        (connection, address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that is closed when nothing has passed through it for too long.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    silence: Duration,
+    deadline: Pin<Box<Sleep>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn heard(&mut self) {
+        let deadline = Instant::now() + self.silence;
+        self.deadline.as_mut().reset(deadline);
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, buffer) {
+            this.heard();
+            return Poll::Ready(read);
+        }
+        ready!(this.deadline.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if let Poll::Ready(written) = Pin::new(&mut this.stream).poll_write(context, bytes) {
+            this.heard();
+            return Poll::Ready(written);
+        }
+        ready!(this.deadline.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::serve::Listener as _;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_silent_connection_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut bounded = Bounded::with(listener, 1, Duration::from_millis(50));
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (mut connection, _) = bounded.accept().await;
+        let error = connection.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // The second is accepted once the first is gone.
+        let _second = TcpStream::connect(address).await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(20), bounded.accept()).await;
+        assert!(early.is_err());
+        drop(connection);
+        bounded.accept().await;
+    }
+}

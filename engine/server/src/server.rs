@@ -1,0 +1,183 @@
+//! The server: what it is made of, and its life from the first request to the last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlead_event::{Bus, BusError};
+use fairlead_exec::Engine;
+use fairlead_run::{EventStore, Journal, LogStore};
+use fairlead_step::Clock;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::drives::Drives;
+use crate::images::ImageResolver;
+use crate::intake::Intake;
+use crate::listener::Bounded;
+use crate::{ApiAccess, Options, Pipelines, Sources, api, foreign, outbox, sweep, triggers};
+
+/// How long requests that are being answered, and events that are being handled, may take to end
+/// when the server is told to stop.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
+/// What a server is made of.
+pub struct Ports {
+    /// What creates and drives runs.
+    pub engine: Engine,
+    /// The journal that the engine writes to.
+    pub journal: Arc<dyn Journal>,
+    /// The events, in the same store.
+    pub events: Arc<dyn EventStore>,
+    /// The logs that the engine writes to.
+    pub logs: Arc<dyn LogStore>,
+    /// The bus between the store and the triggers.
+    pub bus: Arc<dyn Bus>,
+    /// What asks registries.
+    pub images: Arc<dyn ImageResolver>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The pipelines that may be started.
+    pub pipelines: Pipelines,
+    /// From whom events are taken.
+    pub sources: Sources,
+    /// Who may use the API.
+    pub access: ApiAccess,
+}
+
+/// Why the server does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The socket is of no use.
+    #[error("cannot listen")]
+    Listen(#[source] std::io::Error),
+    /// Everybody on the network could use the API.
+    #[error("the API has no token, and {address} is not a loopback address")]
+    Exposed {
+        /// Where it was to listen.
+        address: SocketAddr,
+    },
+    /// A source publishes where this bus cannot hear it.
+    #[error("source `{name}` cannot be heard")]
+    Source {
+        /// The source.
+        name: String,
+        /// Why.
+        #[source]
+        source: BusError,
+    },
+    /// The bus hands nothing out.
+    #[error("events cannot be taken from the bus")]
+    Bus(#[source] BusError),
+}
+
+/// The server.
+pub struct Server {
+    ports: Ports,
+    options: Options,
+}
+
+/// What every task and every request of a server shares.
+pub(crate) struct Shared {
+    pub(crate) ports: Ports,
+    pub(crate) options: Options,
+    pub(crate) intake: Intake,
+    pub(crate) drives: Arc<Drives>,
+    /// Events that are being handled.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Shared {
+    /// Waits for `work`, or for the server to stop.
+    pub(crate) async fn until_stopping(&self, work: impl Future) {
+        tokio::select! {
+            _ = work => {}
+            () = self.stopping.cancelled() => {}
+        }
+    }
+}
+
+impl Server {
+    /// A server. It does nothing until it serves.
+    #[must_use]
+    pub const fn new(ports: Ports, options: Options) -> Self {
+        Self { ports, options }
+    }
+
+    /// Serves until `shutdown` is ready: goes on with the runs and events that an earlier process
+    /// left, answers requests, and handles events. Then it takes no more, lets runs end for as long
+    /// as the options say, and leaves the others to be gone on with.
+    ///
+    /// # Errors
+    /// When it cannot begin. Later, whatever goes wrong is told in the log and tried again.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ServeError> {
+        let address = listener.local_addr().map_err(ServeError::Listen)?;
+        match self.ports.access {
+            ApiAccess::LoopbackWithoutToken if !address.ip().is_loopback() => {
+                return Err(ServeError::Exposed { address });
+            }
+            ApiAccess::LoopbackWithoutToken | ApiAccess::Token(_) => {}
+        }
+        let deliveries = self.ports.bus.subscribe().await.map_err(ServeError::Bus)?;
+        let mut heard = Vec::new();
+        for (name, source) in self.ports.sources.iter() {
+            if let Some(subject) = &source.subject {
+                let messages = self.ports.bus.foreign(name, subject).await;
+                let messages = messages
+                    .map_err(|source| ServeError::Source { name: name.to_owned(), source })?;
+                heard.push((name.to_owned(), messages));
+            }
+        }
+
+        let Self { ports, options } = self;
+        let stopping = CancellationToken::new();
+        let intake = Intake {
+            events: Arc::clone(&ports.events),
+            clock: Arc::clone(&ports.clock),
+            stored: Notify::new(),
+        };
+        let drives = Drives::new(ports.engine.clone(), options.max_runs, stopping.clone());
+        let tasks = TaskTracker::new();
+        let shared = Arc::new(Shared { ports, options, intake, drives, tasks, stopping });
+
+        let loops = TaskTracker::new();
+        let of = || Arc::clone(&shared);
+        let (one, two, three) = (of(), of(), of());
+        loops.spawn(async move { outbox::run(&one).await });
+        loops.spawn(async move { triggers::run(&two, deliveries).await });
+        loops.spawn(async move { sweep::run(&three).await });
+        for (name, messages) in heard {
+            let shared = of();
+            loops.spawn(async move { foreign::run(&shared, &name, messages).await });
+        }
+        loops.close();
+
+        tracing::info!("listening on http://{address}");
+        let stop = of();
+        let answering = axum::serve(Bounded::new(listener), api::router(of()))
+            .with_graceful_shutdown(async move {
+                shutdown.await;
+                tracing::info!("stopping: nothing new is taken");
+                stop.stopping.cancel();
+            });
+        let mut answering = tokio::spawn(async move { answering.await });
+        shared.stopping.cancelled().await;
+        // A client that does not read its answer must not hold the server.
+        if tokio::time::timeout(LAST_ANSWERS, &mut answering).await.is_err() {
+            answering.abort();
+        }
+        shared.tasks.close();
+        let handled = async { tokio::join!(loops.wait(), shared.tasks.wait()) };
+        let _ = tokio::time::timeout(LAST_ANSWERS, handled).await;
+        shared.drives.finish(options.drain).await;
+        Ok(())
+    }
+}

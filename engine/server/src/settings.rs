@@ -1,0 +1,44 @@
+//! What the server is told: who may use the API, and how patient it is.
+
+use std::time::Duration;
+
+use fairlead_step::Secret;
+
+/// Who may use the API under `/api/`.
+#[derive(Debug, Clone)]
+pub enum ApiAccess {
+    /// Whoever shows this token as `Authorization: Bearer …`.
+    Token(Secret<String>),
+    /// Whoever reaches the port. Taken only on a loopback address, and never from a web page.
+    LoopbackWithoutToken,
+}
+
+/// How patient the server is. The defaults suit production; tests are less patient.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How many runs are driven at a time. Others wait their turn, safely journaled.
+    pub max_runs: usize,
+    /// How long runs may take to end when the server is told to stop. What is not over then is left
+    /// for the next start.
+    pub drain: Duration,
+    /// The pause before an event that could not be handled is tried again. It doubles with each
+    /// attempt, up to 60 times itself.
+    pub retry: Duration,
+    /// How often the store is searched for what was left behind: events that nobody handled, runs
+    /// that nobody drives.
+    pub sweep: Duration,
+    /// How long one question to a registry may take.
+    pub registry: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_runs: 32,
+            drain: Duration::from_secs(10),
+            retry: Duration::from_secs(1),
+            sweep: Duration::from_secs(300),
+            registry: Duration::from_secs(20),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The sources: from whom events are taken, by which door, with which proof.
+
+use std::collections::BTreeMap;
+
+use fairlead_event::{Sender, SenderError, SenderKind};
+use fairlead_exec::{SecretError, SecretProvider};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One source, as it stands in the configuration under its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSettings {
+    /// Who sends: `distribution`, `zot`, `github`, `gitlab`, `gitea` or `cloudevents`.
+    pub kind: SenderKind,
+    /// The name of the secret with which the sender proves itself: the key of a webhook's
+    /// signature, or the token in its `Authorization` header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Takes messages over HTTP without any proof. Whoever reaches the port can then start
+    /// pipelines.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsigned: bool,
+    /// The registry that image events are of, as `host` or `host:port`. Registries do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
+    /// A NATS subject on which the sender publishes, besides or instead of HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+}
+
+/// What is wrong with a source.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceProblem {
+    /// Its name would not do in a URL.
+    #[error("`{name}` cannot name a source: use at most 63 lower-case letters, digits and `-`")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// There is neither a proof nor the word that none is wanted.
+    #[error("source `{name}` names no `secret`; set `unsigned: true` to take whatever is sent")]
+    NoSecret {
+        /// The source.
+        name: String,
+    },
+    /// There is both.
+    #[error("source `{name}` names a `secret` and says `unsigned: true`; take one away")]
+    SecretAndUnsigned {
+        /// The source.
+        name: String,
+    },
+    /// The subject is not one that NATS takes.
+    #[error("source `{name}`: `{subject}` is not a NATS subject")]
+    Subject {
+        /// The source.
+        name: String,
+        /// The subject.
+        subject: String,
+    },
+    /// A NATS subject carries CloudEvents, and this sender sends none.
+    #[error("source `{name}`: `{kind}` does not publish on NATS; take `subject` away")]
+    NotOnNats {
+        /// The source.
+        name: String,
+        /// The kind.
+        kind: SenderKind,
+    },
+    /// The secret was not given.
+    #[error("source `{name}`")]
+    Secret {
+        /// The source.
+        name: String,
+        /// Why.
+        #[source]
+        source: SecretError,
+    },
+    /// The sender cannot be what it is to be.
+    #[error("source `{name}`")]
+    Sender {
+        /// The source.
+        name: String,
+        /// Why.
+        #[source]
+        source: SenderError,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) sender: Sender,
+    pub(crate) subject: Option<String>,
+    /// Whether it may be sent to over HTTP.
+    pub(crate) http: bool,
+}
+
+/// The sources of a server, ready to receive.
+#[derive(Debug, Default)]
+pub struct Sources(BTreeMap<String, Source>);
+
+impl Sources {
+    /// Checks the settings and asks `secrets` for every secret that they name.
+    ///
+    /// # Errors
+    /// Every problem found.
+    pub async fn open(
+        settings: &BTreeMap<String, SourceSettings>,
+        secrets: &dyn SecretProvider,
+    ) -> Result<Self, Vec<SourceProblem>> {
+        let (mut sources, mut problems) = (BTreeMap::new(), Vec::new());
+        for (name, settings) in settings {
+            match open(name, settings, secrets).await {
+                Ok(source) => {
+                    sources.insert(name.clone(), source);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() { Ok(Self(sources)) } else { Err(problems) }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Source> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Source)> {
+        self.0.iter().map(|(name, source)| (name.as_str(), source))
+    }
+}
+
+async fn open(
+    name: &str,
+    settings: &SourceSettings,
+    secrets: &dyn SecretProvider,
+) -> Result<Source, SourceProblem> {
+    let name = name.to_owned();
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if name.is_empty() || name.len() > 63 || !name.bytes().all(plain) {
+        return Err(SourceProblem::Name { name: name.chars().take(80).collect() });
+    }
+    if let Some(subject) = &settings.subject {
+        match settings.kind {
+            SenderKind::Zot | SenderKind::CloudEvents => {}
+            kind @ (SenderKind::Distribution
+            | SenderKind::GitHub
+            | SenderKind::GitLab
+            | SenderKind::Gitea) => return Err(SourceProblem::NotOnNats { name, kind }),
+        }
+        if !is_subject(subject) {
+            let subject = subject.chars().take(80).collect();
+            return Err(SourceProblem::Subject { name, subject });
+        }
+    }
+    // On NATS it is the server's permissions that say who may publish on a subject.
+    let http = settings.secret.is_some() || settings.unsigned;
+    if !http && settings.subject.is_none() {
+        return Err(SourceProblem::NoSecret { name });
+    }
+    let secret = match &settings.secret {
+        Some(_) if settings.unsigned => return Err(SourceProblem::SecretAndUnsigned { name }),
+        Some(secret) => match secrets.get(secret).await {
+            Ok(secret) => Some(secret),
+            Err(source) => return Err(SourceProblem::Secret { name, source }),
+        },
+        None => None,
+    };
+    match Sender::new(settings.kind, secret, settings.registry.as_deref()) {
+        Ok(sender) => Ok(Source { sender, subject: settings.subject.clone(), http }),
+        Err(source) => Err(SourceProblem::Sender { name, source }),
+    }
+}
+
+/// Whether `text` is a subject to publish on: tokens with dots between them, no wildcards.
+fn is_subject(text: &str) -> bool {
+    let token = |token: &str| {
+        !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && !b"*>".contains(&b))
+    };
+    text.len() <= 255 && text.split('.').all(token) && !text.starts_with('$')
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_step::{BoxFuture, Secret};
+
+    use super::*;
+
+    struct Known;
+
+    impl SecretProvider for Known {
+        fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
+            Box::pin(async move {
+                match name {
+                    "known" => Ok(Secret::new("s3cret".to_owned())),
+                    _ => Err(SecretError::Missing { name: name.into(), hint: "set it".into() }),
+                }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn every_bad_source_is_told() {
+        let settings = |json: serde_json::Value| -> BTreeMap<String, SourceSettings> {
+            serde_json::from_value(json).unwrap()
+        };
+        let bad = settings(serde_json::json!({
+            "a": { "kind": "github" },
+            "b": { "kind": "github", "secret": "unknown" },
+            "c": { "kind": "github", "secret": "known", "unsigned": true },
+            "d": { "kind": "distribution", "secret": "known" },
+            "e": { "kind": "gitea", "secret": "known", "subject": "x" },
+            "f": { "kind": "zot", "registry": "r.example.com", "subject": "a.>" },
+            "G": { "kind": "github", "secret": "known" },
+        }));
+        let problems = Sources::open(&bad, &Known).await.unwrap_err();
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 7, "{told:?}");
+        let good = settings(serde_json::json!({
+            "hub": { "kind": "github", "secret": "known" },
+            "zot": { "kind": "zot", "registry": "r.example.com:5000", "subject": "zot.events" },
+            "lab": { "kind": "gitlab", "unsigned": true },
+        }));
+        let sources = Sources::open(&good, &Known).await.unwrap();
+        assert!(!sources.get("zot").unwrap().http, "without a secret it is heard on NATS alone");
+        assert!(
+            serde_json::from_str::<SourceSettings>(r#"{"kind":"github","sekret":"x"}"#).is_err()
+        );
+    }
+}

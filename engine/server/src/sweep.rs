@@ -1,0 +1,63 @@
+//! The sweep: finds what a lost message, an outage or the end of a process left behind.
+
+use std::time::Duration;
+
+use fairlead_run::{RunFilter, StoreError};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::outbox::cause;
+use crate::server::Shared;
+use crate::triggers;
+
+/// The most events and runs that one sweep takes up. The next sweep takes the next.
+const BATCH: usize = 1000;
+/// How long somebody who has just created a run may take to begin driving it.
+const BEGINNING: Duration = Duration::from_secs(60);
+
+/// Takes up what an earlier process left, and then, now and again, what was lost since.
+pub(crate) async fn run(shared: &Shared) {
+    let mut first = true;
+    while !shared.stopping.is_cancelled() {
+        // Nobody else can be about to drive what is left from before this process began, but for
+        // those who use the same store; those that are new are theirs.
+        let age = if first { Duration::ZERO } else { BEGINNING };
+        if let Err(error) = sweep(shared, age, first).await {
+            tracing::error!(cause = cause(&error), "cannot look for what was left: {error}");
+        }
+        first = false;
+        shared.until_stopping(tokio::time::sleep(shared.options.sweep)).await;
+    }
+}
+
+async fn sweep(shared: &Shared, age: Duration, first: bool) -> Result<(), StoreError> {
+    let now = shared.ports.clock.now();
+    let old = |at: Timestamp| {
+        now.duration_since(at) >= SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX)
+    };
+    let filter = RunFilter { unfinished: true, limit: BATCH, ..RunFilter::default() };
+    let left = shared.ports.journal.list(filter).await?;
+    for run in left.into_iter().filter(|run| !run.held && old(run.requested_at)) {
+        if first {
+            tracing::info!(run = %run.id, pipeline = run.pipeline, "going on with the run");
+        }
+        shared.drives.begin(run.id);
+    }
+    // What is not published is the outbox's. What was published is on a bus that may have ended with
+    // the process; where it has not, the event comes twice, which is harmless.
+    let patience = Duration::from_secs(30);
+    for stored in shared.ports.events.unhandled(BATCH).await? {
+        let since = stored.published_at.map(|at| now.duration_since(at));
+        let lost = since.is_some_and(|since| {
+            first || since >= SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX)
+        });
+        if lost && !shared.stopping.is_cancelled() {
+            tracing::info!(event = stored.event.key, "handling an event that was left");
+            if let triggers::Handled::Later { why } =
+                triggers::handle(shared, &stored.event.key).await
+            {
+                tracing::warn!(event = stored.event.key, "event stays pending: {why}");
+            }
+        }
+    }
+    Ok(())
+}

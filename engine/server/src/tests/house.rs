@@ -1,0 +1,486 @@
+//! The house of a test: everything a server is made of, kept across restarts of the server.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fairlead_bus::InProcess;
+use fairlead_event::{
+    Acknowledge, Bus, BusError, CloudEvent, Deliveries, ForeignDeliveries, ForeignDelivery, Headers,
+};
+use fairlead_exec::{Engine, EngineOptions, ProcessOptions, SecretError, SecretProvider};
+use fairlead_plan::Source;
+use fairlead_run::{RunFilter, RunStatus, RunSummary};
+use fairlead_step::{
+    BoxFuture, Capability, Catalog, Clock, Digest, Effect, ImageRef, Registries, RegistryAccess,
+    RegistryAuth, Secret, StepContext, StepError, StepKind, Verdict,
+};
+use fairlead_store::Store;
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore, oneshot};
+
+use crate::{
+    ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, ServeError, Server,
+    SourceSettings, Sources,
+};
+
+pub(super) const TOKEN: &str = "api-token";
+pub(super) const REGISTRY: &str = "registry.example.com";
+
+const PIPELINES: [&str; 3] = [
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: promote
+on:
+  registry.push: {repository: apps/*, tags: '*'}
+steps:
+  note: {uses: note, with: {text: '{{ event.image }}'}}
+",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: build
+on:
+  git.push: {branches: [main]}
+  manual: {}
+params:
+  version: {type: string, default: none}
+steps:
+  note: {uses: note, with: {text: 'build {{ params.version }}'}}
+",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: nightly
+steps:
+  note: {uses: note, with: {text: night}}
+",
+];
+
+/// A step that says its text and waits for leave to pass.
+struct Note(Arc<Semaphore>);
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoteInput {
+    /// What to say.
+    text: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct NoteOutput {
+    /// What was said.
+    text: String,
+}
+
+impl StepKind for Note {
+    const KIND: &'static str = "note";
+    const SUMMARY: &'static str = "says something";
+    const EFFECT: Effect = Effect::Idempotent;
+    const CAPABILITIES: &'static [Capability] = &[];
+    type Input = NoteInput;
+    type Output = NoteOutput;
+
+    async fn run(
+        &self,
+        input: NoteInput,
+        context: &StepContext,
+    ) -> Result<Verdict<NoteOutput>, StepError> {
+        context.say(&input.text);
+        let leave = async { self.0.acquire().await.map_err(|_| StepError::terminal("closed")) };
+        context.cancel().guard(leave).await?.forget();
+        Ok(Verdict::passed(NoteOutput { text: input.text }))
+    }
+}
+
+struct Ticking(AtomicI64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        let millis = self.0.fetch_add(1, Ordering::Relaxed);
+        Timestamp::from_millisecond(1_767_225_600_000 + millis).unwrap()
+    }
+}
+
+struct Known;
+
+impl SecretProvider for Known {
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
+        Box::pin(async move { Ok(Secret::new(format!("{name}-secret"))) })
+    }
+}
+
+impl Registries for Known {
+    fn access(&self, _host: &str) -> BoxFuture<'_, Result<RegistryAccess, StepError>> {
+        Box::pin(async {
+            let auth = RegistryAuth::Anonymous;
+            Ok(RegistryAccess { auth, plain_http: false, extra_ca: Vec::new() })
+        })
+    }
+}
+
+/// A registry that knows tags, and may be away.
+#[derive(Default)]
+pub(super) struct Registry {
+    tags: Mutex<BTreeMap<String, Digest>>,
+    away: AtomicBool,
+    asked: Notify,
+}
+
+impl Registry {
+    pub(super) fn put(&self, name: &str, content: &str) {
+        let digest = Digest::sha256(content.as_bytes());
+        self.tags.lock().unwrap().insert(format!("{REGISTRY}/{name}"), digest);
+    }
+
+    pub(super) fn remove(&self, name: &str) {
+        self.tags.lock().unwrap().remove(&format!("{REGISTRY}/{name}"));
+    }
+
+    pub(super) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Waits until somebody asks.
+    pub(super) async fn asked(&self) {
+        self.asked.notified().await;
+    }
+}
+
+impl ImageResolver for Registry {
+    fn find<'a>(
+        &'a self,
+        reference: &'a ImageRef,
+    ) -> BoxFuture<'a, Result<Option<FoundImage>, StepError>> {
+        Box::pin(async move {
+            self.asked.notify_one();
+            if self.away.load(Ordering::SeqCst) {
+                return Err(StepError::retryable("connection refused"));
+            }
+            let found = self.tags.lock().unwrap().get(&reference.to_string()).cloned();
+            Ok(found.map(|digest| FoundImage { digest, media_type: None }))
+        })
+    }
+}
+
+/// A bus that may be away, as NATS may; what it has taken it keeps. Others publish on its subjects.
+pub(super) struct FakeNats {
+    inner: InProcess,
+    away: AtomicBool,
+    back: Notify,
+    refused: Notify,
+    foreign: Mutex<Option<tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>>>,
+    publish: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
+}
+
+impl FakeNats {
+    fn new() -> Self {
+        let (publish, foreign) = tokio::sync::mpsc::unbounded_channel();
+        Self {
+            inner: InProcess::default(),
+            away: AtomicBool::new(false),
+            back: Notify::new(),
+            refused: Notify::new(),
+            foreign: Mutex::new(Some(foreign)),
+            publish,
+        }
+    }
+
+    pub(super) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+        if !away {
+            self.back.notify_waiters();
+        }
+    }
+
+    /// Waits until it has refused an event.
+    pub(super) async fn refused(&self) {
+        self.refused.notified().await;
+    }
+
+    pub(super) fn published_by_others(&self, body: Vec<u8>) {
+        self.publish.send(body).unwrap();
+    }
+}
+
+struct Taken;
+
+impl Acknowledge for Taken {
+    fn done(self: Box<Self>) -> BoxFuture<'static, Result<(), BusError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn later(self: Box<Self>, _: Duration) -> BoxFuture<'static, Result<(), BusError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Bus for FakeNats {
+    fn publish<'a>(&'a self, event: &'a CloudEvent) -> BoxFuture<'a, Result<(), BusError>> {
+        Box::pin(async move {
+            if self.away.load(Ordering::SeqCst) {
+                self.refused.notify_one();
+                let doing = "take the event".to_owned();
+                return Err(BusError::Unavailable { doing, source: "not connected".into() });
+            }
+            self.inner.publish(event).await
+        })
+    }
+
+    fn subscribe(&self) -> BoxFuture<'_, Result<Deliveries, BusError>> {
+        self.inner.subscribe()
+    }
+
+    fn foreign<'a>(
+        &'a self,
+        _name: &'a str,
+        _subject: &'a str,
+    ) -> BoxFuture<'a, Result<ForeignDeliveries, BusError>> {
+        let receiver = self.foreign.lock().unwrap().take().unwrap();
+        let bodies = futures::stream::unfold(receiver, |mut receiver| async move {
+            Some((receiver.recv().await?, receiver))
+        });
+        let deliveries =
+            bodies.map(|body| ForeignDelivery::new(Headers::default(), body, Box::new(Taken)));
+        Box::pin(async move { Ok(Box::pin(deliveries) as ForeignDeliveries) })
+    }
+
+    fn recovered(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let back = self.back.notified();
+            let mut back = std::pin::pin!(back);
+            back.as_mut().enable();
+            if self.away.load(Ordering::SeqCst) {
+                back.await;
+            }
+        })
+    }
+
+    fn reachable(&self) -> bool {
+        !self.away.load(Ordering::SeqCst)
+    }
+}
+
+pub(super) struct House {
+    pub(super) store: Store,
+    pub(super) registry: Arc<Registry>,
+    pub(super) nats: Arc<FakeNats>,
+    /// How many steps may pass.
+    pub(super) leave: Arc<Semaphore>,
+    clock: Arc<Ticking>,
+    scratch: tempfile::TempDir,
+}
+
+pub(super) struct Serving {
+    pub(super) address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<Result<(), ServeError>>,
+}
+
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: String,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+}
+
+impl House {
+    pub(super) fn new() -> Self {
+        Self {
+            store: Store::memory(),
+            registry: Arc::new(Registry::default()),
+            nats: Arc::new(FakeNats::new()),
+            leave: Arc::new(Semaphore::new(1000)),
+            clock: Arc::new(Ticking(AtomicI64::new(0))),
+            scratch: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A server of this house, which hears nothing on NATS.
+    pub(super) async fn serve(&self) -> Serving {
+        self.serve_with(None, ApiAccess::Token(Secret::new(TOKEN.to_owned()))).await
+    }
+
+    pub(super) async fn serve_with(&self, subject: Option<&str>, access: ApiAccess) -> Serving {
+        let server = self.server(subject, access).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move {
+            let _ = stopped.await;
+        };
+        let task = tokio::spawn(Box::pin(server.serve(listener, shutdown)));
+        Serving { address, stop, task }
+    }
+
+    pub(super) async fn server(&self, subject: Option<&str>, access: ApiAccess) -> Server {
+        let mut catalog = Catalog::new();
+        catalog.add(Note(Arc::clone(&self.leave))).unwrap();
+        let pipelines = PIPELINES.map(|text| {
+            let source = Source::new("test.yaml", text);
+            let compiled = fairlead_plan::compile(&source, &catalog);
+            let plan = Arc::new(compiled.unwrap_or_else(|e| panic!("{e:?}")).plan);
+            Pipeline { plan, workspace: self.scratch.path().to_owned() }
+        });
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let engine = Engine::new(EngineOptions {
+            catalog: Arc::new(catalog),
+            journal: self.store.journal(),
+            logs: self.store.logs(),
+            artifacts: self.store.artifacts(),
+            registries: Arc::new(Known),
+            secrets: Arc::new(Known),
+            clock: Arc::clone(&clock),
+            processes: ProcessOptions::default(),
+            scratch: self.scratch.path().join("scratch"),
+            max_parallel: None,
+            injections: Vec::new(),
+            version: "0".into(),
+        });
+        let sources: BTreeMap<String, SourceSettings> = serde_json::from_value(serde_json::json!({
+            "registry": { "kind": "distribution", "secret": "registry", "registry": REGISTRY },
+            "github": { "kind": "github", "secret": "github" },
+            "zot": { "kind": "zot", "secret": "zot", "registry": REGISTRY, "subject": subject },
+        }))
+        .unwrap();
+        let ports = Ports {
+            engine,
+            journal: self.store.journal(),
+            events: self.store.events(),
+            logs: self.store.logs(),
+            bus: self.nats.clone(),
+            images: self.registry.clone(),
+            clock,
+            pipelines: Pipelines::new(pipelines).unwrap(),
+            sources: Sources::open(&sources, &Known).await.unwrap(),
+            access,
+        };
+        let options = Options {
+            drain: Duration::from_millis(1),
+            retry: Duration::from_millis(5),
+            ..Options::default()
+        };
+        Server::new(ports, options)
+    }
+
+    pub(super) async fn runs(&self) -> Vec<RunSummary> {
+        let filter = RunFilter { limit: 100, ..RunFilter::default() };
+        self.store.journal().list(filter).await.unwrap()
+    }
+
+    /// Waits until `count` runs have ended.
+    pub(super) async fn ended(&self, count: usize) -> Vec<RunSummary> {
+        let ended = async {
+            loop {
+                let runs = self.runs().await;
+                let over = |run: &&RunSummary| matches!(run.status, RunStatus::Ended(_));
+                if runs.iter().filter(over).count() >= count {
+                    return runs;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the runs end")
+    }
+
+    /// Waits until every event is handled.
+    pub(super) async fn settled(&self) {
+        let settled = async {
+            while !self.store.events().unhandled(1).await.unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), settled).await.expect("the events settle");
+    }
+
+    pub(super) async fn stored_events(&self) -> usize {
+        let events = self.store.events();
+        events.unpublished(10).await.unwrap().len() + events.unhandled(10).await.unwrap().len()
+    }
+}
+
+impl Serving {
+    pub(super) async fn stop(self) {
+        drop(self.stop);
+        tokio::time::timeout(Duration::from_secs(30), self.task).await.unwrap().unwrap().unwrap();
+    }
+
+    /// One request over a connection of its own (HTTP/1.1, read to its end).
+    pub(super) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        head.push_str("Connection: close\r\n");
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // A server that refuses a large body closes before it has read it.
+        let _ = stream.write_all(body).await;
+        let mut bytes = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes));
+        let _ = read.await.expect("the server answers");
+        let text = String::from_utf8(bytes).unwrap();
+        let (headers, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = headers.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+        let headers = headers.to_ascii_lowercase();
+        let chunked = headers.contains("transfer-encoding: chunked");
+        let body = if chunked { joined(body) } else { body.to_owned() };
+        Answer { status, headers, body }
+    }
+
+    pub(super) async fn api(&self, method: &str, path: &str, body: &str) -> Answer {
+        let authorization = format!("Bearer {TOKEN}");
+        self.send(method, path, &[("Authorization", &authorization)], body.as_bytes()).await
+    }
+
+    /// A notification of the registry, with an id of its own.
+    pub(super) async fn notify(&self, id: &str, name: &str, tag: &str, content: &str) -> Answer {
+        let body = notification(id, name, tag, content);
+        let headers = [("Authorization", "Bearer registry-secret")];
+        self.send("POST", "/webhooks/registry", &headers, body.as_bytes()).await
+    }
+}
+
+pub(super) fn notification(id: &str, name: &str, tag: &str, content: &str) -> String {
+    serde_json::json!({ "events": [{
+        "id": id, "action": "push", "timestamp": "2026-01-01T00:00:00Z",
+        "target": {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json", "repository": name,
+            "digest": Digest::sha256(content.as_bytes()), "tag": tag,
+        },
+    }]})
+    .to_string()
+}
+
+/// The chunks of a chunked body, put together.
+fn joined(mut text: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, rest)) = text.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap_or(0);
+        if size == 0 {
+            break;
+        }
+        body.push_str(&rest[..size]);
+        text = &rest[size + 2..];
+    }
+    body
+}

@@ -1,0 +1,272 @@
+//! The consumer: events from the bus are matched with the triggers of every pipeline, and start
+//! runs, each event at most one of each pipeline.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlead_event::{Deliveries, Delivery, SourceEvent};
+use fairlead_exec::{RequestError, Requested, RunRequest};
+use fairlead_step::RunId;
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::images::{Truth, look_up};
+use crate::pipelines::Pipeline;
+use crate::server::Shared;
+use crate::{intake, outbox};
+
+/// How many events are handled at a time.
+const AT_A_TIME: usize = 16;
+/// How often the bus is asked for an event again. Then the sweep has it.
+const ATTEMPTS: u64 = 12;
+/// The longest pause between two attempts, in units of the first one.
+const LONGEST: u32 = 60;
+
+/// What handling an event came to.
+#[derive(Debug)]
+pub(crate) enum Handled {
+    /// It is done with.
+    Done,
+    /// Something was away; the same again may work.
+    Later {
+        /// What, for the log.
+        why: String,
+    },
+}
+
+/// Handles what the bus hands out, until the server stops.
+pub(crate) async fn run(shared: &Arc<Shared>, mut deliveries: Deliveries) {
+    let slots = Arc::new(Semaphore::new(AT_A_TIME));
+    loop {
+        let delivery = tokio::select! {
+            delivery = deliveries.next() => delivery,
+            () = shared.stopping.cancelled() => break,
+        };
+        let Some(delivery) = delivery else { break };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+        let shared = Arc::clone(shared);
+        shared.clone().tasks.spawn(async move {
+            answer(&shared, delivery).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn answer(shared: &Shared, delivery: Delivery) {
+    let event = match &delivery.event {
+        Ok(event) => event,
+        Err(error) => {
+            tracing::warn!("a message on the bus is no event, and is dropped: {error}");
+            tell(delivery.done().await);
+            return;
+        }
+    };
+    let id = event.id.clone();
+    let attempt = delivery.attempt;
+    let answered = match handle(shared, &id).await {
+        Handled::Done => delivery.done().await,
+        Handled::Later { why } if attempt >= ATTEMPTS => {
+            tracing::warn!(event = id, attempt, "event stays pending for the sweep: {why}");
+            delivery.done().await
+        }
+        Handled::Later { why } => {
+            let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
+            let pause: Duration = shared.options.retry * (1 << doublings).min(LONGEST);
+            tracing::warn!(event = id, attempt, "event is tried again in {pause:?}: {why}");
+            delivery.later(pause).await
+        }
+    };
+    tell(answered);
+}
+
+fn tell(answered: Result<(), fairlead_event::BusError>) {
+    if let Err(error) = answered {
+        // The message comes again, and finds its event handled.
+        tracing::debug!("{error}");
+    }
+}
+
+/// Lets every pipeline have its say about a stored event, starts the runs, and marks the event as
+/// handled. May be called any number of times, also at the same time, for the same event.
+pub(crate) async fn handle(shared: &Shared, key: &str) -> Handled {
+    let later = |error: &fairlead_run::StoreError| Handled::Later {
+        why: format!("{error}: {}", outbox::cause(error)),
+    };
+    let stored = match shared.ports.events.event(key).await {
+        Ok(Some(stored)) => stored,
+        Ok(None) => {
+            tracing::warn!(event = key, "the bus has an event that is not in this store; dropped");
+            return Handled::Done;
+        }
+        Err(error) => return later(&error),
+    };
+    if stored.handled_at.is_some() {
+        return Handled::Done;
+    }
+    match intake::read(&stored.event.document) {
+        Ok(event) => {
+            let handled = start(shared, key, &source_of(&stored.event.document), event).await;
+            if let Err(why) = handled {
+                return Handled::Later { why };
+            }
+        }
+        Err(error) => tracing::error!(event = key, "a stored event cannot be read: {error}"),
+    }
+    match shared.ports.events.mark_handled(key, shared.ports.clock.now()).await {
+        Ok(()) => Handled::Done,
+        Err(error) => later(&error),
+    }
+}
+
+/// The name of the source in a stored event.
+fn source_of(document: &str) -> String {
+    let event = fairlead_event::CloudEvent::from_json(document.as_bytes());
+    let source = event.map(|event| event.source).unwrap_or_default();
+    source.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// Starts what the event starts. An error says what was away.
+async fn start(shared: &Shared, key: &str, source: &str, event: SourceEvent) -> Result<(), String> {
+    let event = match event {
+        SourceEvent::Requested(request) => {
+            return match shared.ports.pipelines.get(&request.pipeline) {
+                Some(pipeline) => {
+                    let given: BTreeMap<String, Value> = request.params.into_iter().collect();
+                    let trigger = Trigger {
+                        key,
+                        event: json!({ "kind": "manual", "actor": request.by }),
+                        by: request.by,
+                    };
+                    request_run(shared, pipeline, &given, trigger).await.map(|_| ())
+                }
+                None => {
+                    let name = request.pipeline;
+                    tracing::warn!(event = key, "ignored: there is no pipeline `{name}` any more");
+                    Ok(())
+                }
+            };
+        }
+        SourceEvent::ImagePushed(_) | SourceEvent::GitPushed(_) => event,
+    };
+    let wanted = |pipeline: &&Pipeline| pipeline.plan.triggers().matches(&event);
+    let wanted: Vec<&Pipeline> = shared.ports.pipelines.iter().filter(wanted).collect();
+    if wanted.is_empty() {
+        tracing::debug!(event = key, "no pipeline waits for {}", event.subject());
+        return Ok(());
+    }
+    let Some(event) = confirmed(shared, key, source, event).await? else { return Ok(()) };
+    for pipeline in wanted {
+        let name = pipeline.plan.name();
+        let given = BTreeMap::new();
+        let params = match pipeline.plan.bind(&given) {
+            Ok(params) => params,
+            Err(problems) => {
+                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                let problems = problems.join("; ");
+                tracing::error!(event = key, "`{name}` cannot be started by an event: {problems}");
+                continue;
+            }
+        };
+        match pipeline.plan.triggered_by(&event, &params) {
+            Ok(Some(_)) => {
+                let by = format!("source {source}");
+                let trigger = Trigger { key, event: event.template_value(), by };
+                request_run(shared, pipeline, &given, trigger).await?;
+            }
+            Ok(None) => tracing::debug!(event = key, "`{name}` does not want the event"),
+            Err(error) => {
+                tracing::error!(event = key, "`{name}` cannot decide about the event: {error}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The event as the registry confirms it; none when it does not. An event that is no image needs no
+/// confirmation: the forge's repository is read by the run itself, at the commit.
+async fn confirmed(
+    shared: &Shared,
+    key: &str,
+    source: &str,
+    event: SourceEvent,
+) -> Result<Option<SourceEvent>, String> {
+    let SourceEvent::ImagePushed(push) = &event else { return Ok(Some(event)) };
+    let question = look_up(&*shared.ports.images, push);
+    let subject = event.subject();
+    match tokio::time::timeout(shared.options.registry, question).await {
+        Err(_) => Err(format!("the registry of {subject} did not answer in time")),
+        Ok(Err(error)) => Err(format!("cannot look {subject} up: {}", error.chain())),
+        Ok(Ok(Truth::Holds(push))) => Ok(Some(SourceEvent::ImagePushed(push))),
+        Ok(Ok(Truth::Gone)) => {
+            tracing::warn!(event = key, "ignored: {subject} is not at its registry any more");
+            Ok(None)
+        }
+        Ok(Ok(Truth::Moved(observed))) => {
+            let now = SourceEvent::ImagePushed(observed);
+            tracing::warn!(event = key, "ignored: {subject} was overtaken by {}", now.subject());
+            // What overtook it is taken in here, for its own report may have been lost.
+            let accepted = shared.intake.accept(source, now).await;
+            accepted.map(|_| None).map_err(|error| error.to_string())
+        }
+    }
+}
+
+/// What starts a run.
+pub(crate) struct Trigger<'a> {
+    /// The identity of the event: it starts one run of a pipeline.
+    pub(crate) key: &'a str,
+    /// What expressions see as `event`.
+    pub(crate) event: Value,
+    /// Who asked.
+    pub(crate) by: String,
+}
+
+/// Creates the run of this pipeline that the trigger starts, or finds it, and begins to drive it.
+/// None when there cannot be one, which is told.
+pub(crate) async fn request_run(
+    shared: &Shared,
+    pipeline: &Pipeline,
+    given: &BTreeMap<String, Value>,
+    trigger: Trigger<'_>,
+) -> Result<Option<RunId>, String> {
+    let (key, name) = (trigger.key, pipeline.plan.name());
+    let params = match pipeline.plan.bind(given) {
+        Ok(params) => params,
+        Err(problems) => {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            tracing::error!(event = key, "`{name}` cannot be started: {}", problems.join("; "));
+            return Ok(None);
+        }
+    };
+    let request = RunRequest {
+        plan: Arc::clone(&pipeline.plan),
+        params,
+        event: trigger.event,
+        event_id: Some(key.to_owned()),
+        started_by: Some(key.to_owned()),
+        by: trigger.by,
+        workspace: pipeline.workspace.clone(),
+    };
+    match shared.ports.engine.request(request).await {
+        Ok(Requested::New(run)) => {
+            tracing::info!(event = key, %run, "`{name}` is started");
+            shared.drives.begin(run.clone());
+            Ok(Some(run))
+        }
+        Ok(Requested::Already(run)) => {
+            tracing::debug!(event = key, %run, "`{name}` was started by this event before");
+            Ok(Some(run))
+        }
+        Err(error @ (RequestError::Seal(_) | RequestError::Plan(_))) => {
+            tracing::error!(event = key, "`{name}` cannot be started: {error}");
+            Ok(None)
+        }
+        Err(error) => {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            Err(format!("cannot start `{name}`: {error}{cause}"))
+        }
+    }
+}

@@ -69,7 +69,7 @@ unpack_debs() {
   mkdir -p "$into"
   work=$(mktemp -d "$SERVICES/.debs.XXXXXX")
   chmod 755 "$work"
-  (cd "$work" && apt-get download -qq "$@" >&2) || { rm -rf "$work"; fail "cannot download: $*"; }
+  (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root "$@" >&2) || { rm -rf "$work"; fail "cannot download: $*"; }
   local deb
   for deb in "$work"/*.deb; do dpkg -x "$deb" "$into"; done
   rm -rf "$work"

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bollard::Docker;
+use fairlead_step::StepError;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -111,6 +112,20 @@ impl EngineAddress {
             Ok(answer) => answer.map_err(unreachable),
             Err(_) => Err(self.unreachable("it accepted the connection and said nothing")),
         }
+    }
+
+    /// What the engine says of itself, such as `Docker 20.10.24`.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn version(&self) -> Result<String, StepError> {
+        let client = self.client().await?;
+        let asked = tokio::time::timeout(CONNECT_TIMEOUT, client.version()).await;
+        let answer = match asked {
+            Ok(answer) => answer.map_err(|e| self.unreachable(e))?,
+            Err(_) => return Err(self.unreachable("it did not say its version").into()),
+        };
+        Ok(format!("Docker {}", answer.version.as_deref().unwrap_or("of an unknown version")))
     }
 
     fn unreachable(

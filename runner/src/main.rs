@@ -1,3 +1,5 @@
 //! The `fairlead` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    fairlead::App::with_built_in_steps().main()
+}

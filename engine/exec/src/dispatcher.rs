@@ -1,18 +1,23 @@
 //! The dispatcher: one task drives one run, and is its only writer.
 //!
 //! ```text
-//!            ┌──────────────── apply ◄─── append, durably ◄─── facts ◄──┐
-//!            ▼                                                          │
-//!   Run ─ commands ─► settle: facts to write, attempts to start ────────┤
-//!                                      │ perform                        │
-//!                                      ▼                                │
-//!                     attempts (tasks), slots, timer, cancel ─► Internal
+//!   Internal: an attempt ended, a slot is free, cancel, the timer
+//!      │ facts
+//!      ▼
+//!   apply ──► commands ──► facts ──► apply … until nothing more follows
+//!      │ records
+//!      ▼
+//!   append, durably, in one transaction ──► perform: start attempts, stop attempts
 //! ```
 //!
-//! Nothing is performed before its fact is durable. When a record cannot be written, the run is let
-//! go: its attempts are ended, its lease is given back, and the journal says what really happened.
+//! Nothing is performed before its fact is durable, and no fact is written that the run's
+//! transition table refuses. All that follows from one event is one transaction: that an attempt
+//! ended and that the next began costs one sync of the disk. When it cannot be written, the run is
+//! let go with the state in memory: its attempts are ended, its lease is given back, and the journal
+//! says what really happened.
 
 use std::collections::{HashSet, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +27,7 @@ use fairlead_run::{
     Run, RunEvent, SealError, StepResult, StoreError,
 };
 use fairlead_step::{
-    BoxFuture, CancelHandle, CancelToken, Catalog, Clock, ErrorClass, HumanDuration, RunId,
-    RunInfo, StepId,
+    CancelHandle, CancelToken, Catalog, Clock, ErrorClass, HumanDuration, RunId, RunInfo, StepId,
 };
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -71,7 +75,7 @@ pub enum DispatchError {
         #[source]
         source: SealError,
     },
-    /// A fact that was written does not fit the run: a defect. Only this run is affected.
+    /// A fact does not fit the run: a defect. It is not written, and only this run is affected.
     #[error("run {run} is in a state that it cannot be in")]
     Apply {
         /// The run.
@@ -132,6 +136,20 @@ struct Running {
     stop: Option<CancelHandle>,
 }
 
+/// What the run wants.
+#[derive(Default)]
+struct Decided {
+    /// To write down.
+    facts: Vec<RunEvent>,
+    /// The attempts to start then, each with its slot.
+    starts: Vec<(StepId, u32, OwnedSemaphorePermit)>,
+    /// The attempts to stop then. They are wanted until they have stopped.
+    stops: Vec<(StepId, u32)>,
+}
+
+/// A place in the queue for a slot. It is `Sync`, so that the drive of a run may move between threads.
+type Queued = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + Sync>>;
+
 /// Drives one run.
 pub(crate) struct Dispatcher<'e> {
     tools: &'e Tools,
@@ -142,7 +160,7 @@ pub(crate) struct Dispatcher<'e> {
     /// The attempts that may start, first come first served.
     ready: VecDeque<(StepId, u32)>,
     /// The place in the queue for a slot, while none is free.
-    waiting: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
+    waiting: Option<Queued>,
     /// A slot that was waited for.
     slot: Option<OwnedSemaphorePermit>,
     wake: Option<Timestamp>,
@@ -178,52 +196,69 @@ impl<'e> Dispatcher<'e> {
 
     async fn steer(&mut self, cancel: &mut Cancellation) -> Result<RunOutcome, DispatchError> {
         let recovery = self.run.recovery(self.lease.epoch(), "its process ended before it did");
-        self.record(recovery).await?;
+        self.react(recovery).await?;
         loop {
-            self.settle().await?;
             if let Some((outcome, _)) = self.run.ended() {
                 return Ok(outcome);
             }
             let event = self.next(cancel).await;
-            self.handle(event).await?;
+            let facts = self.facts_of(event)?;
+            self.react(facts).await?;
         }
     }
 
-    /// Performs what the run wants, until it wants nothing but to wait.
-    async fn settle(&mut self) -> Result<(), DispatchError> {
-        loop {
-            let commands = self.run.commands(self.tools.clock.now());
-            let mut facts = Vec::new();
-            let mut wanted = Vec::new();
-            self.wake = None;
-            for command in commands {
-                match command {
-                    Command::Start { step, attempt } => wanted.push((step, attempt)),
-                    Command::StopAttempt { step, attempt } => self.stop(&step, attempt),
-                    Command::WaitUntil(time) => self.wake = Some(time),
-                    fact @ (Command::Skip { .. }
-                    | Command::Fail { .. }
-                    | Command::ScheduleRetry { .. }
-                    | Command::TimeOut { .. }
-                    | Command::End { .. }) => {
-                        facts.extend(fact.fact(self.run.id(), self.lease.epoch()));
-                    }
+    /// Takes in what happened and everything that follows from it, writes it down, and performs it.
+    async fn react(&mut self, facts: Vec<RunEvent>) -> Result<(), DispatchError> {
+        let mut records = self.take_in(facts)?;
+        let mut starts = Vec::new();
+        let stops = loop {
+            let decided = self.decide();
+            starts.extend(decided.starts);
+            if decided.facts.is_empty() {
+                break decided.stops;
+            }
+            records.extend(self.take_in(decided.facts)?);
+        };
+        self.append(&records).await?;
+        for record in records {
+            let run = self.run.id();
+            self.tools.host.updates.send(|| Update::Record { run: run.clone(), record });
+        }
+        for (step, attempt, slot) in starts {
+            self.start(step, attempt, slot);
+        }
+        for (step, attempt) in stops {
+            self.stop(&step, attempt);
+        }
+        Ok(())
+    }
+
+    /// What the run wants now.
+    fn decide(&mut self) -> Decided {
+        let mut decided = Decided::default();
+        let mut wanted = Vec::new();
+        self.wake = None;
+        for command in self.run.commands(self.tools.clock.now()) {
+            match command {
+                Command::Start { step, attempt } => wanted.push((step, attempt)),
+                Command::StopAttempt { step, attempt } => decided.stops.push((step, attempt)),
+                Command::WaitUntil(time) => self.wake = Some(time),
+                fact @ (Command::Skip { .. }
+                | Command::Fail { .. }
+                | Command::ScheduleRetry { .. }
+                | Command::TimeOut { .. }
+                | Command::End { .. }) => {
+                    decided.facts.extend(fact.fact(self.run.id(), self.lease.epoch()));
                 }
             }
-            self.queue(&wanted);
-            let starts = self.take_slots();
-            for (step, attempt, _) in &starts {
-                let start = Command::Start { step: step.clone(), attempt: *attempt };
-                facts.extend(start.fact(self.run.id(), self.lease.epoch()));
-            }
-            if facts.is_empty() {
-                return Ok(());
-            }
-            self.record(facts).await?;
-            for (step, attempt, slot) in starts {
-                self.start(step, attempt, slot);
-            }
         }
+        self.queue(&wanted);
+        decided.starts = self.take_slots();
+        for (step, attempt, _) in &decided.starts {
+            let start = Command::Start { step: step.clone(), attempt: *attempt };
+            decided.facts.extend(start.fact(self.run.id(), self.lease.epoch()));
+        }
+        decided
     }
 
     /// Brings the queue in line with what the run wants to start: who waits keeps the place.
@@ -347,7 +382,8 @@ impl<'e> Dispatcher<'e> {
         }
     }
 
-    async fn handle(&mut self, event: Internal) -> Result<(), DispatchError> {
+    /// What an event says about the run.
+    fn facts_of(&mut self, event: Internal) -> Result<Vec<RunEvent>, DispatchError> {
         match event {
             Internal::Ended(ended) => {
                 let mut facts = Vec::from_iter(self.ended(ended)?);
@@ -355,22 +391,21 @@ impl<'e> Dispatcher<'e> {
                 while let Some(also) = self.tasks.try_join_next_with_id() {
                     facts.extend(self.ended(also)?);
                 }
-                self.record(facts).await
+                Ok(facts)
             }
             Internal::Slot(slot) => {
                 self.waiting = None;
                 self.slot = Some(slot);
-                Ok(())
+                Ok(Vec::new())
             }
-            Internal::Cancel(CancelRequest { by, why }) => {
-                if !self.run.can_cancel() {
-                    return Ok(());
-                }
+            Internal::Cancel(CancelRequest { by, why }) if self.run.can_cancel() => {
                 let reason = CancelReason::Asked { why };
-                self.record(vec![RunEvent::CancelRequested { by, reason }]).await
+                Ok(vec![RunEvent::CancelRequested { by, reason }])
             }
+            // Everything that can be stopped is stopping.
+            Internal::Cancel(_) => Ok(Vec::new()),
             // The clock has moved; the run is asked again.
-            Internal::Due => Ok(()),
+            Internal::Due => Ok(Vec::new()),
         }
     }
 
@@ -401,28 +436,25 @@ impl<'e> Dispatcher<'e> {
         Ok(Some(RunEvent::Finished { step: lost.step, attempt, token, result }))
     }
 
-    /// Writes facts, durably, and takes them in.
-    async fn record(&mut self, facts: Vec<RunEvent>) -> Result<(), DispatchError> {
-        if facts.is_empty() {
-            return Ok(());
-        }
-        let run = || self.run.id().clone();
+    /// Takes facts into the run, and answers the records to write.
+    fn take_in(&mut self, facts: Vec<RunEvent>) -> Result<Vec<Record>, DispatchError> {
         let records = self
             .run
             .seal(self.tools.clock.now(), facts)
-            .map_err(|source| DispatchError::Seal { run: run(), source })?;
-        self.append(&records).await?;
-        for record in records {
+            .map_err(|source| DispatchError::Seal { run: self.run.id().clone(), source })?;
+        for record in &records {
             self.run
-                .apply(&record)
+                .apply(record)
                 .map_err(|source| DispatchError::Apply { run: self.run.id().clone(), source })?;
-            let run = self.run.id();
-            self.tools.host.updates.send(|| Update::Record { run: run.clone(), record });
         }
-        Ok(())
+        Ok(records)
     }
 
+    /// Writes records, durably. A journal that does not answer is asked again a few times.
     async fn append(&self, records: &[Record]) -> Result<(), DispatchError> {
+        if records.is_empty() {
+            return Ok(());
+        }
         let (run, epoch) = (self.run.id(), self.lease.epoch());
         let mut pauses = APPEND_AGAIN.iter();
         loop {

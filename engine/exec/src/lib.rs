@@ -1,8 +1,9 @@
 //! Runs plans: the dispatcher, one writer per run, and the host of one attempt of one step.
 //!
 //! * [`Engine`] takes a [`RunRequest`] and drives the run through the ports of `fairlead-run`.
-//! * The dispatcher goes round one loop for each run: *take commands → append durably → apply →
-//!   perform*. A step starts the moment it is ready and a slot is free.
+//! * The dispatcher drives one run: what happened and all that follows from it is applied, written
+//!   durably in one transaction, and only then performed. A step starts the moment it is ready and a
+//!   slot is free.
 //! * The host makes one attempt: secrets, scratch folder, log, deadline, cancel, panics.
 //! * [`ProcessHost`] starts processes, each in a group of its own that ends with the attempt.
 //!

@@ -15,6 +15,9 @@ use crate::model::MANIFEST_LIMIT;
 use crate::request::{self, Call, Reply, backoff};
 use crate::{Error, Manifest, Options, Transport};
 
+/// The most bytes that a registry may say of itself.
+const PING_LIMIT: u64 = 64 << 10;
+
 /// A client of registries (distribution-spec v1.1). Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Client {
@@ -109,6 +112,30 @@ impl Client {
         let host = Arc::new(host);
         hosts.insert(name.to_owned(), Arc::clone(&host));
         Ok(host)
+    }
+
+    /// Asks the registry at `registry` (`host` or `host:port`) whether it is one, and lets us in
+    /// (distribution-spec v1.1, "Determining Support").
+    ///
+    /// # Errors
+    /// When it cannot be reached, refuses the login, or is no registry.
+    pub async fn ping(&self, registry: &str) -> Result<(), Error> {
+        // Settings are kept by registry; the path is not asked for.
+        let any = Repository::new(registry, "ping")
+            .map_err(|e| Error::Settings { registry: registry.to_owned(), problem: e.to_string() })?;
+        let host = self.host(&any).await?;
+        let what = format!("the registry {registry}");
+        let url = host.base.join("v2/").map_err(|e| Error::Malformed {
+            what: what.clone(),
+            problem: e.to_string(),
+        })?;
+        let mut call = Call::read(Method::GET, url, Rights::Pull(&any), &what);
+        call.scopes.clear();
+        let reply = self.call(&host, &call, PING_LIMIT).await?;
+        match reply.status {
+            StatusCode::OK => Ok(()),
+            _ => Err(reply.refused(&host, &what)),
+        }
     }
 
     pub(crate) async fn call(&self, host: &Host, call: &Call, limit: u64) -> Result<Reply, Error> {

@@ -116,6 +116,17 @@ async fn a_journal_that_is_away_for_a_moment_is_waited_for_and_told() {
     assert_eq!(notices, 2);
 }
 
+/// A server drives its runs on tasks of their own.
+#[tokio::test]
+async fn a_run_can_be_driven_on_a_task() {
+    let bench = bench();
+    let run = bench.request("steps: {a: {uses: fake, with: {do: pass}}}\n").await;
+    let (_canceller, cancel) = cancellation();
+    let engine = bench.engine.clone();
+    let task = tokio::spawn(async move { engine.drive(&run, cancel).await });
+    assert_eq!(task.await.unwrap().unwrap(), RunOutcome::Passed);
+}
+
 #[tokio::test]
 async fn a_run_has_one_driver() {
     let bench = bench();

@@ -1,0 +1,96 @@
+//! The application: the one readable list of steps, and the way from the command line to an exit
+//! code.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use fairlead_step::{Catalog, CatalogError, StepKind};
+use fairlead_step_build::Build;
+use fairlead_step_command::Command;
+use fairlead_step_gitops::Gitops;
+use fairlead_step_promote::Promote;
+use fairlead_step_sbom::Sbom;
+use fairlead_step_scan::Scan;
+use fairlead_step_sign::{Sign, Verify};
+
+use crate::cli::Cli;
+use crate::exit::{Exit, Stop};
+use crate::output::Output;
+use crate::settings::Settings;
+use crate::{commands, output};
+
+type Add = Box<dyn FnOnce(&mut Catalog, &Settings) -> Result<(), CatalogError>>;
+
+/// A build of Fairlead: the steps it knows, and nothing else that could differ.
+#[derive(Default)]
+pub struct App {
+    steps: Vec<Add>,
+}
+
+impl App {
+    /// An application without steps.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An application with every step that Fairlead ships.
+    #[must_use]
+    pub fn with_built_in_steps() -> Self {
+        Self::new()
+            .step(|settings| Build::new(settings.engine.clone()))
+            .step(|settings| Command::new(settings.command_engine()))
+            .step(|_| Gitops)
+            .step(|_| Promote)
+            .step(|_| Sbom::default())
+            .step(|settings| Scan::new(settings.advisories.clone()))
+            .step(|_| Sign)
+            .step(|_| Verify)
+    }
+
+    /// Adds a step kind, made from the settings.
+    #[must_use]
+    pub fn step<K: StepKind>(mut self, make: impl FnOnce(&Settings) -> K + 'static) -> Self {
+        self.steps.push(Box::new(|catalog, settings| catalog.add(make(settings))));
+        self
+    }
+
+    fn catalog(self, settings: &Settings) -> Result<Arc<Catalog>, CatalogError> {
+        let mut catalog = Catalog::new();
+        for add in self.steps {
+            add(&mut catalog, settings)?;
+        }
+        Ok(Arc::new(catalog))
+    }
+
+    /// Reads the command line, does what it says, and answers the exit code.
+    #[must_use]
+    pub fn main(self) -> ExitCode {
+        let cli = Cli::parse();
+        let output = Output::new(cli.color);
+        let exit = self.dispatch(cli, &output).unwrap_or_else(|stop| {
+            output.stop(&stop);
+            stop.exit
+        });
+        exit.into()
+    }
+
+    fn dispatch(self, cli: Cli, output: &Output) -> Result<Exit, Stop> {
+        // Two providers may be linked in one day; rustls wants to be told which one is meant.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        output::log_to_stderr(cli.verbose);
+        let settings = Settings::read(cli.settings)?;
+        let catalog = self.catalog(&settings).map_err(|e| Stop::internal(e.to_string()))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("fairlead")
+            .build()
+            .map_err(|e| Stop::internal("cannot start the runtime").because(&e))?;
+        let exit =
+            runtime.block_on(Box::pin(commands::run(cli.command, settings, catalog, output)));
+        // A blocking task that hangs must not hold the program.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        exit
+    }
+}

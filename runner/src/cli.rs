@@ -1,0 +1,307 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use fairlead_exec::Injection;
+use fairlead_step::{RunId, StepId};
+
+use crate::output::Color;
+use crate::settings::SettingsArgs;
+
+/// Moves container images from source to production, and leaves proof at every step
+#[derive(Debug, Parser)]
+#[command(name = "fairlead", version, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 passed, 1 failed, 2 wrong usage or file, 3 rejected by a \
+    policy, 4 cancelled, 5 interrupted (resume it), 70 a defect")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+
+    /// When to use color
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+
+    /// Say more of what goes on inside; twice for even more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a pipeline
+    Run(RunArgs),
+    /// Go on with a run that was interrupted
+    Resume(ResumeArgs),
+    /// Check pipeline files without running anything
+    Lint(LintArgs),
+    /// Draw the steps of a pipeline
+    Graph(GraphArgs),
+    /// List runs, newest first
+    Runs(RunsArgs),
+    /// Show a run: steps, times, outputs, reasons
+    Show(ShowArgs),
+    /// Print the logs of a run
+    Logs(LogsArgs),
+    /// The advisory database that `scan` uses
+    #[command(subcommand)]
+    Db(DbCommand),
+    /// The kinds of steps
+    #[command(subcommand)]
+    Steps(StepsCommand),
+    /// Print or write the JSON Schemas
+    Schema(SchemaArgs),
+    /// Look at what this machine has, and say what is missing
+    Doctor(DoctorArgs),
+    /// Serve webhooks and the API, and start pipelines by events
+    Serve(ServeArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The pipeline file
+    pub(crate) file: PathBuf,
+    /// A parameter: NAME=VALUE
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// A file with the CloudEvent (JSON) that the run is told it was started by
+    #[arg(long, value_name = "FILE")]
+    pub(crate) event: Option<PathBuf>,
+    /// The folder that relative paths in steps start from
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) workspace: PathBuf,
+    #[command(flatten)]
+    pub(crate) drive: DriveArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// The run
+    pub(crate) run: RunId,
+    #[command(flatten)]
+    pub(crate) drive: DriveArgs,
+}
+
+/// What holds for every command that drives a run.
+#[derive(Debug, Args)]
+pub(crate) struct DriveArgs {
+    /// How many steps may run at a time [default: the number of processors, at least 4]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_parallel: Option<NonZeroUsize>,
+    /// A fault to inject: STEP=lost|fail|timeout@ATTEMPT
+    #[arg(long, value_name = "FAULT")]
+    pub(crate) inject: Vec<Injection>,
+    /// Print the finished run as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print no lines of the steps' logs
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LintArgs {
+    /// Pipeline files
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The form of the findings
+    #[arg(long, value_enum, default_value_t = LintFormat::Text)]
+    pub(crate) format: LintFormat,
+    /// Mend in the files what is certain
+    #[arg(long)]
+    pub(crate) fix: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LintFormat {
+    /// For people, with the lines they are about
+    Text,
+    /// JSON
+    Json,
+    /// SARIF 2.1.0, for code review tools
+    Sarif,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphArgs {
+    /// The pipeline file
+    pub(crate) file: PathBuf,
+    /// The form of the drawing
+    #[arg(long, value_enum, default_value_t = GraphFormat::Terminal)]
+    pub(crate) format: GraphFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// For the terminal
+    Terminal,
+    /// Graphviz
+    Dot,
+    /// Mermaid
+    Mermaid,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunsArgs {
+    /// Only runs of this pipeline
+    #[arg(long)]
+    pub(crate) pipeline: Option<String>,
+    /// Only runs that have not ended
+    #[arg(long)]
+    pub(crate) unfinished: bool,
+    /// At most this many
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The run, or `latest`
+    pub(crate) run: String,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print every record of the journal, too
+    #[arg(long)]
+    pub(crate) journal: bool,
+    /// Print the document in this output of a step: STEP.OUTPUT
+    #[arg(long, value_name = "STEP.OUTPUT")]
+    pub(crate) artifact: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The run, or `latest`
+    pub(crate) run: String,
+    /// Only this step
+    pub(crate) step: Option<StepId>,
+    /// Only this attempt
+    #[arg(long)]
+    pub(crate) attempt: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Bring the database up to date
+    Update {
+        /// A folder or a URL in the layout of the OSV dumps: ECOSYSTEM/all.zip
+        #[arg(long, value_name = "FOLDER|URL")]
+        from: String,
+        /// Only these ecosystems
+        #[arg(long, value_delimiter = ',', value_name = "NAME")]
+        ecosystems: Option<Vec<String>>,
+    },
+    /// Say what the database holds
+    Info {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StepsCommand {
+    /// List the kinds
+    List,
+    /// Print the reference of a kind: inputs, outputs, effect, capabilities
+    Reference {
+        /// The kind
+        kind: String,
+        /// As JSON Schemas
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run one step by itself
+    Run {
+        /// The kind
+        kind: String,
+        /// An input: NAME=VALUE; the value is JSON where the input is not a text
+        #[arg(long = "with", value_name = "NAME=VALUE")]
+        with: Vec<String>,
+        /// The folder that relative paths start from
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        workspace: PathBuf,
+        #[command(flatten)]
+        drive: DriveArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// Which one
+    #[arg(value_enum, default_value_t = SchemaName::Pipeline)]
+    pub(crate) name: SchemaName,
+    /// Write every schema into this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "check")]
+    pub(crate) write: Option<PathBuf>,
+    /// Fail when a schema in this folder is not what this build writes
+    #[arg(long, value_name = "DIR")]
+    pub(crate) check: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaName {
+    /// Pipeline files
+    Pipeline,
+    /// The configuration of `fairlead serve`
+    Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Registries to try
+    #[arg(long = "registry", value_name = "HOST")]
+    pub(crate) registries: Vec<String>,
+    /// Pipeline files whose secrets to look for
+    #[arg(long = "pipeline", value_name = "FILE")]
+    pub(crate) pipelines: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// A file or a folder with pipelines; may be given more than once
+    #[arg(long = "pipelines", required = true, value_name = "PATH")]
+    pub(crate) pipelines: Vec<PathBuf>,
+    /// The configuration: who sends events, and how they prove themselves (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to listen
+    #[arg(long, env = "FAIRLEAD_LISTEN", default_value = "127.0.0.1:8420", value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+    /// The NATS server with JetStream; without it events stay within this process
+    #[arg(long, env = "FAIRLEAD_NATS", value_name = "URL")]
+    pub(crate) nats: Option<String>,
+    /// The secret that clients of the API must show; without it the API is for loopback alone
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) api_token: Option<String>,
+    /// The folder that relative paths in steps start from
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) workspace: PathBuf,
+    /// How many steps may run at a time [default: the number of processors, at least 4]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_parallel: Option<NonZeroUsize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

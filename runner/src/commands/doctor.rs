@@ -1,0 +1,149 @@
+//! `fairlead doctor`: what this machine has, what is missing, and what to do about it.
+
+use std::collections::BTreeSet;
+
+use fairlead_exec::{Mask, ProcessHost, SecretError, SecretProvider as _};
+use fairlead_git::{Git, GitAuth};
+use fairlead_oci::Client;
+use fairlead_step::{CancelToken, Log, Progress, Stream};
+use fairlead_step_scan::Database;
+use fairlead_store::Store;
+use std::sync::Arc;
+
+use super::Context;
+use crate::cli::DoctorArgs;
+use crate::exit::{Exit, Stop, chain};
+use crate::load;
+use crate::output::Style;
+
+/// What one look came to.
+enum Found {
+    Good(String),
+    /// Missing, and some pipelines do without it.
+    Missing(String, String),
+    /// Broken: what uses it will fail.
+    Bad(String, String),
+}
+
+pub(crate) async fn doctor(context: &Context<'_>, args: DoctorArgs) -> Result<Exit, Stop> {
+    let mut found = vec![
+        ("state", state(context).await),
+        ("engine", engine(context).await),
+        ("git", git(context).await),
+        ("advisories", advisories(context)),
+    ];
+    for host in &args.registries {
+        found.push(("registry", registry(context, host).await));
+    }
+    let mut secrets = BTreeSet::new();
+    for path in &args.pipelines {
+        secrets.extend(load::plan(path, &context.catalog, context.output)?.secrets());
+    }
+    for name in &secrets {
+        found.push(("secret", secret(context, name).await));
+    }
+    let output = context.output;
+    let mut exit = Exit::Passed;
+    for (what, found) in found {
+        let (mark, style, text, hint) = match found {
+            Found::Good(text) => ("✓", Style::Good, text, None),
+            Found::Missing(text, hint) => ("–", Style::Warn, text, Some(hint)),
+            Found::Bad(text, hint) => {
+                exit = Exit::Failed;
+                ("✗", Style::Bad, text, Some(hint))
+            }
+        };
+        output.data(format!("{} {what:<11} {text}", output.paint(style, mark)));
+        if let Some(hint) = hint {
+            output.data(format!("  {:<11} {} {hint}", "", output.paint(Style::Warn, "→")));
+        }
+    }
+    Ok(exit)
+}
+
+async fn state(context: &Context<'_>) -> Found {
+    let folder = context.settings.state.display();
+    match Store::open(&context.settings.state).await {
+        Ok(store) => {
+            store.close().await;
+            Found::Good(format!("{folder}"))
+        }
+        Err(error) => Found::Bad(
+            format!("{folder}: {}", chain(&error)),
+            "name a folder that can be written with `--state DIR`".into(),
+        ),
+    }
+}
+
+async fn engine(context: &Context<'_>) -> Found {
+    match context.settings.engine.version().await {
+        Ok(version) => Found::Good(format!("{} at {}", version, context.settings.engine_text)),
+        Err(error) => {
+            let hint = error.way_out().unwrap_or("start Docker, or set DOCKER_HOST").to_owned();
+            Found::Missing(error.chain(), format!("{hint} (`build` and containers need it)"))
+        }
+    }
+}
+
+/// A log that nobody reads.
+struct Silent;
+
+impl Log for Silent {
+    fn line(&self, _: Stream, _: &str) {}
+
+    fn progress(&self, _: Progress) {}
+}
+
+async fn git(context: &Context<'_>) -> Found {
+    let (_handle, cancel) = CancelToken::new();
+    let home =
+        context.settings.state.join("scratch").join(format!("doctor-{}", std::process::id()));
+    let host = ProcessHost::new(
+        Arc::new(context.settings.processes.clone()),
+        context.settings.state.clone(),
+        Arc::new(Silent),
+        Arc::new(Mask::default()),
+        cancel,
+    );
+    let version = async { Git::new(Arc::new(host), &home, &GitAuth::Ambient)?.version().await };
+    let version = version.await;
+    let _ = std::fs::remove_dir_all(&home);
+    match version {
+        Ok(version) => Found::Good(format!("git {version}")),
+        Err(error) => {
+            Found::Missing(chain(&error), "install git 2.30 or newer (`gitops` needs it)".into())
+        }
+    }
+}
+
+fn advisories(context: &Context<'_>) -> Found {
+    match Database::open(&context.settings.advisories) {
+        Ok(database) => {
+            let info = database.info();
+            let newest = info.newest.map_or_else(|| "unknown".into(), |at| at.to_string());
+            Found::Good(format!("{} records, the newest of {newest}", info.records))
+        }
+        Err(error) => Found::Missing(chain(&error), format!("{} (`scan` needs it)", error.hint())),
+    }
+}
+
+async fn registry(context: &Context<'_>, host: &str) -> Found {
+    let client = Client::new(context.settings.registries.clone());
+    match client.ping(host).await {
+        Ok(()) => Found::Good(format!("{host} answers, and lets us in")),
+        Err(error) => {
+            let hint = error.hint().unwrap_or_else(|| "is it up, and the name right?".into());
+            Found::Bad(chain(&error), hint)
+        }
+    }
+}
+
+async fn secret(context: &Context<'_>, name: &str) -> Found {
+    match context.settings.secrets.get(name).await {
+        Ok(_) => Found::Good(format!("`{name}` is set")),
+        Err(SecretError::Missing { name, hint }) => {
+            Found::Bad(format!("`{name}` is not set"), hint)
+        }
+        Err(error) => Found::Bad(chain(&error), "mend what keeps it".into()),
+    }
+}

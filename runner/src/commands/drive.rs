@@ -1,0 +1,206 @@
+//! `fairlead run` and `fairlead resume`: one run, driven to its end in this process.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fairlead_exec::{
+    DriveError, Engine, EngineOptions, RequestError, Requested, RunRequest, SecretError,
+    SecretsMissing, cancellation,
+};
+use fairlead_plan::{Plan, RunOutcome};
+use fairlead_run::{LeaseError, Run};
+use fairlead_step::{RunId, StepId};
+use fairlead_store::Store;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Context, show};
+use crate::cli::{DriveArgs, ResumeArgs, RunArgs};
+use crate::exit::{Exit, Stop};
+use crate::live::Live;
+use crate::load;
+use crate::output::Style;
+
+pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<Exit, Stop> {
+    let plan = load::plan(&args.file, &context.catalog, context.output)?;
+    let params = load::params(&plan, &args.set)?;
+    let (event_id, event) = match &args.event {
+        Some(path) => load::event(path).map(|(id, event)| (Some(id), event))?,
+        None => (None, json!({})),
+    };
+    let request = RunRequest {
+        plan: Arc::new(plan),
+        params,
+        event,
+        event_id,
+        started_by: None,
+        by: person(),
+        workspace: workspace(&args.workspace)?,
+    };
+    Ok(request_and_drive(context, request, args.drive).await?.0)
+}
+
+/// Requests a run, drives it, and answers how it ended with its last state.
+pub(crate) async fn request_and_drive(
+    context: &Context<'_>,
+    request: RunRequest,
+    args: DriveArgs,
+) -> Result<(Exit, Run), Stop> {
+    let store = context.store().await?;
+    let engine = engine(context, &store, &args);
+    let plan = Arc::clone(&request.plan);
+    let run = match engine.request(request).await {
+        Ok(Requested::New(run) | Requested::Already(run)) => run,
+        Err(RequestError::Secrets(missing)) => return Err(secrets_missing(missing)),
+        Err(error) => return Err(Stop::of(&error)),
+    };
+    drive(context, &store, &engine, &run, &plan, &args).await
+}
+
+pub(crate) async fn resume(context: &Context<'_>, args: ResumeArgs) -> Result<Exit, Stop> {
+    let store = context.store().await?;
+    let stored = store.journal().load(&args.run).await.map_err(|e| Stop::of(&e))?;
+    let state = Run::restore(&stored).map_err(|e| Stop::of(&e))?;
+    if let Some((outcome, _)) = state.ended() {
+        context.output.say(format!("run {} has ended already: {outcome}", args.run));
+        return Ok(outcome.into());
+    }
+    let engine = engine(context, &store, &args.drive);
+    Ok(drive(context, &store, &engine, &args.run, state.plan(), &args.drive).await?.0)
+}
+
+/// An engine over `store`.
+fn engine(context: &Context<'_>, store: &Store, args: &DriveArgs) -> Engine {
+    let settings = &context.settings;
+    Engine::new(EngineOptions {
+        catalog: Arc::clone(&context.catalog),
+        journal: store.journal(),
+        logs: store.logs(),
+        artifacts: store.artifacts(),
+        registries: settings.registries.clone(),
+        secrets: settings.secrets.clone(),
+        clock: Arc::clone(&settings.clock),
+        processes: settings.processes.clone(),
+        scratch: settings.state.join("scratch"),
+        max_parallel: args.max_parallel,
+        injections: args.inject.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    })
+}
+
+async fn drive(
+    context: &Context<'_>,
+    store: &Store,
+    engine: &Engine,
+    run: &RunId,
+    plan: &Plan,
+    args: &DriveArgs,
+) -> Result<(Exit, Run), Stop> {
+    let output = context.output;
+    output.say(format!("{} {run} of {}", output.paint(Style::Bold, "run"), plan.name()));
+    let steps: Vec<StepId> = plan.steps().iter().map(|step| step.id.clone()).collect();
+    let mut updates = engine.subscribe();
+    let (canceller, listening) = cancellation();
+    let interrupts = tokio::spawn(async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
+            return;
+        };
+        // Two have an effect; the third is for a person who has lost patience.
+        for _ in 0..2 {
+            let why = tokio::select! {
+                _ = interrupt.recv() => "interrupted from the keyboard",
+                _ = terminate.recv() => "the process was told to terminate",
+            };
+            canceller.cancel(person(), Some(why.to_owned()));
+        }
+        interrupt.recv().await;
+        #[expect(clippy::exit, reason = "the journal has everything; the run can be resumed")]
+        std::process::exit(i32::from(Exit::Interrupted.code()));
+    });
+    let mut live = Live::new(output, run.clone(), args.quiet, &steps);
+    let driven = {
+        let driving = engine.drive(run, listening);
+        let mut driving = std::pin::pin!(driving);
+        tokio::select! {
+            biased;
+            driven = &mut driving => driven,
+            // The display has shown the end, or will see no more: only the drive matters now.
+            () = live.follow(&mut updates) => driving.await,
+        }
+    };
+    interrupts.abort();
+    // What was told before the end came and is not shown yet.
+    if driven.is_ok() {
+        let rest = live.follow(&mut updates);
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(200), rest).await;
+    }
+    drop(live);
+
+    let outcome = driven.map_err(|error| not_driven(run, &error))?;
+    let stored = store.journal().load(run).await.map_err(|e| Stop::of(&e))?;
+    let state = Run::restore(&stored).map_err(|e| Stop::of(&e))?;
+    output.say(show::timeline(&state, output));
+    if outcome != RunOutcome::Passed {
+        output.say(format!("see `fairlead show {run}` and `fairlead logs {run}`"));
+    }
+    if args.json {
+        output.json(&show::to_json(&state))?;
+    }
+    store.close().await;
+    Ok((outcome.into(), state))
+}
+
+fn not_driven(run: &RunId, error: &DriveError) -> Stop {
+    let mut stop = Stop::of(error);
+    stop.exit = Exit::Interrupted;
+    match error {
+        DriveError::Lease(LeaseError::Held { .. }) => {
+            stop.hint("it is driven by another process; watch it with `fairlead show`")
+        }
+        DriveError::Secrets(missing) => missing
+            .0
+            .iter()
+            .filter_map(secret_hint)
+            .fold(stop.hint(format!("then go on with `fairlead resume {run}`")), Stop::hint),
+        DriveError::Kinds(_) => stop.hint("resume it with the build of Fairlead that began it"),
+        DriveError::Lease(_)
+        | DriveError::Store(_)
+        | DriveError::Replay { .. }
+        | DriveError::Dispatch(_)
+        | _ => stop.hint(format!("nothing is lost: go on with `fairlead resume {run}`")),
+    }
+}
+
+pub(crate) fn secrets_missing(missing: SecretsMissing) -> Stop {
+    let stop = Stop::usage(missing.to_string());
+    missing.0.iter().filter_map(secret_hint).fold(stop, Stop::hint)
+}
+
+fn secret_hint(error: &SecretError) -> Option<String> {
+    if let SecretError::Missing { name, hint } = error {
+        Some(format!("for `{name}`, {hint}"))
+    } else {
+        None
+    }
+}
+
+/// The folder as an absolute path: a run that is resumed elsewhere means the same folder.
+pub(crate) fn workspace(path: &Path) -> Result<std::path::PathBuf, Stop> {
+    path.canonicalize().map_err(|e| {
+        Stop::usage(format!("the workspace {} cannot be used", path.display())).because(&e)
+    })
+}
+
+/// Who is at the keyboard.
+pub(crate) fn person() -> String {
+    crate::settings::variable("USER")
+        .and_then(|user| user.into_string().ok())
+        .unwrap_or_else(|| "somebody".into())
+}
+
+/// An empty event, for runs that no event started.
+pub(crate) fn no_event() -> Value {
+    json!({})
+}

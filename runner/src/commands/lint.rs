@@ -1,0 +1,67 @@
+//! `fairlead lint`: every finding of pipeline files, and certain mends.
+
+use fairlead_plan::{Compiled, Diagnostics, Severity, Source, compile};
+
+use super::Context;
+use crate::cli::{LintArgs, LintFormat};
+use crate::exit::{Exit, Stop};
+use crate::output::Style;
+use crate::{load, report};
+
+pub(crate) fn lint(context: &Context<'_>, args: &LintArgs) -> Result<Exit, Stop> {
+    let output = context.output;
+    let mut all = Vec::new();
+    for path in load::pipeline_files(&args.files)? {
+        let mut source = load::source(&path)?;
+        let mut findings = check(&source, context);
+        if args.fix {
+            let mended = mend(&source, &findings);
+            if mended != source.text() {
+                std::fs::write(&path, &mended).map_err(|e| {
+                    Stop::failed(format!("cannot write {}", path.display())).because(&e)
+                })?;
+                output.say(format!("{}: mended", path.display()));
+                source = Source::new(path.display().to_string(), mended);
+                findings = check(&source, context);
+            }
+        }
+        if args.format == LintFormat::Text {
+            if findings.list().is_empty() {
+                let fine = output.paint(Style::Good, "no findings");
+                output.say(format!("{}: {fine}", source.name()));
+            } else {
+                output.data(report::draw(&findings, output.color()));
+            }
+        }
+        all.push(findings);
+    }
+    match args.format {
+        LintFormat::Text => {}
+        LintFormat::Json => output.json(&report::json(&all))?,
+        LintFormat::Sarif => output.json(&report::sarif(&all))?,
+    }
+    let errors = all.iter().any(|f| f.list().iter().any(|d| d.severity == Severity::Error));
+    Ok(if errors { Exit::Usage } else { Exit::Passed })
+}
+
+fn check(source: &Source, context: &Context<'_>) -> Diagnostics {
+    match compile(source, &context.catalog) {
+        Ok(Compiled { warnings, .. }) => warnings,
+        Err(findings) => findings,
+    }
+}
+
+/// The text with every certain mend made, last place first, so that places stay valid.
+fn mend(source: &Source, findings: &Diagnostics) -> String {
+    let mut text = source.text().to_owned();
+    let mut fixes: Vec<_> = findings.list().iter().filter_map(|f| f.fix.as_ref()).collect();
+    fixes.sort_by_key(|fix| std::cmp::Reverse(fix.span.start));
+    let mut free_up_to = text.len();
+    for fix in fixes {
+        if fix.span.end <= free_up_to {
+            text.replace_range(fix.span.start..fix.span.end, &fix.replacement);
+            free_up_to = fix.span.start;
+        }
+    }
+    text
+}

@@ -1,0 +1,83 @@
+//! The commands, a file each.
+
+mod db;
+mod doctor;
+mod drive;
+mod graph;
+mod lint;
+mod logs;
+mod pipeline_source;
+mod runs;
+mod schema;
+mod serve;
+mod show;
+mod steps;
+
+use std::sync::Arc;
+
+use clap::CommandFactory as _;
+use fairlead_run::RunFilter;
+use fairlead_step::{Catalog, RunId};
+use fairlead_store::Store;
+
+use crate::cli::{Cli, Command};
+use crate::exit::{Exit, Stop};
+use crate::output::Output;
+use crate::settings::Settings;
+
+/// What every command works with.
+pub(crate) struct Context<'o> {
+    pub(crate) settings: Settings,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) output: &'o Output,
+}
+
+impl Context<'_> {
+    /// Opens the store in the state folder.
+    pub(crate) async fn store(&self) -> Result<Store, Stop> {
+        Store::open(&self.settings.state).await.map_err(|error| {
+            Stop::of(&error).hint("`--state DIR` or FAIRLEAD_STATE names another folder")
+        })
+    }
+}
+
+pub(crate) async fn run(
+    command: Command,
+    settings: Settings,
+    catalog: Arc<Catalog>,
+    output: &Output,
+) -> Result<Exit, Stop> {
+    let context = Context { settings, catalog, output };
+    match command {
+        Command::Run(args) => drive::run(&context, args).await,
+        Command::Resume(args) => drive::resume(&context, args).await,
+        Command::Lint(args) => lint::lint(&context, &args),
+        Command::Graph(args) => graph::graph(&context, &args),
+        Command::Runs(args) => runs::runs(&context, args).await,
+        Command::Show(args) => show::show(&context, args).await,
+        Command::Logs(args) => logs::logs(&context, args).await,
+        Command::Db(command) => db::db(&context, command).await,
+        Command::Steps(command) => steps::steps(&context, command).await,
+        Command::Schema(args) => schema::schema(&context, &args),
+        Command::Doctor(args) => doctor::doctor(&context, args).await,
+        Command::Serve(args) => serve::serve(&context, args).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "fairlead", &mut script);
+            output.data(String::from_utf8_lossy(&script));
+            Ok(Exit::Passed)
+        }
+    }
+}
+
+/// The run that a person names: its id, or `latest`.
+pub(crate) async fn named_run(store: &Store, name: &str) -> Result<RunId, Stop> {
+    if name == "latest" {
+        let newest = RunFilter { limit: 1, ..RunFilter::default() };
+        let runs = store.journal().list(newest).await.map_err(|e| Stop::of(&e))?;
+        return runs.into_iter().next().map(|run| run.id).ok_or_else(|| {
+            Stop::usage("there is no run yet").hint("`fairlead run FILE` starts one")
+        });
+    }
+    name.parse().map_err(|e| Stop::usage("which run?").because(&e))
+}

@@ -1,0 +1,124 @@
+//! The one place that writes to the terminal: data on standard output, the rest on standard error.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::exit::Stop;
+
+/// When to use color.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The terminal, as far as the program uses it.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    color: bool,
+    live: bool,
+}
+
+/// A style of text. Everything must make sense without it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Style {
+    Good,
+    Bad,
+    Warn,
+    Dim,
+    Bold,
+}
+
+impl Output {
+    pub(crate) fn new(color: Color) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        #[expect(clippy::disallowed_methods, reason = "the convention of no-color is a variable")]
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let color = match color {
+            Color::Auto => terminal && wanted,
+            Color::Always => true,
+            Color::Never => false,
+        };
+        Self { color, live: terminal }
+    }
+
+    /// Whether a person watches standard error.
+    pub(crate) const fn is_live(&self) -> bool {
+        self.live
+    }
+
+    pub(crate) const fn color(&self) -> bool {
+        self.color
+    }
+
+    pub(crate) fn paint(&self, style: Style, text: impl std::fmt::Display) -> String {
+        let code = match style {
+            Style::Good => "32",
+            Style::Bad => "31",
+            Style::Warn => "33",
+            Style::Dim => "2",
+            Style::Bold => "1",
+        };
+        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    /// Writes data. A reader that left, such as `head`, has had enough: that is no error.
+    pub(crate) fn data(&self, text: impl AsRef<str>) {
+        let text = text.as_ref();
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(text.as_bytes());
+        if !text.ends_with('\n') {
+            let _ = out.write_all(b"\n");
+        }
+        let _ = out.flush();
+    }
+
+    /// Writes data as JSON, indented.
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), Stop> {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|e| Stop::internal("cannot write JSON").because(&e))?;
+        self.data(text);
+        Ok(())
+    }
+
+    /// Writes a line for people.
+    pub(crate) fn say(&self, text: impl AsRef<str>) {
+        let mut err = std::io::stderr().lock();
+        let _ = err.write_all(text.as_ref().as_bytes());
+        let _ = err.write_all(b"\n");
+    }
+
+    /// Tells why a command ended early.
+    pub(crate) fn stop(&self, stop: &Stop) {
+        if !stop.message.is_empty() {
+            self.say(format!("{} {}", self.paint(Style::Bad, "error:"), stop.message));
+        }
+        for hint in &stop.hints {
+            self.say(format!("{} {hint}", self.paint(Style::Warn, "hint:")));
+        }
+    }
+}
+
+/// Sends the program's own log to standard error: warnings, or more where `-v` or `FAIRLEAD_LOG`
+/// ask for it.
+pub(crate) fn log_to_stderr(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let default = match verbose {
+        0 => "warn,fairlead_server=info",
+        1 => "info",
+        _ => "debug,hyper=info,h2=info,rustls=info,sqlx=info",
+    };
+    let filter =
+        EnvFilter::try_from_env("FAIRLEAD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+}

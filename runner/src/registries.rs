@@ -1,0 +1,70 @@
+//! Registries: credentials as `docker login` keeps them, plain HTTP where it is allowed.
+
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+use fairlead_oci::is_loopback;
+use fairlead_step::{BoxFuture, Registries, RegistryAccess, RegistryAuth, Secret, StepError};
+
+/// Registries by Docker's configuration: `config.json`, credential helpers and stores.
+#[derive(Debug)]
+pub(crate) struct DockerConfig {
+    plain_http: Vec<String>,
+    extra_ca: Vec<u8>,
+}
+
+impl DockerConfig {
+    pub(crate) const fn new(plain_http: Vec<String>, extra_ca: Vec<u8>) -> Self {
+        Self { plain_http, extra_ca }
+    }
+}
+
+impl Registries for DockerConfig {
+    fn access(&self, host: &str) -> BoxFuture<'_, Result<RegistryAccess, StepError>> {
+        let plain_http = is_loopback(host) || self.plain_http.iter().any(|known| known == host);
+        let host = host.to_owned();
+        Box::pin(async move {
+            // A credential helper is a program: it may take its time.
+            let asked = tokio::task::spawn_blocking(move || credential(&host));
+            let auth = asked.await.map_err(|error| {
+                StepError::retryable("reading registry credentials was broken off").because(error)
+            })??;
+            Ok(RegistryAccess { auth, plain_http, extra_ca: self.extra_ca.clone() })
+        })
+    }
+}
+
+fn credential(host: &str) -> Result<RegistryAuth, StepError> {
+    let key = match host {
+        "docker.io" | "index.docker.io" | "registry-1.docker.io" => "https://index.docker.io/v1/",
+        other => other,
+    };
+    match docker_credential::get_credential(key) {
+        Ok(DockerCredential::UsernamePassword(user, password)) if user == "<token>" => {
+            Ok(RegistryAuth::IdentityToken(Secret::new(password)))
+        }
+        Ok(DockerCredential::UsernamePassword(user, password)) => {
+            Ok(RegistryAuth::Basic { user, password: Secret::new(password) })
+        }
+        Ok(DockerCredential::IdentityToken(token)) => {
+            Ok(RegistryAuth::IdentityToken(Secret::new(token)))
+        }
+        Err(
+            CredentialRetrievalError::ConfigNotFound
+            | CredentialRetrievalError::NoCredentialConfigured,
+        ) => Ok(RegistryAuth::Anonymous),
+        Err(CredentialRetrievalError::HelperFailure { stdout, .. })
+            if stdout.contains("credentials not found") =>
+        {
+            Ok(RegistryAuth::Anonymous)
+        }
+        // What a helper printed may hold a secret: it is not repeated.
+        Err(CredentialRetrievalError::HelperFailure { helper, .. }) => Err(StepError::terminal(
+            format!("the credential helper `{helper}` failed for registry {host}"),
+        )
+        .hint(format!("run `docker login {host}`, or mend the helper"))),
+        Err(error) => {
+            Err(StepError::terminal(format!("the credentials for registry {host} cannot be read"))
+                .because(error.to_string())
+                .hint("look at config.json in ~/.docker or DOCKER_CONFIG"))
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Where secrets come from: the environment or files.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use fairlead_exec::{SecretError, SecretProvider};
+use fairlead_step::{BoxFuture, Secret};
+
+use crate::exit::Stop;
+use crate::settings::variable;
+
+/// The most bytes of one secret.
+const MAX_SECRET: u64 = 1 << 20;
+
+/// The variables that the tools of the field use for secrets of these names.
+const CUSTOMARY: [(&str, &str); 2] =
+    [("cosign_password", "COSIGN_PASSWORD"), ("cosign", "COSIGN_PRIVATE_KEY")];
+
+/// Where one secret comes from, as `--secret` names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SecretSource {
+    name: String,
+    from: From,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum From {
+    Variable(String),
+    File(PathBuf),
+}
+
+impl SecretSource {
+    /// Reads `NAME=env:VARIABLE` (also `env://VARIABLE`, as cosign writes it) or `NAME=file:PATH`.
+    pub(crate) fn parse(text: &str) -> Result<Self, Stop> {
+        let wrong = |problem: &str| {
+            Stop::usage(format!("`--secret`: {problem}"))
+                .hint("write `--secret NAME=env:VARIABLE` or `--secret NAME=file:PATH`")
+        };
+        // The value is not repeated: somebody may have put the secret itself there.
+        let (name, source) = text.split_once('=').ok_or_else(|| wrong("it has no `=`"))?;
+        let from = if let Some(variable) = source.strip_prefix("env:") {
+            From::Variable(variable.trim_start_matches("//").to_owned())
+        } else if let Some(path) = source.strip_prefix("file:") {
+            From::File(path.strip_prefix("//").unwrap_or(path).into())
+        } else {
+            return Err(wrong(&format!("the source of `{name}` is neither `env:` nor `file:`")));
+        };
+        Ok(Self { name: name.to_owned(), from })
+    }
+}
+
+/// Secrets from the environment and from files.
+#[derive(Debug)]
+pub(crate) struct Secrets {
+    explicit: BTreeMap<String, From>,
+    folder: Option<PathBuf>,
+}
+
+impl Secrets {
+    pub(crate) fn new(explicit: Vec<SecretSource>, folder: Option<PathBuf>) -> Self {
+        let explicit = explicit.into_iter().map(|source| (source.name, source.from)).collect();
+        Self { explicit, folder }
+    }
+
+    fn find(&self, name: &str) -> Result<Secret<String>, SecretError> {
+        let unavailable =
+            |message: String| SecretError::Unavailable { name: name.to_owned(), message };
+        match self.explicit.get(name) {
+            Some(From::Variable(variable_name)) => {
+                return from_variable(variable_name).map_err(unavailable)?.ok_or_else(|| {
+                    SecretError::Missing {
+                        name: name.to_owned(),
+                        hint: format!("set the variable {variable_name}"),
+                    }
+                });
+            }
+            Some(From::File(path)) => return from_file(path).map_err(unavailable),
+            None => {}
+        }
+        let own = own_variable(name);
+        if let Some(secret) = from_variable(&own).map_err(unavailable)? {
+            return Ok(secret);
+        }
+        let customary = CUSTOMARY.iter().find(|(known, _)| *known == name).map(|(_, v)| *v);
+        if let Some(customary) = customary
+            && let Some(secret) = from_variable(customary).map_err(unavailable)?
+        {
+            return Ok(secret);
+        }
+        let plain = !name.contains('/') && !name.starts_with('.');
+        if let Some(path) = self.folder.as_ref().filter(|_| plain).map(|f| f.join(name))
+            && path.exists()
+        {
+            return from_file(&path).map_err(unavailable);
+        }
+        let or_customary = customary.map_or(String::new(), |v| format!(" or {v}"));
+        Err(SecretError::Missing {
+            name: name.to_owned(),
+            hint: format!(
+                "set the variable {own}{or_customary}, or give `--secret {name}=file:PATH`"
+            ),
+        })
+    }
+}
+
+impl SecretProvider for Secrets {
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
+        // Both sources are local and small.
+        Box::pin(std::future::ready(self.find(name)))
+    }
+}
+
+fn own_variable(name: &str) -> String {
+    format!("FAIRLEAD_SECRET_{}", name.to_ascii_uppercase().replace('-', "_"))
+}
+
+fn from_variable(name: &str) -> Result<Option<Secret<String>>, String> {
+    match variable(name).map(std::ffi::OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(value)) => Ok(Some(Secret::new(value))),
+        Some(Err(_)) => Err(format!("the variable {name} is not UTF-8")),
+    }
+}
+
+/// The text of a file, without the line break that editors put at its end.
+fn from_file(path: &Path) -> Result<Secret<String>, String> {
+    let fail = |error: std::io::Error| format!("{}: {error}", path.display());
+    let file = std::fs::File::open(path).map_err(fail)?;
+    let mut text = String::new();
+    file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(fail)?;
+    if text.len() as u64 > MAX_SECRET {
+        return Err(format!("{} is larger than {MAX_SECRET} bytes", path.display()));
+    }
+    let end = text.strip_suffix('\n').map(|t| t.strip_suffix('\r').unwrap_or(t)).map(str::len);
+    if let Some(end) = end {
+        text.truncate(end);
+    }
+    Ok(Secret::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_read_and_never_repeated() {
+        let source = |text| SecretSource::parse(text).unwrap().from;
+        assert_eq!(source("k=env:KEY"), From::Variable("KEY".into()));
+        assert_eq!(source("k=env://KEY"), From::Variable("KEY".into()));
+        assert_eq!(source("k=file:/run/k"), From::File("/run/k".into()));
+        let stop = SecretSource::parse("token=hunter2").unwrap_err();
+        assert!(!stop.message.contains("hunter2"), "{}", stop.message);
+    }
+
+    #[test]
+    fn a_file_gives_its_text_and_an_unset_secret_the_way_to_set_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("npm"), "tok\n").unwrap();
+        let secrets = Secrets::new(Vec::new(), Some(folder.path().to_owned()));
+        assert_eq!(secrets.find("npm").unwrap().expose(), "tok");
+        let error = secrets.find("no-such-secret").unwrap_err();
+        let SecretError::Missing { hint, .. } = error else { panic!("{error}") };
+        assert!(hint.contains("FAIRLEAD_SECRET_NO_SUCH_SECRET"), "{hint}");
+        assert!(secrets.find("../npm").is_err());
+    }
+}

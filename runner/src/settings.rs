@@ -1,0 +1,167 @@
+//! The settings: flags first, then the environment, then the defaults. Nothing else in Fairlead
+//! reads the environment.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use fairlead_exec::ProcessOptions;
+use fairlead_step::Clock;
+use fairlead_step_build::EngineAddress;
+use jiff::Timestamp;
+
+use crate::exit::Stop;
+use crate::registries::DockerConfig;
+use crate::secrets::{SecretSource, Secrets};
+
+/// The flags that hold for every command.
+#[derive(Debug, Args)]
+pub(crate) struct SettingsArgs {
+    /// The folder with runs, logs, artifacts and advisories [default: ~/.local/state/fairlead]
+    #[arg(long, global = true, env = "FAIRLEAD_STATE", value_name = "DIR")]
+    state: Option<PathBuf>,
+
+    /// The folder with the advisory database [default: `advisories` in the state folder]
+    #[arg(long, global = true, env = "FAIRLEAD_ADVISORIES", value_name = "DIR")]
+    advisories: Option<PathBuf>,
+
+    /// The Docker engine [default: unix:///var/run/docker.sock]
+    #[arg(long, global = true, env = "DOCKER_HOST", value_name = "URL")]
+    engine: Option<String>,
+
+    /// Where a secret comes from: NAME=env:VARIABLE or NAME=file:PATH. Without it the variable
+    /// FAIRLEAD_SECRET_NAME is read, then the file NAME in the folder of secrets
+    #[arg(long = "secret", global = true, value_name = "NAME=SOURCE")]
+    secrets: Vec<String>,
+
+    /// A folder with a file for each secret, as container platforms mount them
+    #[arg(long, global = true, env = "FAIRLEAD_SECRETS_DIR", value_name = "DIR")]
+    secrets_dir: Option<PathBuf>,
+
+    /// A registry to speak plain HTTP to; loopback addresses need no flag
+    #[arg(
+        long = "plain-http",
+        global = true,
+        env = "FAIRLEAD_PLAIN_HTTP",
+        value_delimiter = ',',
+        value_name = "HOST"
+    )]
+    plain_http: Vec<String>,
+
+    /// A file with certificates (PEM) that registries may use besides the system's
+    #[arg(long, global = true, env = "FAIRLEAD_REGISTRY_CA", value_name = "FILE")]
+    registry_ca: Option<PathBuf>,
+
+    /// A variable of the environment that programs of `command` steps may see, besides the usual
+    /// harmless ones
+    #[arg(long = "pass-env", global = true, value_name = "VARIABLE")]
+    pass_env: Vec<String>,
+}
+
+/// Everything that is set, checked.
+#[derive(Clone)]
+pub struct Settings {
+    /// The folder with everything that is kept.
+    pub state: PathBuf,
+    /// The folder with the advisory database.
+    pub advisories: PathBuf,
+    /// The Docker engine.
+    pub engine: EngineAddress,
+    /// The engine's address as it was given.
+    pub(crate) engine_text: String,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) registries: Arc<DockerConfig>,
+    pub(crate) processes: ProcessOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// The variables that programs see without being named: none of them holds a secret.
+const HARMLESS: [&str; 22] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "TERM",
+    "SSH_AUTH_SOCK",
+    "XDG_RUNTIME_DIR",
+    "XDG_CACHE_HOME",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the port's answer")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// A variable of the environment.
+#[expect(clippy::disallowed_methods, reason = "the settings read the environment, and only they")]
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+impl Settings {
+    pub(crate) fn read(args: SettingsArgs) -> Result<Self, Stop> {
+        let home = variable("HOME").map(PathBuf::from);
+        let state = match (args.state, variable("XDG_STATE_HOME"), &home) {
+            (Some(state), ..) => state,
+            (None, Some(xdg), _) => PathBuf::from(xdg).join("fairlead"),
+            (None, None, Some(home)) => home.join(".local/state/fairlead"),
+            (None, None, None) => {
+                return Err(Stop::usage("there is no folder to keep runs in")
+                    .hint("give one with `--state DIR`, or set HOME"));
+            }
+        };
+        let engine_text = args.engine.unwrap_or_else(|| "unix:///var/run/docker.sock".into());
+        let engine =
+            engine_text.parse().map_err(|e| Stop::usage("the Docker engine").because(&e))?;
+        let explicit =
+            args.secrets.iter().map(|text| SecretSource::parse(text)).collect::<Result<_, _>>()?;
+        let mut environment = Vec::new();
+        for name in HARMLESS.into_iter().chain(args.pass_env.iter().map(String::as_str)) {
+            if let Some(value) = variable(name) {
+                environment.push((name.into(), value));
+            }
+        }
+        let extra_ca = match &args.registry_ca {
+            None => Vec::new(),
+            Some(path) => std::fs::read(path).map_err(|e| {
+                Stop::usage(format!("cannot read the certificates in {}", path.display()))
+                    .because(&e)
+            })?,
+        };
+        Ok(Self {
+            advisories: args.advisories.unwrap_or_else(|| state.join("advisories")),
+            state,
+            engine,
+            engine_text,
+            secrets: Arc::new(Secrets::new(explicit, args.secrets_dir)),
+            registries: Arc::new(DockerConfig::new(args.plain_http, extra_ca)),
+            processes: ProcessOptions { environment, grace: Duration::from_secs(5) },
+            clock: Arc::new(SystemClock),
+        })
+    }
+
+    /// The engine's address in the form that the `command` step takes.
+    pub(crate) fn command_engine(&self) -> fairlead_step_command::EngineAddress {
+        fairlead_step_command::EngineAddress::new(self.engine_text.clone())
+    }
+}

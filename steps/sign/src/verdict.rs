@@ -1,0 +1,51 @@
+//! The four answers of a verification.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// What verification has to say. "Could not look" is none of these: it is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// There is no signature.
+    Absent,
+    /// There are signatures, well-formed and for this digest, and none of them is by the key.
+    Foreign,
+    /// There is a signature that claims the key or this image and does not hold: changed bytes,
+    /// another digest, a malformed document.
+    Invalid,
+    /// There is a signature by the key, for this digest.
+    Verified,
+}
+
+/// One signature that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Finding {
+    /// `v2` (a `.sig` tag) or `v3` (a bundle).
+    pub format: crate::Format,
+    /// What it is worth.
+    pub answer: Answer,
+    /// One line for people.
+    pub detail: String,
+}
+
+/// The answer that several findings amount to: one good signature is enough, and a broken one
+/// weighs more than a stranger's.
+pub(crate) fn overall(findings: &[Finding]) -> Answer {
+    findings.iter().map(|finding| finding.answer).max().unwrap_or(Answer::Absent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_good_signature_is_enough_and_none_is_absent() {
+        let finding = |answer| Finding { format: crate::Format::V2, answer, detail: String::new() };
+        assert_eq!(overall(&[]), Answer::Absent);
+        let mixed = [Answer::Foreign, Answer::Invalid].map(finding);
+        assert_eq!(overall(&mixed), Answer::Invalid);
+        let good = [Answer::Invalid, Answer::Verified, Answer::Foreign].map(finding);
+        assert_eq!(overall(&good), Answer::Verified);
+    }
+}

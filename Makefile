@@ -1,0 +1,27 @@
+# What people and machines do with this repository. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench gen clean-services
+
+help: ## list what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: ## release the shop on real services, then let a push start a pipeline
+	@examples/demo.sh
+
+test: ## every test, from nothing; ends what it starts
+	@tests/run.sh
+
+lint: ## format, clippy, and cargo-deny where it is installed
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check; \
+	else echo 'cargo-deny is not installed: licences and advisories were not checked'; fi
+
+bench: ## beside the peers: ninja, syft, cosign, crane, oras, skopeo
+	@tests/bench/run.sh
+
+gen: ## write the generated files again: schemas/
+	cargo run --quiet --bin fairlead -- schema --write schemas
+
+clean-services: ## end the engine, registry and NATS server that a demo or test left running
+	@tests/setup/services.sh down

@@ -230,14 +230,15 @@ async fn on_the_host(input: &Input, context: &StepContext) -> Result<Ended, Step
         process = process.capture(CAPTURE_LIMIT);
     }
     process.stdin = input.stdin.clone().map(Into::into);
-    let by_path = input.program.contains('/');
-    let exit = context.spawn()?.run(process).await.map_err(|error| match error {
-        ProcessError::NotFound { program } if by_path => {
-            StepError::terminal(format!("there is no program at `{program}`"))
-                .hint("the path starts at `cwd`, which is the workspace when it is not given")
+    let exit = match context.spawn()?.run(process).await {
+        Err(ProcessError::NotFound { program }) if program.contains('/') => {
+            let error = StepError::terminal(format!("there is no program at `{program}`"));
+            return Err(
+                error.hint("the path starts at `cwd`, which is the workspace when it is not given")
+            );
         }
-        other => other.into(),
-    })?;
+        ended => ended?,
+    };
     Ok(Ended {
         code: exit.code,
         signal: exit.signal,

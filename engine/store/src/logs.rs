@@ -118,6 +118,9 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn append(path: &Path, lines: &[LogLine]) -> io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
     let mut options = File::options();
     options.create(true).append(true).read(true);
     let mut file = match options.open(path) {

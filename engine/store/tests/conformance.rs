@@ -11,9 +11,9 @@ use tempfile::TempDir;
 
 /// A store in a new folder. The folder is left to the returned guard.
 async fn on_disk(folders: &std::sync::Mutex<Vec<TempDir>>) -> Store {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
-    folders.lock().unwrap().push(folder);
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a store");
+    folders.lock().expect("nobody panicked").push(folder);
     store
 }
 

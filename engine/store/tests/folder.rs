@@ -19,7 +19,7 @@ fn run_id(number: u64) -> RunId {
 }
 
 fn time() -> Timestamp {
-    Timestamp::from_second(1_790_000_000).unwrap()
+    Timestamp::from_second(1_790_000_000).expect("test data")
 }
 
 fn new_run(number: u64) -> NewRun {
@@ -27,8 +27,8 @@ fn new_run(number: u64) -> NewRun {
         "format": "fairlead.dev/plan/v1", "name": "test", "source_name": "test.yaml",
         "source_digest": Digest::sha256(b"test"), "steps": [],
     }))
-    .unwrap();
-    let plan = PlanBlob::of(&plan).unwrap();
+    .expect("test data");
+    let plan = PlanBlob::of(&plan).expect("test data");
     let request = Request {
         pipeline: "test".into(),
         plan: plan.digest().clone(),
@@ -42,14 +42,15 @@ fn new_run(number: u64) -> NewRun {
     NewRun {
         id: run_id(number),
         plan,
-        first: Record::first(time(), request).unwrap(),
+        first: Record::first(time(), request).expect("test data"),
         started_by: None,
     }
 }
 
 async fn next(journal: &dyn Journal, number: u64, epoch: fairlead_run::Epoch) -> Vec<Record> {
-    let run = Run::restore(&journal.load(&run_id(number)).await.unwrap()).unwrap();
-    run.seal(time(), vec![RunEvent::Resumed { epoch }]).unwrap()
+    let run =
+        Run::restore(&journal.load(&run_id(number)).await.expect("test data")).expect("test data");
+    run.seal(time(), vec![RunEvent::Resumed { epoch }]).expect("test data")
 }
 
 #[tokio::test]
@@ -117,7 +118,7 @@ async fn two_stores_on_one_folder_share_the_leases() {
 
 async fn database(folder: &Path) -> SqliteConnection {
     let url = format!("sqlite://{}", folder.join("fairlead.db").display());
-    SqliteConnection::connect(&format!("{url}?mode=rwc")).await.unwrap()
+    SqliteConnection::connect(&format!("{url}?mode=rwc")).await.expect("a database")
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ async fn what_was_written_is_read(journal: &impl Journal) {
     assert_eq!(journal.create(new.clone()).await.expect("created"), Created::New);
     let stored = journal.load(&new.id).await.expect("the run is there");
     assert_eq!((&stored.id, &stored.plan), (&new.id, &new.plan));
-    assert_eq!(stored.records, [new.first.clone()]);
+    assert_eq!(stored.records, std::slice::from_ref(&new.first));
 
     let lease = journal.acquire(&new.id).await.expect("a lease");
     let run = loaded(journal, &new.id).await;

@@ -449,9 +449,9 @@ fn a_journal_that_is_not_whole_makes_no_run() {
         Run::replay(world.run.id().clone(), plan.clone(), records).map(|run| run.status())
     };
     assert_eq!(replay(&records).unwrap(), RunStatus::Ended(RunOutcome::Passed));
-    let source = |error| match error {
-        ReplayError::Impossible { source, .. } => source,
-        other => panic!("{other}"),
+    let source = |error| {
+        let ReplayError::Impossible { source, .. } = error else { panic!("{error}") };
+        source
     };
 
     let mut missing = records.clone();

@@ -244,17 +244,24 @@ async fn append(
             ended_at = Some(micros(record.at()));
         }
     }
-    let last = Seq(before.0 + records.len() as u64);
+    let Some((first, rest)) = records.split_first() else { return Ok(Ok(())) };
+    let last = rest.last().unwrap_or(first);
+    // The run moves and its first record lands in one call to the database's thread, because each
+    // call costs more than the statement.
     let moved = sqlx::query(
         "UPDATE run SET seq = ?, status = coalesce(?, status), ended_at = ? \
-         WHERE id = ? AND seq = ? AND epoch = ? AND ended_at IS NULL",
+         WHERE id = ? AND seq = ? AND epoch = ? AND ended_at IS NULL; \
+         INSERT INTO record (run, seq, bytes) SELECT ?, ?, ? WHERE changes() = 1",
     )
-    .bind(stored(last.0))
+    .bind(stored(last.seq().0))
     .bind(status.map(RunStatus::name))
     .bind(ended_at)
     .bind(run.as_str())
     .bind(stored(before.0))
     .bind(stored(epoch.0))
+    .bind(run.as_str())
+    .bind(stored(first.seq().0))
+    .bind(first.bytes())
     .execute(&mut *db)
     .await?;
     if moved.rows_affected() == 0 {
@@ -264,7 +271,7 @@ async fn append(
             .await?;
         return Ok(Err(Stand(stand)));
     }
-    for record in &records {
+    for record in rest {
         insert_record(db, &run, record).await?;
     }
     Ok(Ok(()))

@@ -145,11 +145,13 @@ impl JetStream {
                         told.stream_exists.store(false, Ordering::Release);
                         told.connected.notify_waiters();
                     }
-                    Event::Disconnected | Event::LameDuckMode => tracing::warn!("NATS: {event}"),
+                    // A refused login is a server's error, and lasts until somebody mends it.
+                    Event::Disconnected | Event::LameDuckMode | Event::ServerError(_) => {
+                        tracing::warn!("NATS: {event}");
+                    }
                     Event::Draining
                     | Event::Closed
                     | Event::SlowConsumer(_)
-                    | Event::ServerError(_)
                     | Event::ClientError(_) => tracing::debug!("NATS: {event}"),
                 }
                 std::future::ready(())

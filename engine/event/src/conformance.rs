@@ -1,6 +1,8 @@
 //! What every implementation of [`Bus`] must do. Run it in the implementation's own tests, each
 //! check on a bus of its own, and with a time limit around the whole.
 
+#![expect(clippy::unwrap_used, reason = "a suite of tests, which fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ use crate::{ChangedPaths, GitPushed, GitRef, Globs, ImagePushed, SourceEvent, Ta
 /// What starts a pipeline. A pipeline without triggers is started by `fairlead run` alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::manual_non_exhaustive, reason = "the last field is there to refuse a key")]
 pub struct Triggers {
     /// Pushes to a registry.
     #[serde(rename = "registry.push", default, skip_serializing_if = "OneOrMany::is_empty")]

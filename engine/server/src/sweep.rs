@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fairlead_event::CloudEvent;
 use fairlead_run::{RunFilter, StoreError};
 use jiff::{SignedDuration, Timestamp};
 
@@ -52,6 +53,15 @@ async fn sweep(shared: &Shared, age: Duration, first: bool) -> Result<(), StoreE
         });
         if lost && !shared.stopping.is_cancelled() {
             tracing::info!(event = stored.event.key, "handling an event that was left");
+            // At the start the bus is the better way, for it tries again soon. Later it may take
+            // the event for one that it has had, and drop it.
+            let document = stored.event.document.as_bytes();
+            if first
+                && let Ok(event) = CloudEvent::from_json(document)
+                && shared.ports.bus.publish(&event).await.is_ok()
+            {
+                continue;
+            }
             if let triggers::Handled::Later { why } =
                 triggers::handle(shared, &stored.event.key).await
             {

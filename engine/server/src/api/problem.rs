@@ -81,7 +81,7 @@ impl From<StoreError> for Problem {
                 Self::unavailable(error.to_string())
             }
             // The details of a damaged store are for its keeper.
-            _ => {
+            StoreError::Damaged { .. } | StoreError::Unreadable { .. } | _ => {
                 tracing::error!(cause = cause(&error), "{error}");
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 Self::new(status, "store", "the store is damaged", "see the log of the server")

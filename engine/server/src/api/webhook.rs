@@ -93,7 +93,11 @@ fn refused(error: &ReceiveError) -> Problem {
             "the body is not taken",
             error.to_string(),
         ),
-        _ => Problem::bad_request(error.to_string()),
+        ReceiveError::Malformed { .. }
+        | ReceiveError::Unsigned { .. }
+        | ReceiveError::WrongSignature { .. }
+        | ReceiveError::OutsideWindow { .. }
+        | _ => Problem::bad_request(error.to_string()),
     }
 }
 

@@ -3,4 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "in tests, also outside of the test functions")]
 
 mod build;
+mod crash;
 mod harness;
+mod main_job;
+mod registry_view;
+mod registry_write;
+mod release;
+mod signatures;

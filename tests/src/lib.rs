@@ -13,6 +13,7 @@
 mod engine;
 mod fairlead;
 mod git;
+pub mod http;
 mod nats;
 mod process;
 mod programs;
@@ -22,6 +23,6 @@ pub use engine::{BASE_IMAGE, docker_host, docker_socket};
 pub use fairlead::{Fairlead, Finished};
 pub use git::{BareRepository, GitServer, git};
 pub use nats::Nats;
-pub use process::{Running, eventually, free_port};
+pub use process::{Running, eventually, free_port, stdout_of};
 pub use programs::{Oracle, bench_folder, oracle, repository_root, setup, syft, validators_folder};
 pub use registry::{Registry, RegistryLogin};

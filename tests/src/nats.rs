@@ -1,5 +1,7 @@
 //! A NATS server of a test's own, with JetStream, on a free port, in a temporary folder.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -27,6 +29,28 @@ impl Nats {
     #[must_use]
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Publishes one message, as a program that knows nothing of Fairlead does, and waits until the
+    /// server has it.
+    ///
+    /// # Panics
+    /// When the server is away or refuses.
+    pub fn publish(&self, subject: &str, payload: &[u8]) {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("NATS");
+        let mut lines = BufReader::new(stream.try_clone().expect("NATS")).lines();
+        let mut stream = stream;
+        let mut message = b"CONNECT {\"verbose\":false}\r\n".to_vec();
+        message.extend(format!("PUB {subject} {}\r\n", payload.len()).bytes());
+        message.extend(payload);
+        message.extend(b"\r\nPING\r\n");
+        stream.write_all(&message).expect("NATS");
+        // The server answers in order: after its PONG it has the message.
+        let answer = lines.find_map(|line| {
+            let line = line.expect("NATS");
+            (line == "PONG" || line.starts_with("-ERR")).then_some(line)
+        });
+        assert_eq!(answer.as_deref(), Some("PONG"));
     }
 
     /// Ends it, as a power cut would; its streams stay for [`Nats::resume`].

@@ -123,6 +123,18 @@ fn tail(text: &str) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
+/// Runs a program to its end and answers what it wrote to standard output.
+///
+/// # Panics
+/// When it cannot be started or does not succeed, with what it wrote to standard error.
+pub fn stdout_of(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} {}:\n{told}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// Between two looks at something that another process does.
 pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(20));

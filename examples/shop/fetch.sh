@@ -2,19 +2,16 @@
 # Fetches the packages that the image is built from into vendor/, which git ignores: Python wheels,
 # checked against the hashes in api/requirements.txt, and Node packages, checked against
 # worker/package-lock.json. Run again, it does nothing until one of those files changes.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+. "$(dirname "${BASH_SOURCE[0]}")/../../tests/setup/env.sh"
+cd "$REPO/examples/shop"
 
-say() { printf 'shop: %s\n' "$*" >&2; }
 PIP='pip==24.3.1'
 ARCH=$(uname -m)
 
 wanted=$({ echo "$PIP $ARCH"; cat api/requirements.txt worker/package.json worker/package-lock.json; } | sha256sum)
 [ "$wanted" = "$(cat vendor/.fetched 2>/dev/null)" ] && exit 0
 
-for program in python3 npm; do
-  command -v "$program" >/dev/null || { say "$program is missing; install it"; exit 1; }
-done
+need python3 pip npm
 rm -rf vendor
 mkdir -p vendor/wheels
 

@@ -9,7 +9,7 @@ use fairlead_step::{RunId, StepId, Stream, Verdict};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 
-use crate::output::{Output, Style};
+use crate::output::{Output, Style, tame};
 
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(120);
@@ -73,12 +73,12 @@ impl<'o> Live<'o> {
             Update::Line { log, line } if log.run == self.run => {
                 if !self.quiet {
                     let text = match line.stream {
-                        Stream::Step => self.output.paint(Style::Dim, &line.text),
-                        Stream::Stdout | Stream::Stderr => line.text.clone(),
+                        Stream::Step => self.output.paint(Style::Dim, tame(&line.text)),
+                        Stream::Stdout | Stream::Stderr => tame(&line.text).into_owned(),
                     };
                     self.step_line(&log.step, &text);
                 } else if let Some(bar) = self.running.get(&log.step).and_then(|r| r.bar.as_ref()) {
-                    bar.set_message(line.text.clone());
+                    bar.set_message(tame(&line.text).into_owned());
                 }
                 false
             }

@@ -1,5 +1,6 @@
 //! The one place that writes to the terminal: data on standard output, the rest on standard error.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
@@ -105,6 +106,34 @@ impl Output {
     }
 }
 
+/// Text that programs wrote, without what would steer the terminal: colors stay, anything else that
+/// is not text shows as a mark.
+pub(crate) fn tame(text: &str) -> Cow<'_, str> {
+    if !text.contains(|c: char| c.is_control() && c != '\t') {
+        return Cow::Borrowed(text);
+    }
+    let mut tamed = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if let Some(length) = color_sequence(rest) {
+            tamed.push_str(&rest[..length]);
+            rest = &rest[length..];
+            continue;
+        }
+        tamed.push(if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
+        rest = &rest[c.len_utf8()..];
+    }
+    tamed.push_str("\x1b[0m");
+    Cow::Owned(tamed)
+}
+
+/// The length of the sequence that sets colors (ECMA-48, SGR) at the start of `text`.
+fn color_sequence(text: &str) -> Option<usize> {
+    let body = text.strip_prefix("\x1b[")?;
+    let end = body.find(|c: char| !(c.is_ascii_digit() || c == ';'))?;
+    (body.as_bytes()[end] == b'm').then_some(end + 3)
+}
+
 /// Sends the program's own log to standard error: warnings, or more where `-v` or `FAIRLEAD_LOG`
 /// ask for it.
 pub(crate) fn log_to_stderr(verbose: u8) {
@@ -121,4 +150,17 @@ pub(crate) fn log_to_stderr(verbose: u8) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_colors_reach_the_terminal() {
+        assert_eq!(tame("plain\ttext"), "plain\ttext");
+        assert_eq!(tame("\x1b[1;31mred\x1b[0m"), "\x1b[1;31mred\x1b[0m\x1b[0m");
+        assert_eq!(tame("\x1b[2Jgone\x07"), "\u{fffd}[2Jgone\u{fffd}\x1b[0m");
+        assert_eq!(tame("\x1b["), "\u{fffd}[\x1b[0m");
+    }
 }

@@ -1,8 +1,12 @@
 //! Registries: credentials as `docker login` keeps them, plain HTTP where it is allowed.
 
+use std::path::{Path, PathBuf};
+
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use fairlead_oci::is_loopback;
 use fairlead_step::{BoxFuture, Registries, RegistryAccess, RegistryAuth, Secret, StepError};
+
+use crate::settings::variable;
 
 /// Registries by Docker's configuration: `config.json`, credential helpers and stores.
 #[derive(Debug)]
@@ -32,7 +36,18 @@ impl Registries for DockerConfig {
     }
 }
 
+/// Whether Docker's configuration is there. The library does not tell a file that is absent from
+/// one that cannot be read.
+fn has_config() -> bool {
+    let folder = variable("DOCKER_CONFIG").map(PathBuf::from);
+    let folder = folder.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".docker")));
+    folder.is_some_and(|folder| folder.join("config.json").exists())
+}
+
 fn credential(host: &str) -> Result<RegistryAuth, StepError> {
+    if !has_config() {
+        return Ok(RegistryAuth::Anonymous);
+    }
     let key = match host {
         "docker.io" | "index.docker.io" | "registry-1.docker.io" => "https://index.docker.io/v1/",
         other => other,

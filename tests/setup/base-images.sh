@@ -25,6 +25,7 @@ fi
 
 if [ ! -f "$ROOTFS" ]; then
   [ "$(id -u)" = 0 ] || fail "only root can make $ROOTFS; run 'sudo $HERE/base-images.sh' once"
+  need wget # debootstrap fetches with it
   if ! command -v debootstrap >/dev/null; then
     say "unpacking debootstrap"
     unpack_debs "$OURS/debootstrap" debootstrap

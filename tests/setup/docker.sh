@@ -24,7 +24,7 @@ if [ "${1:-}" = stop ]; then
   exit 0
 fi
 
-command -v curl >/dev/null || fail "curl is missing; install it"
+need curl
 case ${DOCKER_HOST:-} in
   unix://*) answers_quietly "${DOCKER_HOST#unix://}" && { echo "$DOCKER_HOST"; exit 0; } ;;
   '') ;;

@@ -75,6 +75,38 @@ unpack_debs() {
   rm -rf "$work"
 }
 
+# Sees to it that the programs $@ are here. As root on a Debian machine it installs what is missing;
+# elsewhere it says what to install. `pip` and `venv` are those of python3.
+need() {
+  local program missing=()
+  for program in "$@"; do
+    has "$program" || missing+=("$(package_of "$program")")
+  done
+  [ "${#missing[@]}" -gt 0 ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    fail "not on this machine: ${missing[*]}; install them with your package manager"
+  fi
+  apt_lists "${missing[0]}"
+  say "installing ${missing[*]}"
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+}
+has() {
+  case $1 in
+    pip) python3 -m pip --version >/dev/null 2>&1 ;;
+    venv) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
+    *) command -v "$1" >/dev/null ;;
+  esac
+}
+package_of() {
+  case $1 in
+    pip) echo python3-pip ;;
+    venv) echo python3-venv ;;
+    xz) echo xz-utils ;;
+    ss | ip) echo iproute2 ;;
+    *) echo "$1" ;;
+  esac
+}
+
 # The Debian mirror that this machine's apt already uses.
 debian_mirror() {
   local mirror
@@ -90,8 +122,7 @@ debian_mirror() {
 python_env() {
   local into=$1
   shift
-  command -v python3 >/dev/null || fail "python3 is missing; install it"
-  [ -x "$into/bin/pip" ] || python3 -m venv "$into" >&2 ||
-    fail "python3 cannot make a virtual environment; install python3-venv"
+  need python3 venv
+  [ -x "$into/bin/pip" ] || python3 -m venv "$into" >&2
   "$into/bin/pip" install --quiet --disable-pip-version-check "$@" >&2
 }

@@ -5,7 +5,7 @@ use fairlead_step::Stream;
 use super::{Context, named_run};
 use crate::cli::LogsArgs;
 use crate::exit::{Exit, Stop};
-use crate::output::Style;
+use crate::output::{Style, tame};
 
 /// How much of a log is read at once.
 const PAGE: usize = 256 << 10;
@@ -39,7 +39,7 @@ pub(crate) async fn logs(context: &Context<'_>, args: LogsArgs) -> Result<Exit, 
                     Stream::Step => '·',
                 };
                 let at = output.paint(Style::Dim, line.at.strftime("%H:%M:%S%.3f"));
-                output.data(format!("{at} {mark} {}", line.text));
+                output.data(format!("{at} {mark} {}", tame(&line.text)));
             }
             from = page.next;
             if page.at_end {

@@ -29,6 +29,10 @@ const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 const MAX_MESSAGES: i64 = 1_000_000;
 /// How long the server remembers the ids of messages, to drop a second one.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
+/// After how long a message of somebody else is handed out again. It is only stored, which is quick,
+/// and nobody but its acknowledgment says that it was: what reached a process that ended must not
+/// wait long.
+const FOREIGN_ACK_WAIT: Duration = Duration::from_secs(5);
 /// How many messages are fetched at once.
 const BATCH: usize = 32;
 /// How often the server must give a sign of life while there is nothing to fetch.
@@ -254,16 +258,18 @@ impl Shared {
             }
             Wanted::Foreign { name, subject } => self.foreign_stream(name, subject).await?,
         };
-        let (durable, filter_subject) = match wanted {
-            Wanted::Ours => (self.options.consumer.clone(), String::new()),
+        let ack_wait = self.options.ack_wait;
+        let (durable, filter_subject, ack_wait) = match wanted {
+            Wanted::Ours => (self.options.consumer.clone(), String::new(), ack_wait),
             Wanted::Foreign { name, subject } => {
-                (format!("{}-{name}", self.options.consumer), subject.clone())
+                let durable = format!("{}-{name}", self.options.consumer);
+                (durable, subject.clone(), ack_wait.min(FOREIGN_ACK_WAIT))
             }
         };
         let config = pull::Config {
             durable_name: Some(durable.clone()),
             ack_policy: AckPolicy::Explicit,
-            ack_wait: self.options.ack_wait,
+            ack_wait,
             deliver_policy,
             filter_subject,
             ..pull::Config::default()

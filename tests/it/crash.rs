@@ -116,18 +116,26 @@ fn a_release_killed_at_thirty_moments_is_finished_once() {
 }
 
 #[test]
-fn a_lost_attempt_is_told_and_made_again() {
+fn each_step_in_turn_is_lost_told_and_made_again() {
     let yard = Yard::new();
     let release = Release::new("tiny", "v1.0.0");
     let steps = ["build", "sbom", "scan", "sign", "promote", "deploy"];
     let mut args = yard.args(&release);
     for step in steps {
-        args.extend(["--inject".to_owned(), format!("{step}=lost@1")]);
+        args.push(format!("--inject={step}=lost@1"));
+        let stopped = yard.fairlead.run(&args).code(5);
+        assert!(stopped.stderr.contains("fairlead resume"), "{}", stopped.stderr);
+        let runs = yard.fairlead.run(["runs", "--unfinished", "--json"]).code(0);
+        let runs: Value = serde_json::from_str(&runs.stdout).unwrap();
+        let run = runs[0]["run"].as_str().unwrap().to_owned();
+        args = vec!["resume".to_owned(), run, "--json".to_owned()];
     }
-    let done = yard.fairlead.run(args).code(0);
+    let done = yard.fairlead.run(&args).code(0);
     let run: Value = serde_json::from_str(&done.stdout).unwrap();
     for step in steps {
         assert_eq!(run["steps"][step]["attempts"].as_array().unwrap().len(), 2, "{step}");
     }
     yard.assert_done_once(&release);
+    let shown = yard.fairlead.run(["show", &args[1], "--json", "--journal"]).code(0);
+    assert_eq!(account(&serde_json::from_str(&shown.stdout).unwrap()).lost, steps.len());
 }

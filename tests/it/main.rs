@@ -4,9 +4,11 @@
 
 mod build;
 mod crash;
+mod events;
 mod harness;
 mod main_job;
 mod registry_view;
 mod registry_write;
 mod release;
 mod signatures;
+mod tidy;

@@ -25,6 +25,7 @@
 //! ```
 
 mod app;
+mod checkouts;
 mod cli;
 mod commands;
 mod exit;

@@ -90,9 +90,8 @@ impl Output {
 
     /// Writes a line for people.
     pub(crate) fn say(&self, text: impl AsRef<str>) {
-        let mut err = std::io::stderr().lock();
-        let _ = err.write_all(text.as_ref().as_bytes());
-        let _ = err.write_all(b"\n");
+        // Standard error has no buffer: a line is one write.
+        let _ = std::io::stderr().lock().write_all(format!("{}\n", text.as_ref()).as_bytes());
     }
 
     /// Tells why a command ended early.

@@ -27,6 +27,7 @@ mod settings;
 mod sources;
 mod sweep;
 mod triggers;
+mod workspaces;
 
 #[cfg(test)]
 mod tests;
@@ -36,3 +37,4 @@ pub use pipelines::{Pipeline, Pipelines, PipelinesError};
 pub use server::{Ports, ServeError, Server};
 pub use settings::{ApiAccess, Options};
 pub use sources::{SourceProblem, SourceSettings, Sources};
+pub use workspaces::Workspaces;

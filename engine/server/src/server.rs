@@ -17,7 +17,9 @@ use crate::drives::Drives;
 use crate::images::ImageResolver;
 use crate::intake::Intake;
 use crate::listener::Bounded;
-use crate::{ApiAccess, Options, Pipelines, Sources, api, foreign, outbox, sweep, triggers};
+use crate::{
+    ApiAccess, Options, Pipelines, Sources, Workspaces, api, foreign, outbox, sweep, triggers,
+};
 
 /// How long requests that are being answered, and events that are being handled, may take to end
 /// when the server is told to stop.
@@ -37,6 +39,8 @@ pub struct Ports {
     pub bus: Arc<dyn Bus>,
     /// What asks registries.
     pub images: Arc<dyn ImageResolver>,
+    /// What checks out the commits that pushes are about.
+    pub workspaces: Arc<dyn Workspaces>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The pipelines that may be started.

@@ -24,9 +24,17 @@ pub struct SourceSettings {
     /// The registry that image events are of, as `host` or `host:port`. Registries do not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
+    /// Whether a run that a git push starts works in a checkout of the pushed commit. Otherwise it
+    /// works in the server's own workspace.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub checkout: bool,
     /// A NATS subject on which the sender publishes, besides or instead of HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// What is wrong with a source.
@@ -91,6 +99,8 @@ pub enum SourceProblem {
 pub(crate) struct Source {
     pub(crate) sender: Sender,
     pub(crate) subject: Option<String>,
+    /// Whether runs work in a checkout of what it reports as pushed.
+    pub(crate) checkout: bool,
     /// Whether it may be sent to over HTTP.
     pub(crate) http: bool,
 }
@@ -166,7 +176,10 @@ async fn open(
         None => None,
     };
     match Sender::new(settings.kind, secret, settings.registry.as_deref()) {
-        Ok(sender) => Ok(Source { sender, subject: settings.subject.clone(), http }),
+        Ok(sender) => {
+            let (subject, checkout) = (settings.subject.clone(), settings.checkout);
+            Ok(Source { sender, subject, checkout, http })
+        }
         Err(source) => Err(SourceProblem::Sender { name, source }),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,6 +140,7 @@ async fn start(shared: &Shared, key: &str, source: &str, event: SourceEvent) -> 
                         key,
                         event: json!({ "kind": "manual", "actor": request.by }),
                         by: request.by,
+                        workspace: None,
                     };
                     request_run(shared, pipeline, &given, trigger).await.map(|_| ())
                 }
@@ -158,6 +160,7 @@ async fn start(shared: &Shared, key: &str, source: &str, event: SourceEvent) -> 
         return Ok(());
     }
     let Some(event) = confirmed(shared, key, source, event).await? else { return Ok(()) };
+    let mut workspace = None;
     for pipeline in wanted {
         let name = pipeline.plan.name();
         let given = BTreeMap::new();
@@ -173,7 +176,11 @@ async fn start(shared: &Shared, key: &str, source: &str, event: SourceEvent) -> 
         match pipeline.plan.triggered_by(&event, &params) {
             Ok(Some(_)) => {
                 let by = format!("source {source}");
-                let trigger = Trigger { key, event: event.template_value(), by };
+                if workspace.is_none() {
+                    workspace = check_out(shared, key, source, &event).await?;
+                }
+                let workspace = workspace.clone();
+                let trigger = Trigger { key, event: event.template_value(), by, workspace };
                 request_run(shared, pipeline, &given, trigger).await?;
             }
             Ok(None) => tracing::debug!(event = key, "`{name}` does not want the event"),
@@ -214,6 +221,21 @@ async fn confirmed(
     }
 }
 
+/// The folder with what was pushed; none when the run works in the server's own.
+async fn check_out(
+    shared: &Shared,
+    key: &str,
+    source: &str,
+    event: &SourceEvent,
+) -> Result<Option<PathBuf>, String> {
+    let SourceEvent::GitPushed(push) = event else { return Ok(None) };
+    if !shared.ports.sources.get(source).is_some_and(|source| source.checkout) {
+        return Ok(None);
+    }
+    let checkout = shared.ports.workspaces.checkout(push, key).await;
+    checkout.map_err(|error| format!("cannot check {} out: {}", event.subject(), error.chain()))
+}
+
 /// What starts a run.
 pub(crate) struct Trigger<'a> {
     /// The identity of the event: it starts one run of a pipeline.
@@ -222,6 +244,8 @@ pub(crate) struct Trigger<'a> {
     pub(crate) event: Value,
     /// Who asked.
     pub(crate) by: String,
+    /// The folder that the run works in; the pipeline's own when none is given.
+    pub(crate) workspace: Option<PathBuf>,
 }
 
 /// Creates the run of this pipeline that the trigger starts, or finds it, and begins to drive it.
@@ -248,7 +272,7 @@ pub(crate) async fn request_run(
         event_id: Some(key.to_owned()),
         started_by: Some(key.to_owned()),
         by: trigger.by,
-        workspace: pipeline.workspace.clone(),
+        workspace: trigger.workspace.unwrap_or_else(|| pipeline.workspace.clone()),
     };
     match shared.ports.engine.request(request).await {
         Ok(Requested::New(run)) => {

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use fairlead_exec::{Mask, ProcessHost, SecretError, SecretProvider as _};
 use fairlead_git::{Git, GitAuth};
 use fairlead_oci::Client;
-use fairlead_step::{CancelToken, Log, Progress, Stream};
+use fairlead_step::CancelToken;
 use fairlead_step_scan::Database;
 use fairlead_store::Store;
 use std::sync::Arc;
 
 use super::Context;
+use crate::checkouts::Silent;
 use crate::cli::DoctorArgs;
 use crate::exit::{Exit, Stop, chain};
 use crate::load;
@@ -83,15 +84,6 @@ async fn engine(context: &Context<'_>) -> Found {
             Found::Missing(error.chain(), format!("{hint} (`build` and containers need it)"))
         }
     }
-}
-
-/// A log that nobody reads.
-struct Silent;
-
-impl Log for Silent {
-    fn line(&self, _: Stream, _: &str) {}
-
-    fn progress(&self, _: Progress) {}
 }
 
 async fn git(context: &Context<'_>) -> Found {

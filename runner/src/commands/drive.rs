@@ -120,16 +120,19 @@ async fn drive(
         std::process::exit(i32::from(Exit::Interrupted.code()));
     });
     let mut live = Live::new(output, run.clone(), args.quiet, &steps);
-    let driven = {
-        let driving = engine.drive(run, listening);
-        let mut driving = std::pin::pin!(driving);
-        tokio::select! {
-            biased;
-            driven = &mut driving => driven,
-            // The display has shown the end, or will see no more: only the drive matters now.
-            () = live.follow(&mut updates) => driving.await,
-        }
+    // A task of its own, on the threads that its steps run on: what follows from the end of a step
+    // need not wait for this thread, which shows it.
+    let mut driving = tokio::spawn({
+        let (engine, run) = (engine.clone(), run.clone());
+        async move { engine.drive(&run, listening).await }
+    });
+    let driven = tokio::select! {
+        biased;
+        driven = &mut driving => driven,
+        // The display has shown the end, or will see no more: only the drive matters now.
+        () = live.follow(&mut updates) => driving.await,
     };
+    let driven = driven.map_err(|e| Stop::internal("the drive of the run ended").because(&e))?;
     interrupts.abort();
     // What was told before the end came and is not shown yet.
     if driven.is_ok() {

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, drive};
+use crate::checkouts::{Checkouts, ForgeLogin};
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Stop, chain};
 use crate::load;
@@ -33,6 +34,9 @@ pub(crate) struct Config {
     /// From whom events are taken, by the name in the path `/webhooks/NAME`.
     #[serde(default)]
     sources: BTreeMap<String, SourceSettings>,
+    /// Who to be at a forge when a pushed commit is checked out, by the forge's host.
+    #[serde(default)]
+    forges: BTreeMap<String, ForgeLogin>,
 }
 
 /// Asks registries what an event speaks of.
@@ -99,6 +103,14 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         injections: Vec::new(),
         version: env!("CARGO_PKG_VERSION").into(),
     });
+    let checkouts = Checkouts {
+        folder: settings.state.join("checkouts"),
+        processes: Arc::new(settings.processes.clone()),
+        secrets: settings.secrets.clone(),
+        journal: store.journal(),
+        logins: config.forges,
+    };
+    checkouts.prune().await.map_err(|e| Stop::of(&e))?;
     let ports = Ports {
         engine,
         journal: store.journal(),
@@ -106,6 +118,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         logs: store.logs(),
         bus,
         images: Arc::new(Registry(Client::new(settings.registries.clone()))),
+        workspaces: Arc::new(checkouts),
         clock: Arc::clone(&settings.clock),
         pipelines,
         sources,

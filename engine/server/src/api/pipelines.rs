@@ -99,7 +99,7 @@ pub(crate) async fn start(
     }
     // Stored first, so that the request is not lost when the process ends here: the outbox and the
     // triggers would then do what follows.
-    let trigger = Trigger { key: &key, event: template, by: BY.to_owned() };
+    let trigger = Trigger { key: &key, event: template, by: BY.to_owned(), workspace: None };
     let run = triggers::request_run(&shared, pipeline, &given, trigger).await;
     let run = run.map_err(|why| {
         tracing::error!(event = key, "{why}");

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use fairlead_bus::InProcess;
 use fairlead_event::{
-    Acknowledge, Bus, BusError, CloudEvent, Deliveries, ForeignDeliveries, ForeignDelivery, Headers,
+    Acknowledge, Bus, BusError, CloudEvent, Deliveries, ForeignDeliveries, ForeignDelivery,
+    GitPushed, Headers,
 };
 use fairlead_exec::{Engine, EngineOptions, ProcessOptions, SecretError, SecretProvider};
 use fairlead_plan::Source;
@@ -29,7 +30,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::{
     ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, ServeError, Server,
-    SourceSettings, Sources,
+    SourceSettings, Sources, Workspaces,
 };
 
 pub(super) const TOKEN: &str = "api-token";
@@ -122,6 +123,19 @@ impl Registries for Known {
             let auth = RegistryAuth::Anonymous;
             Ok(RegistryAccess { auth, plain_http: false, extra_ca: Vec::new() })
         })
+    }
+}
+
+/// A forge whose checkouts are folders of the test; it stands in for git.
+struct Forge(std::path::PathBuf);
+
+impl Workspaces for Forge {
+    fn checkout<'a>(
+        &'a self,
+        push: &'a GitPushed,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<std::path::PathBuf>, StepError>> {
+        Box::pin(async move { Ok(push.after.as_ref().map(|_| self.0.join(key))) })
     }
 }
 
@@ -361,6 +375,7 @@ impl House {
             logs: self.store.logs(),
             bus: self.nats.clone(),
             images: self.registry.clone(),
+            workspaces: Arc::new(Forge(self.scratch.path().join("checkouts"))),
             clock,
             pipelines: Pipelines::new(pipelines).unwrap(),
             sources: Sources::open(&sources, &Known).await.unwrap(),

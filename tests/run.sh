@@ -1,0 +1,31 @@
+#!/bin/bash
+# Runs every test, from nothing: brings the programs and the engine that tests need, which takes a
+# moment when they are there, and ends the engine again if it was started here.
+#
+#   run.sh [ARGUMENT…]     arguments go to `cargo test`
+. "$(dirname "${BASH_SOURCE[0]}")/setup/env.sh"
+
+SETUP=$REPO/tests/setup
+ENGINE_WAS_UP=no
+lives "$SERVICES/docker/pid" dockerd && ENGINE_WAS_UP=yes
+finish() {
+  local code=$?
+  trap - EXIT INT TERM
+  [ "$ENGINE_WAS_UP" = yes ] || "$SETUP/docker.sh" stop
+  exit "$code"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup"
+need git curl python3 venv
+for script in docker base-images registry nats oracles syft validators; do
+  "$SETUP/$script.sh" >/dev/null
+done
+"$REPO/examples/shop/fetch.sh"
+
+cd "$REPO"
+# The tests start the program as it is built now.
+cargo build --bin fairlead
+cargo test --workspace "$@"

@@ -1,0 +1,58 @@
+"""How the benchmarks measure: contenders take turns, so that a noisy moment hits all of them."""
+
+import os
+import statistics
+import time
+from dataclasses import dataclass, field
+from typing import Callable
+
+
+@dataclass
+class Contender:
+    """One program at one work."""
+
+    name: str
+    version: str
+    # The command of run number N (from 0), which may prepare what that run needs.
+    command: Callable[[int], list[str]]
+    # The environment of its process, besides PATH and HOME.
+    env: dict[str, str] = field(default_factory=dict)
+    # Exact figures of each run: seconds on the wall and on processors, and the peak of resident
+    # memory in bytes, of the program and of each program that it waited for.
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    peak: list[int] = field(default_factory=list)
+
+    def median(self, what: str) -> float:
+        return statistics.median(getattr(self, what))
+
+
+def once(contender: Contender, number: int, log: str, count: bool) -> None:
+    """Runs a contender once; its standard output goes nowhere, its errors to a log."""
+    command = contender.command(number)
+    env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **contender.env}
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 2, log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+    ]
+    begun = time.perf_counter()
+    child = os.posix_spawn(command[0], command, env, file_actions=actions)
+    _, status, usage = os.wait4(child, 0)
+    wall = time.perf_counter() - begun
+    if status != 0:
+        with open(log, encoding="utf-8", errors="replace") as told:
+            raise SystemExit(f"{' '.join(command)}\nended with {status}:\n{told.read()[-2000:]}")
+    if count:
+        contender.wall.append(wall)
+        contender.cpu.append(usage.ru_utime + usage.ru_stime)
+        contender.peak.append(usage.ru_maxrss * 1024)
+
+
+def take_turns(contenders: list[Contender], runs: int, log: str) -> None:
+    """One run each that does not count, then `runs` rounds in which each has its turn."""
+    for number in range(runs + 1):
+        # Nobody always goes first.
+        first = number % len(contenders)
+        for contender in contenders[first:] + contenders[:first]:
+            once(contender, number, log, count=number > 0)

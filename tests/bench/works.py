@@ -1,0 +1,404 @@
+"""What is measured: each work is one function that answers rows of the table.
+
+Started by run.sh, which names the programs and the registry in the environment. Figures are medians
+of runs in turn; a ratio is ours by the peer's, so that less than 1 is faster or smaller.
+"""
+
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import images
+import measure
+from measure import Contender
+
+BENCH = Path(os.environ["BENCH"])
+FAIRLEAD = os.environ["BINARY"]
+REGISTRY = images.Registry(os.environ["REGISTRY"])
+SCALE = float(os.environ.get("BENCH_SCALE", "1"))
+STEPS = 400
+PASSWORD = "harbour-pilot"
+
+
+@dataclass
+class Row:
+    """One line of the table."""
+
+    work: str
+    ours: str
+    peer: str
+    theirs: str
+    ratio: float | None
+    target: str
+    met: bool | None
+    runs: int
+    load: float
+
+
+# --- contenders ---------------------------------------------------------------------------------
+
+
+def version(*command: str) -> str:
+    """The first version number that a program tells of itself."""
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = re.search(r"v?(\d+\.\d+[.\d]*)", told.stdout + told.stderr)
+    return found[1] if found else "?"
+
+
+def peer(name: str) -> str:
+    return os.path.join(os.environ["ORACLES"], name)
+
+
+def packaged_version(name: str) -> str:
+    """The version of an unpacked Debian package whose program does not know its own."""
+    program = Path(peer(name)).resolve()
+    notes = program.parents[1] / "share/doc" / program.name / "changelog.Debian.gz"
+    with gzip.open(notes, "rt", encoding="utf-8") as lines:
+        found = re.match(r"\S+ \((\d+\.\d+[.\d]*)", next(lines))
+    return found[1] if found else "?"
+
+
+def ours(name: str, args, **env: str) -> Contender:
+    """Fairlead with a state folder of each run's own; `args` may be a function of the run."""
+
+    def command(number: int) -> list[str]:
+        state = BENCH / "state" / name.replace(" ", "-")
+        shutil.rmtree(state, ignore_errors=True)
+        given = args(number) if callable(args) else args
+        return [FAIRLEAD, "--state", str(state), *given]
+
+    return Contender(name, version(FAIRLEAD, "--version"), command, env)
+
+
+def runs(count: int) -> int:
+    return max(1, round(count * SCALE))
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def seconds(value: float) -> str:
+    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def megabytes(value: float) -> str:
+    return f"{value / 1e6:.1f} MB"
+
+
+def beside(
+    work: str, us: Contender, them: Contender, target: float | None = None, what: str = "wall"
+) -> Row:
+    """Us beside a peer; the target is the highest ratio that is good."""
+    text = megabytes if what == "peak" else seconds
+    ratio = us.median(what) / them.median(what)
+    return Row(
+        work,
+        text(us.median(what)),
+        f"{them.name} {them.version}",
+        text(them.median(what)),
+        ratio,
+        f"≤ {target:.2f} ×" if target else "",
+        ratio <= target if target else None,
+        len(us.wall),
+        os.getloadavg()[0],
+    )
+
+
+def alone(work: str, us: Contender, target: float | None, what: str = "wall") -> Row:
+    """Us alone; the target is the highest figure that is good, in seconds or bytes."""
+    text = megabytes if what == "peak" else seconds
+    figure = us.median(what)
+    return Row(
+        work,
+        text(figure),
+        "",
+        "",
+        None,
+        f"≤ {text(target)}" if target else "",
+        figure <= target if target else None,
+        len(us.wall),
+        os.getloadavg()[0],
+    )
+
+
+# --- processes ----------------------------------------------------------------------------------
+
+
+def graph(name: str, count: int, chained: bool) -> tuple[Path, str]:
+    """A pipeline and a ninja file with the same steps, each of which runs `true`."""
+    steps, edges = [], ["rule true", "  command = true"]
+    for number in range(count):
+        before = f"s{number - 1}" if chained and number else ""
+        wait = before and f", needs: [{before}]"
+        steps.append(f'  s{number}: {{uses: command, with: {{program: "true"}}{wait}}}')
+        edges.append(f"build s{number}: true {before}")
+    head = f"apiVersion: fairlead.dev/v1\nkind: Pipeline\nname: {name}\nsteps:\n"
+    pipeline = BENCH / f"{name}.yaml"
+    pipeline.write_text(head + "\n".join(steps) + "\n")
+    return pipeline, "\n".join(edges) + "\n"
+
+
+def processes(name: str, count: int, chained: bool, turns: int) -> tuple[Contender, Contender]:
+    """Fairlead and ninja at one graph, two processes at a time."""
+    pipeline, edges = graph(name, count, chained)
+    program = os.environ["NINJA"]
+
+    def ninja(_: int) -> list[str]:
+        folder = BENCH / "ninja" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "build.ninja").write_text(edges)
+        return [program, "-C", str(folder), "-j2"]
+
+    us = ours("fairlead", ["run", str(pipeline), "--quiet", "--max-parallel", "2"])
+    them = Contender("ninja -j2", version(program, "--version"), ninja)
+    measure.take_turns([us, them], runs(turns), str(BENCH / "log"))
+    return us, them
+
+
+def chain() -> list[Row]:
+    us, them = processes("chain", STEPS, chained=True, turns=10)
+    return [
+        beside(f"chain of {STEPS} processes", us, them, 1.7),
+        beside("  processor time", us, them, what="cpu"),
+        alone("  peak memory", us, 60e6, what="peak"),
+    ]
+
+
+def fan() -> list[Row]:
+    us, them = processes("fan", STEPS, chained=False, turns=10)
+    return [
+        beside(f"fan of {STEPS} processes", us, them),
+        beside("  processor time", us, them, what="cpu"),
+    ]
+
+
+def cold() -> list[Row]:
+    us, _ = processes("cold", 1, chained=False, turns=40)
+    return [
+        alone("one step, cold start", us, 0.040),
+        alone("  processor time", us, None, what="cpu"),
+    ]
+
+
+# --- bills of materials -------------------------------------------------------------------------
+
+
+def shop_packages() -> bytes:
+    """The packages of the shop as a layer: wheels and Node packages, unpacked."""
+    vendor = Path(os.environ["SHOP"]) / "vendor"
+    files = {}
+    for wheel in sorted((vendor / "wheels").glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                if not name.endswith("/"):
+                    files[f"usr/lib/python3/dist-packages/{name}"] = archive.read(name)
+    modules = vendor / "node_modules"
+    for path in sorted(modules.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            files[f"srv/worker/node_modules/{path.relative_to(modules)}"] = path.read_bytes()
+    return images.layer_of(files)
+
+
+def sbom() -> list[Row]:
+    debian = Path(os.environ["DEBIAN_LAYER"]).read_bytes()
+    image = REGISTRY.image("debian", "12", [debian, shop_packages()])
+    out = BENCH / "syft"
+    out.mkdir(exist_ok=True)
+    syft = os.environ["SYFT"]
+    them = Contender(
+        "syft",
+        version(syft, "version"),
+        lambda _: [
+            syft, f"registry:{image}", "-q",
+            "-o", f"spdx-json={out}/spdx.json", "-o", f"cyclonedx-json={out}/cyclonedx.json",
+        ],
+        {
+            "SYFT_REGISTRY_INSECURE_USE_HTTP": "true",
+            "SYFT_CHECK_FOR_APP_UPDATE": "false",
+        },
+    )
+    us = ours("fairlead", ["steps", "run", "sbom", "--quiet", "--with", f"image={image}"])
+    measure.take_turns([us, them], runs(3), str(BENCH / "log"))
+    return [
+        beside("SBOM of Debian, Python, Node", us, them, 1 / 6),
+        beside("  processor time", us, them, what="cpu"),
+        beside("  peak memory", us, them, 1 / 6, what="peak"),
+    ]
+
+
+# --- signatures ---------------------------------------------------------------------------------
+
+
+def key_pair() -> tuple[Path, Path]:
+    """An encrypted key as cosign makes it."""
+    folder = BENCH / "keys"
+    if not folder.exists():
+        folder.mkdir()
+        subprocess.run(
+            [peer("cosign2"), "generate-key-pair"], cwd=folder, check=True, capture_output=True,
+            env={**os.environ, "COSIGN_PASSWORD": PASSWORD},
+        )
+        config = subprocess.run(
+            [peer("cosign3"), "signing-config", "create"], check=True, capture_output=True
+        )
+        # It names no services: a signature that stands on the key alone.
+        (folder / "no-services.json").write_bytes(config.stdout)
+    return folder / "cosign.key", folder / "cosign.pub"
+
+
+def small_image(name: str) -> str:
+    """An image of its own, so that nobody finds a signature that is there already."""
+    layer = images.layer_of({"name": name.encode(), "content": bytes(64 * 1024)})
+    return REGISTRY.image("small", re.sub(r"\W+", "-", name), [layer])
+
+
+def sign_with_us(name: str, formats: list[str]) -> Contender:
+    key, _ = key_pair()
+    secrets = ["--secret", f"cosign=file:{key}", "--secret", "password=env:COSIGN_PASSWORD"]
+    with_secrets = ["key={{ secrets.cosign }}", "password={{ secrets.password }}"]
+
+    def args(number: int) -> list[str]:
+        image = small_image(f"{name}-{number}")
+        given = [f"image={image}", f"formats={json.dumps(formats)}", *with_secrets]
+        return ["steps", "run", "sign", "--quiet", *secrets, *[f"--with={w}" for w in given]]
+
+    return ours(name, args, COSIGN_PASSWORD=PASSWORD)
+
+
+def cosign(major: int, command) -> Contender:
+    program = peer(f"cosign{major}")
+    env = {"COSIGN_PASSWORD": PASSWORD}
+    release = packaged_version(f"cosign{major}")
+    return Contender("cosign", release, lambda n: [program, *command(n)], env)
+
+
+def sign() -> list[Row]:
+    key, _ = key_pair()
+    alone_on_key = {
+        2: ["--tlog-upload=false"],
+        3: ["--signing-config", str(key.with_name("no-services.json"))],
+    }
+
+    def with_cosign(major: int) -> Contender:
+        def command(number: int) -> list[str]:
+            image = small_image(f"cosign{major}-{number}")
+            return ["sign", "--yes", *alone_on_key[major], "--key", str(key), image]
+
+        return cosign(major, command)
+
+    us = {name: sign_with_us(f"sign {name}", formats) for name, formats in
+          {"v2": ["v2"], "v3": ["v3"], "both": ["v2", "v3"]}.items()}
+    two, three = with_cosign(2), with_cosign(3)
+    measure.take_turns([*us.values(), two, three], runs(15), str(BENCH / "log"))
+    return [
+        beside("sign, cosign 2's format", us["v2"], two),
+        beside("sign, cosign 3's format", us["v3"], three),
+        alone("sign, both formats", us["both"], None),
+    ]
+
+
+def verify() -> list[Row]:
+    key, public = key_pair()
+    image = small_image("verify")
+    secrets = ["--secret", f"cosign=file:{key}", "--secret", "password=env:COSIGN_PASSWORD"]
+    given = [f"image={image}", "key={{ secrets.cosign }}", "password={{ secrets.password }}"]
+    signing = ours("fairlead", ["steps", "run", "sign", *secrets, *[f"--with={w}" for w in given]],
+                   COSIGN_PASSWORD=PASSWORD)
+    measure.once(signing, 0, str(BENCH / "log"), count=False)
+    us = ours("fairlead", ["steps", "run", "verify", "--quiet", "--with", f"image={image}",
+                           "--with", f"key={public.read_text()}"])
+    args = ["verify", "--insecure-ignore-tlog=true", "--key", str(public), image]
+    two, three = cosign(2, lambda _: args), cosign(3, lambda _: args)
+    measure.take_turns([us, two, three], runs(15), str(BENCH / "log"))
+    return [
+        beside("verify, both formats", us, two),
+        beside("verify, both formats", us, three),
+    ]
+
+
+# --- copies -------------------------------------------------------------------------------------
+
+
+def copy() -> list[Row]:
+    image = small_image("copied")
+    host = REGISTRY.host
+
+    def us_args(number: int) -> list[str]:
+        given = [f"image={image}", f"to={host}/ours/r{number}", 'tags=["v1"]']
+        return ["steps", "run", "promote", "--quiet", *[f"--with={w}" for w in given]]
+
+    us = ours("fairlead", us_args)
+    crane, oras, skopeo = peer("crane"), peer("oras"), peer("skopeo")
+    peers = [
+        Contender("crane copy", packaged_version("crane"),
+                  lambda n: [crane, "copy", image, f"{host}/crane/r{n}:v1"]),
+        Contender("oras cp -r", version(oras, "version"),
+                  lambda n: [oras, "cp", "-r", "--from-plain-http", "--to-plain-http",
+                             image, f"{host}/oras/r{n}:v1"]),
+        Contender("skopeo copy", version(skopeo, "--version"),
+                  lambda n: [skopeo, "--insecure-policy", "copy", "--src-tls-verify=false",
+                             "--dest-tls-verify=false", f"docker://{image}",
+                             f"docker://{host}/skopeo/r{n}:v1"]),
+    ]
+    measure.take_turns([us, *peers], runs(20), str(BENCH / "log"))
+    return [beside("copy of a small image", us, them) for them in peers]
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+WORKS = [chain, fan, cold, sbom, sign, verify, copy]
+
+
+def machine() -> str:
+    flags = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"model name\s*: (.*)", flags)
+    instructions = "with SHA-NI" if re.search(r"\bsha_ni\b", flags) else "without SHA-NI"
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    name = model[1] if model else os.uname().machine
+    return f"{os.cpu_count()} processors ({name}, {instructions}), load average {load}"
+
+
+def table(rows: list[Row]) -> str:
+    head = ["work", "fairlead", "peer", "its figure", "ratio", "target", "", "runs", "load"]
+    lines = [head]
+    for row in rows:
+        met = {True: "met", False: "MISSED", None: ""}[row.met]
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f} ×"
+        lines.append([row.work, row.ours, row.peer, row.theirs, ratio, row.target, met,
+                      str(row.runs), f"{row.load:.1f}"])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    rule = ["-" * width for width in widths]
+    lines.insert(1, rule)
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |"
+        for line in lines
+    )
+
+
+def main() -> None:
+    known = {work.__name__: work for work in WORKS}
+    unknown = [name for name in sys.argv[1:] if name not in known]
+    if unknown:
+        raise SystemExit(f"there is no work {unknown[0]}; there are {', '.join(known)}")
+    began = machine()
+    rows = []
+    for name in sys.argv[1:] or known:
+        print(f"bench: {name}", file=sys.stderr, flush=True)
+        rows += known[name]()
+    print(f"fairlead {version(FAIRLEAD, '--version')} on {began} at the start\n")
+    print(table(rows))
+    print("\nMedians of runs in turn, after one each that does not count; a ratio is fairlead's "
+          "figure by the peer's.")
+    (BENCH / "results.json").write_text(json.dumps([vars(row) for row in rows], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

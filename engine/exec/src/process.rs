@@ -372,11 +372,13 @@ fn find_program(program: &OsStr, path: &OsStr, cwd: &Path) -> Option<PathBuf> {
     let mut refused = None;
     for folder in std::env::split_paths(path) {
         let file = cwd.join(folder).join(program);
-        if rustix::fs::access(&file, rustix::fs::Access::EXEC_OK).is_ok() && is_file(&file) {
-            return Some(file);
-        }
-        if refused.is_none() && is_file(&file) {
-            refused = Some(file);
+        match rustix::fs::access(&file, rustix::fs::Access::EXEC_OK) {
+            Ok(()) if is_file(&file) => return Some(file),
+            Err(rustix::io::Errno::ACCESS) if refused.is_none() && is_file(&file) => {
+                refused = Some(file);
+            }
+            // A folder, or nothing: most folders do not have the program, so each costs one call.
+            Ok(()) | Err(_) => {}
         }
     }
     // A file that may not be run: starting it tells that better than "not found".

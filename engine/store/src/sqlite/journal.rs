@@ -226,6 +226,27 @@ impl Stand {
     }
 }
 
+macro_rules! move_run {
+    () => {
+        "UPDATE run SET seq = ?, status = coalesce(?, status), ended_at = ? \
+         WHERE id = ? AND seq = ? AND epoch = ? AND ended_at IS NULL"
+    };
+}
+macro_rules! then_put {
+    () => {
+        "; INSERT INTO record (run, seq, bytes) SELECT ?, ?, ? WHERE changes() = 1"
+    };
+}
+
+/// The run moves and its first records land in one call to the database's thread, because each call
+/// costs more than the statement. One text for each number of records, so that each is prepared once.
+const APPENDS: [&str; 4] = [
+    concat!(move_run!(), then_put!()),
+    concat!(move_run!(), then_put!(), then_put!()),
+    concat!(move_run!(), then_put!(), then_put!(), then_put!()),
+    concat!(move_run!(), then_put!(), then_put!(), then_put!(), then_put!()),
+];
+
 async fn append(
     db: &mut SqliteConnection,
     run: RunId,
@@ -244,26 +265,19 @@ async fn append(
             ended_at = Some(micros(record.at()));
         }
     }
-    let Some((first, rest)) = records.split_first() else { return Ok(Ok(())) };
-    let last = rest.last().unwrap_or(first);
-    // The run moves and its first record lands in one call to the database's thread, because each
-    // call costs more than the statement.
-    let moved = sqlx::query(
-        "UPDATE run SET seq = ?, status = coalesce(?, status), ended_at = ? \
-         WHERE id = ? AND seq = ? AND epoch = ? AND ended_at IS NULL; \
-         INSERT INTO record (run, seq, bytes) SELECT ?, ?, ? WHERE changes() = 1",
-    )
-    .bind(stored(last.seq().0))
-    .bind(status.map(RunStatus::name))
-    .bind(ended_at)
-    .bind(run.as_str())
-    .bind(stored(before.0))
-    .bind(stored(epoch.0))
-    .bind(run.as_str())
-    .bind(stored(first.seq().0))
-    .bind(first.bytes())
-    .execute(&mut *db)
-    .await?;
+    let Some(last) = records.last() else { return Ok(Ok(())) };
+    let (first, rest) = records.split_at(records.len().min(APPENDS.len()));
+    let mut moved = sqlx::query(APPENDS[first.len() - 1])
+        .bind(stored(last.seq().0))
+        .bind(status.map(RunStatus::name))
+        .bind(ended_at)
+        .bind(run.as_str())
+        .bind(stored(before.0))
+        .bind(stored(epoch.0));
+    for record in first {
+        moved = moved.bind(run.as_str()).bind(stored(record.seq().0)).bind(record.bytes());
+    }
+    let moved = moved.execute(&mut *db).await?;
     if moved.rows_affected() == 0 {
         let stand = sqlx::query_as("SELECT seq, epoch, ended_at FROM run WHERE id = ?")
             .bind(run.as_str())

@@ -76,16 +76,16 @@ impl Delivery {
     ///
     /// # Errors
     /// When the bus cannot be told. The event then comes again, and its handler finds it handled.
-    pub async fn done(self) -> Result<(), BusError> {
-        self.acknowledge.done().await
+    pub fn done(self) -> BoxFuture<'static, Result<(), BusError>> {
+        self.acknowledge.done()
     }
 
     /// Asks for the event again, not before `delay` has passed.
     ///
     /// # Errors
     /// When the bus cannot be told. The event then comes again at a time of the bus's choosing.
-    pub async fn later(self, delay: Duration) -> Result<(), BusError> {
-        self.acknowledge.later(delay).await
+    pub fn later(self, delay: Duration) -> BoxFuture<'static, Result<(), BusError>> {
+        self.acknowledge.later(delay)
     }
 }
 
@@ -118,16 +118,16 @@ impl ForeignDelivery {
     ///
     /// # Errors
     /// When the bus cannot be told. The message then comes again.
-    pub async fn done(self) -> Result<(), BusError> {
-        self.acknowledge.done().await
+    pub fn done(self) -> BoxFuture<'static, Result<(), BusError>> {
+        self.acknowledge.done()
     }
 
     /// Asks for the message again, not before `delay` has passed.
     ///
     /// # Errors
     /// When the bus cannot be told. The message then comes again at a time of the bus's choosing.
-    pub async fn later(self, delay: Duration) -> Result<(), BusError> {
-        self.acknowledge.later(delay).await
+    pub fn later(self, delay: Duration) -> BoxFuture<'static, Result<(), BusError>> {
+        self.acknowledge.later(delay)
     }
 }
 

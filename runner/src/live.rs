@@ -22,6 +22,7 @@ pub(crate) struct Live<'o> {
     bars: Option<MultiProgress>,
     running: BTreeMap<StepId, Running>,
     width: usize,
+    shown_end: bool,
 }
 
 struct Running {
@@ -35,15 +36,15 @@ impl<'o> Live<'o> {
             .is_live()
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(12)));
         let width = steps.iter().map(|step| step.as_str().len()).max().unwrap_or(0);
-        Self { output, run, quiet, bars, running: BTreeMap::new(), width }
+        Self { output, run, quiet, bars, running: BTreeMap::new(), width, shown_end: false }
     }
 
     /// Shows updates until the run's own end was shown, or nobody sends any more.
     pub(crate) async fn follow(&mut self, updates: &mut Updates) {
-        while let Some(update) = updates.next().await {
-            if self.show(&update) {
-                break;
-            }
+        while !self.shown_end
+            && let Some(update) = updates.next().await
+        {
+            self.shown_end = self.show(&update);
         }
     }
 

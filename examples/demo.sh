@@ -7,8 +7,9 @@
 # everything that this script started ends with it. Each time begins with an empty registry and an
 # empty target/demo.
 #
-# From the environment: REGISTRY_PORT (5055), NATS_PORT (4255), FAIRLEAD_PORT (8455), and
-# FAIRLEAD_OSV, a folder with advisories in the layout of the OSV dumps.
+# From the environment: REGISTRY_PORT (5055), NATS_PORT (4255), FAIRLEAD_PORT (8455); FAIRLEAD_BIN, a
+# program to show instead of building one; FAIRLEAD_OSV, a folder with advisories in the layout of
+# the OSV dumps.
 . "$(dirname "${BASH_SOURCE[0]}")/../tests/setup/env.sh"
 
 DEMO=$REPO/target/demo
@@ -129,9 +130,12 @@ rm -rf "$DEMO" "$SERVICES/demo"
 mkdir -p "$DEMO/workspace"
 cd "$REPO"
 
-text 'Building the program (the first time takes minutes).'
-cargo build --bin fairlead
-BINARY=${CARGO_TARGET_DIR:-$REPO/target}/debug/fairlead
+BINARY=${FAIRLEAD_BIN:-}
+if [ -z "$BINARY" ]; then
+  text 'Building the program (the first time takes minutes).'
+  cargo build --bin fairlead
+  BINARY=${CARGO_TARGET_DIR:-$REPO/target}/debug/fairlead
+fi
 good "$(fairlead --version)"
 
 # The registry proves itself to Fairlead's webhook with this token.
@@ -177,7 +181,8 @@ if [ ! -d "$osv" ]; then
   done
 fi
 database=$(fairlead db update --from "$osv" 2>"$DEMO/db.log") || { cat "$DEMO/db.log" >&2; exit 1; }
-good "advisories: $(fairlead db info | sed -n 's/^records *//p') records, database ${database:0:19}…"
+records=$(fairlead db info | sed -n 's/^records *//p')
+good "a database of $records advisories: ${database:0:19}…"
 
 GITOPS=$DEMO/gitops.git
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_PAGER=

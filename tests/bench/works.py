@@ -14,6 +14,7 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterator
 
 import images
 import measure
@@ -191,25 +192,23 @@ def cold() -> list[Row]:
 # --- bills of materials -------------------------------------------------------------------------
 
 
-def shop_packages() -> bytes:
-    """The packages of the shop as a layer: wheels and Node packages, unpacked."""
+def shop_packages() -> Iterator[tuple[str, bytes]]:
+    """The packages of the shop, wheels and Node packages, as files of an image."""
     vendor = Path(os.environ["SHOP"]) / "vendor"
-    files = {}
     for wheel in sorted((vendor / "wheels").glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
                 if not name.endswith("/"):
-                    files[f"usr/lib/python3/dist-packages/{name}"] = archive.read(name)
+                    yield f"usr/lib/python3/dist-packages/{name}", archive.read(name)
     modules = vendor / "node_modules"
     for path in sorted(modules.rglob("*")):
         if path.is_file() and not path.is_symlink():
-            files[f"srv/worker/node_modules/{path.relative_to(modules)}"] = path.read_bytes()
-    return images.layer_of(files)
+            yield f"srv/worker/node_modules/{path.relative_to(modules)}", path.read_bytes()
 
 
 def sbom() -> list[Row]:
-    debian = Path(os.environ["DEBIAN_LAYER"]).read_bytes()
-    image = REGISTRY.image("debian", "12", [debian, shop_packages()])
+    shop = images.write_layer(BENCH / "shop.tar.gz", shop_packages())
+    image = REGISTRY.image("debian", "12", [Path(os.environ["DEBIAN_LAYER"]), shop])
     out = BENCH / "syft"
     out.mkdir(exist_ok=True)
     syft = os.environ["SYFT"]
@@ -256,7 +255,8 @@ def key_pair() -> tuple[Path, Path]:
 
 def small_image(name: str) -> str:
     """An image of its own, so that nobody finds a signature that is there already."""
-    layer = images.layer_of({"name": name.encode(), "content": bytes(64 * 1024)})
+    files = [("name", name.encode()), ("content", bytes(64 * 1024))]
+    layer = images.write_layer(BENCH / "small.tar.gz", files)
     return REGISTRY.image("small", re.sub(r"\W+", "-", name), [layer])
 
 

@@ -110,7 +110,7 @@ end_services() {
 }
 finish() {
   local code=$?
-  trap - EXIT INT TERM
+  trap '' HUP INT TERM
   end_serve
   end_services
   [ "$ENGINE_WAS_UP" = yes ] || "$SETUP/docker.sh" stop
@@ -118,6 +118,7 @@ finish() {
   exit "$code"
 }
 trap finish EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -223,7 +224,8 @@ text ''
 printf '%s$ fairlead show %s --artifact scan.table%s\n' "$BOLD" "$id" "$PLAIN"
 fairlead show "$id" --artifact scan.table > "$DEMO/findings.txt"
 sed -n '1,12p' "$DEMO/findings.txt" | indent | brief
-text "  … $(($(wc -l < "$DEMO/findings.txt") - 12)) more lines"
+more=$(($(wc -l < "$DEMO/findings.txt") - 12))
+[ "$more" -le 0 ] || text "  … and $more lines more"
 
 text '' 'Two independent programs look for the signature of what went to production:'
 for cosign in cosign2 cosign3; do

@@ -10,11 +10,12 @@ ENGINE_WAS_UP=no
 lives "$SERVICES/docker/pid" dockerd && ENGINE_WAS_UP=yes
 finish() {
   local code=$?
-  trap - EXIT INT TERM
+  trap '' HUP INT TERM
   [ "$ENGINE_WAS_UP" = yes ] || "$SETUP/docker.sh" stop
   exit "$code"
 }
 trap finish EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 

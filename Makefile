@@ -21,7 +21,7 @@ bench: ## beside the peers: ninja, syft, cosign, crane, oras, skopeo
 	@tests/bench/run.sh
 
 gen: ## write the generated files again: schemas/
-	cargo run --quiet --bin fairlead -- schema --write schemas
+	cargo run --quiet --package fairlead --bin fairlead -- schema --write schemas
 
 clean-services: ## end the engine, registry and NATS server that a demo or test left running
 	@tests/setup/services.sh down

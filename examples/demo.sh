@@ -134,7 +134,7 @@ cd "$REPO"
 BINARY=${FAIRLEAD_BIN:-}
 if [ -z "$BINARY" ]; then
   text 'Building the program (the first time takes minutes).'
-  cargo build --bin fairlead
+  cargo build --package fairlead --bin fairlead
   BINARY=${CARGO_TARGET_DIR:-$REPO/target}/debug/fairlead
 fi
 good "$(fairlead --version)"

@@ -28,5 +28,5 @@ done
 
 cd "$REPO"
 # The tests start the program as it is built now.
-cargo build --bin fairlead
+cargo build --package fairlead --bin fairlead
 cargo test --workspace "$@"

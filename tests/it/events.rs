@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use fairlead_step::Digest;
 use fairlead_tests::http::{self, Answer};
-use fairlead_tests::{Fairlead, Nats, Registry, Running, eventually, free_port};
+use fairlead_tests::{
+    BareRepository, Fairlead, GitServer, Nats, Registry, Running, eventually, free_port, git,
+};
 use serde_json::{Value, json};
 
 use crate::registry_view::crane;
 use crate::registry_write::small_image;
+
+/// Header fields: names and values.
+type Fields<'a> = &'a [(&'a str, &'a str)];
 
 const TOKEN: &str = "spanker-boom-vang";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,6 +62,7 @@ impl Harbor {
 
     fn on(port: u16, sources: &Value, nats: Option<&Nats>) -> Self {
         let fairlead = Fairlead::new().env("FAIRLEAD_SECRET_HOOK", TOKEN);
+        let fairlead = fairlead.env("FAIRLEAD_SECRETS_DIR", "secrets");
         for (path, text) in PIPELINES {
             fairlead.write(path, text);
         }
@@ -223,7 +229,7 @@ fn a_wrong_proof_starts_nothing_and_is_told() {
     let push = push_body("acme/shop").to_string();
     let forged = hmac_sha256(b"another secret", push.as_bytes());
     let forged_hub = format!("sha256={forged}");
-    let attempts: [(&str, &str, &[(&str, &str)]); 6] = [
+    let attempts: [(&str, &str, Fields); 6] = [
         ("registry", &told, &[("Authorization", "Bearer wrong")]),
         ("registry", &told, &[]),
         ("github", &push, &[("X-GitHub-Event", "push"), ("X-Hub-Signature-256", &forged_hub)]),
@@ -338,10 +344,10 @@ fn gitlab_body(repository: &str) -> Value {
 
 #[test]
 fn signed_pushes_of_three_forges_start_the_pipeline_once_each() {
+    // The forges are not there to be fetched from.
+    let source = |kind: &str| json!({"kind": kind, "secret": "hook", "checkout": false});
     let sources = json!({
-        "github": {"kind": "github", "secret": "hook"},
-        "gitlab": {"kind": "gitlab", "secret": "hook"},
-        "gitea": {"kind": "gitea", "secret": "hook"},
+        "github": source("github"), "gitlab": source("gitlab"), "gitea": source("gitea"),
     });
     let harbor = Harbor::new(&sources, None);
     let _server = harbor.serve();
@@ -387,6 +393,54 @@ fn signed_pushes_of_three_forges_start_the_pipeline_once_each() {
     let all =
         ["gitea/shop", "gitea/till", "github/shop", "github/till", "gitlab/shop", "gitlab/till"];
     harbor.until_noted(&all);
+}
+
+#[test]
+fn a_run_that_a_push_starts_works_on_the_pushed_commit() {
+    let tree = tempfile::tempdir().unwrap();
+    std::fs::create_dir(tree.path().join("src")).unwrap();
+    std::fs::write(tree.path().join("src/main.rs"), "the pushed one\n").unwrap();
+    let repository = BareRepository::of(tree.path());
+    let pushed = git(&repository.path(), &["rev-parse", "main"]);
+    let forge = GitServer::start(&repository, Some(("robot", "lateen-rig")));
+
+    let harbor = Harbor::new(&json!({}), None);
+    let host = forge.url().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let config = json!({
+        "sources": {"github": {"kind": "github", "secret": "hook"}},
+        "forges": {host: {"username": "robot", "password": "forge"}},
+    });
+    harbor.fairlead.write("serve.yaml", &config.to_string());
+    harbor.fairlead.write("secrets/forge", "lateen-rig\n");
+    harbor.fairlead.write(
+        "pipelines/ci.yaml",
+        r#"
+apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: ci
+on:
+  git.push: {branches: [main]}
+steps:
+  note: {uses: command, with: {program: cat, args: [src/main.rs], capture: stdout}}
+"#,
+    );
+    let _server = harbor.serve();
+    // The branch has moved on by the time that the push is heard of.
+    repository.commit("main", "src/main.rs", "a later one\n", "later");
+    let mut body = push_body("acme/shop");
+    body["after"] = pushed.trim().into();
+    body["head_commit"]["id"] = pushed.trim().into();
+    body["repository"]["clone_url"] = forge.url().into();
+    let body = body.to_string();
+    let proof = format!("sha256={}", hmac_sha256(TOKEN.as_bytes(), body.as_bytes()));
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("X-GitHub-Event", "push"),
+        ("X-GitHub-Delivery", "one"),
+        ("X-Hub-Signature-256", &proof),
+    ];
+    assert_eq!(harbor.post("github", &headers, body.as_bytes()).status, 202);
+    harbor.until_noted(&["the pushed one"]);
 }
 
 /// HMAC-SHA256 (RFC 2104) in hexadecimal, written here so that the proof of a message is not made by

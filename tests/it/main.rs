@@ -2,7 +2,10 @@
 #![expect(clippy::disallowed_methods, reason = "tests are hosts: they start processes")]
 #![expect(clippy::unwrap_used, reason = "in tests, also outside of the test functions")]
 
+mod bad_input;
 mod build;
+mod bus;
+mod cli;
 mod crash;
 mod events;
 mod harness;

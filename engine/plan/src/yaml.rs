@@ -165,11 +165,14 @@ pub(crate) fn parse(source: &Source, found: &mut Vec<Diagnostic>) -> Option<Node
 }
 
 fn malformed(source: &Source, error: &serde_saphyr::Error) -> Diagnostic {
-    let span = match error.location().map(|location| location.span().byte_offset()) {
-        Some(Some(start)) => {
-            to_span(source, start, error.location().and_then(|l| l.span().byte_len()))
-        }
-        Some(None) | None => source.span(source.text().len(), source.text().len()),
+    let end = source.span(source.text().len(), source.text().len());
+    let span = match error.location() {
+        None => end,
+        Some(location) => match location.span().byte_offset() {
+            Some(start) => to_span(source, start, location.span().byte_len()),
+            // The scanner counts lines and characters, and no bytes.
+            None => at(source, location.line(), location.column()).unwrap_or(end),
+        },
     };
     let said = error.without_snippet().to_string();
     let first = said.lines().next().unwrap_or_default();
@@ -187,6 +190,21 @@ fn malformed(source: &Source, error: &serde_saphyr::Error) -> Diagnostic {
     } else {
         Diagnostic::error(MALFORMED_YAML, span, format!("this is not YAML: {message}"))
     }
+}
+
+/// The character at a line and a column, both from 1.
+fn at(source: &Source, line: u64, column: u64) -> Option<Span> {
+    let line = usize::try_from(line).ok()?.checked_sub(1)?;
+    let column = usize::try_from(column).ok()?.checked_sub(1)?;
+    let text = source.text();
+    let begin = match line {
+        0 => 0,
+        line => text.match_indices('\n').nth(line - 1)?.0 + 1,
+    };
+    let rest = text[begin..].split('\n').next().unwrap_or_default();
+    let (offset, length) =
+        rest.char_indices().nth(column).map_or((rest.len(), 0), |(at, c)| (at, c.len_utf8()));
+    Some(source.span(begin + offset, begin + offset + length))
 }
 
 fn to_span(source: &Source, start: u64, length: Option<u64>) -> Span {

@@ -40,10 +40,10 @@ impl App {
     pub fn with_built_in_steps() -> Self {
         Self::new()
             .step(|settings| Build::new(settings.engine.clone()))
-            .step(|settings| Command::new(settings.command_engine()))
+            .step(|settings| Command::new(settings.engine.clone()))
             .step(|_| Gitops)
             .step(|_| Promote)
-            .step(|_| Sbom::default())
+            .step(|_| Sbom)
             .step(|settings| Scan::new(settings.advisories.clone()))
             .step(|_| Sign)
             .step(|_| Verify)

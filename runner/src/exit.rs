@@ -4,6 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use fairlead_plan::RunOutcome;
+use fairlead_step::error_chain;
 
 /// The exit codes. `docs/exit-codes.md` is their page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,12 +94,12 @@ impl Stop {
 
     /// What was asked for did not work, for the causes that `error` chains.
     pub(crate) fn of(error: &dyn Error) -> Self {
-        Self::failed(chain(error))
+        Self::failed(error_chain(error))
     }
 
     /// Adds the causes that `error` chains.
     pub(crate) fn because(mut self, error: &dyn Error) -> Self {
-        self.message = format!("{}: {}", self.message, chain(error));
+        self.message = format!("{}: {}", self.message, error_chain(error));
         self
     }
 
@@ -107,19 +108,4 @@ impl Stop {
         self.hints.push(hint.into());
         self
     }
-}
-
-/// An error and its causes on one line, each once.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use fairlead_exec::ProcessOptions;
-use fairlead_step::Clock;
-use fairlead_step_build::EngineAddress;
+use fairlead_step::{Clock, EngineAddress};
 use jiff::Timestamp;
 
 use crate::exit::Stop;
@@ -69,8 +68,6 @@ pub struct Settings {
     pub advisories: PathBuf,
     /// The Docker engine.
     pub engine: EngineAddress,
-    /// The engine's address as it was given.
-    pub(crate) engine_text: String,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) registries: Arc<DockerConfig>,
     pub(crate) processes: ProcessOptions,
@@ -130,9 +127,10 @@ impl Settings {
                     .hint("give one with `--state DIR`, or set HOME"));
             }
         };
-        let engine_text = args.engine.unwrap_or_else(|| "unix:///var/run/docker.sock".into());
-        let engine =
-            engine_text.parse().map_err(|e| Stop::usage("the Docker engine").because(&e))?;
+        let engine = match &args.engine {
+            None => EngineAddress::default(),
+            Some(text) => text.parse().map_err(|e| Stop::usage("the Docker engine").because(&e))?,
+        };
         let explicit =
             args.secrets.iter().map(|text| SecretSource::parse(text)).collect::<Result<_, _>>()?;
         let mut environment = Vec::new();
@@ -152,16 +150,10 @@ impl Settings {
             advisories: args.advisories.unwrap_or_else(|| state.join("advisories")),
             state,
             engine,
-            engine_text,
             secrets: Arc::new(Secrets::new(explicit, args.secrets_dir)),
             registries: Arc::new(DockerConfig::new(args.plain_http, extra_ca)),
             processes: ProcessOptions { environment, grace: Duration::from_secs(5) },
             clock: Arc::new(SystemClock),
         })
-    }
-
-    /// The engine's address in the form that the `command` step takes.
-    pub(crate) fn command_engine(&self) -> fairlead_step_command::EngineAddress {
-        fairlead_step_command::EngineAddress::new(self.engine_text.clone())
     }
 }

@@ -1,13 +1,12 @@
 //! The runs that this process drives.
 
 use std::collections::HashSet;
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fairlead_exec::{DriveError, Engine, cancellation};
 use fairlead_run::LeaseError;
-use fairlead_step::RunId;
+use fairlead_step::{RunId, error_chain};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -68,8 +67,8 @@ impl Drives {
                     tracing::debug!(%run, "another process drives the run");
                 }
                 Err(error) => {
-                    let cause = error.source().map(ToString::to_string).unwrap_or_default();
-                    tracing::error!(%run, cause, "run was not driven to its end: {error}");
+                    let said = error_chain(&error);
+                    tracing::error!(%run, "run was not driven to its end: {said}");
                 }
             },
             () = self.let_go.cancelled() => {

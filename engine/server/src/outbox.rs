@@ -1,10 +1,10 @@
 //! The outbox: what is stored is put on the bus, until the bus has it.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use fairlead_event::CloudEvent;
 use fairlead_run::{StoreError, StoredEvent};
+use fairlead_step::error_chain;
 
 use crate::server::Shared;
 
@@ -23,7 +23,7 @@ pub(crate) async fn run(shared: &Shared) {
             Ok(Left::Nothing) => None,
             Ok(Left::BusAway) => Some(BUS_PAUSE),
             Err(error) => {
-                tracing::error!(cause = cause(&error), "cannot read the outbox: {error}");
+                tracing::error!("cannot read the outbox: {}", error_chain(&error));
                 Some(STORE_PAUSE)
             }
         };
@@ -71,8 +71,8 @@ async fn publish(
         Ok(event) => {
             if let Err(error) = shared.ports.bus.publish(&event).await {
                 if !*told {
-                    let cause = error.source().map(ToString::to_string).unwrap_or_default();
-                    tracing::warn!(cause, "{error}; events are kept and published when it can");
+                    let said = error_chain(&error);
+                    tracing::warn!("{said}; events are kept and published when it can");
                     *told = true;
                 }
                 return Ok(false);
@@ -87,9 +87,4 @@ async fn publish(
     }
     shared.ports.events.mark_published(key, shared.ports.clock.now()).await?;
     Ok(true)
-}
-
-/// What lies beneath an error of the store, for the log.
-pub(crate) fn cause(error: &StoreError) -> String {
-    error.source().map(ToString::to_string).unwrap_or_default()
 }

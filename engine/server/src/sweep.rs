@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use fairlead_event::CloudEvent;
 use fairlead_run::{RunFilter, StoreError};
+use fairlead_step::error_chain;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::outbox::cause;
 use crate::server::Shared;
 use crate::triggers;
 
@@ -23,7 +23,7 @@ pub(crate) async fn run(shared: &Shared) {
         // those who use the same store; those that are new are theirs.
         let age = if first { Duration::ZERO } else { BEGINNING };
         if let Err(error) = sweep(shared, age, first).await {
-            tracing::error!(cause = cause(&error), "cannot look for what was left: {error}");
+            tracing::error!("cannot look for what was left: {}", error_chain(&error));
         }
         first = false;
         shared.until_stopping(tokio::time::sleep(shared.options.sweep)).await;

@@ -2,22 +2,21 @@
 //! runs, each event at most one of each pipeline.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_event::{Deliveries, Delivery, SourceEvent};
 use fairlead_exec::{RequestError, Requested, RunRequest};
-use fairlead_step::RunId;
+use fairlead_step::{RunId, error_chain};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::images::{Truth, look_up};
+use crate::intake;
 use crate::pipelines::Pipeline;
 use crate::server::Shared;
-use crate::{intake, outbox};
 
 /// How many events are handled at a time.
 const AT_A_TIME: usize = 16;
@@ -93,9 +92,7 @@ fn tell(answered: Result<(), fairlead_event::BusError>) {
 /// Lets every pipeline have its say about a stored event, starts the runs, and marks the event as
 /// handled. May be called any number of times, also at the same time, for the same event.
 pub(crate) async fn handle(shared: &Shared, key: &str) -> Handled {
-    let later = |error: &fairlead_run::StoreError| Handled::Later {
-        why: format!("{error}: {}", outbox::cause(error)),
-    };
+    let later = |error: &fairlead_run::StoreError| Handled::Later { why: error_chain(error) };
     let stored = match shared.ports.events.event(key).await {
         Ok(Some(stored)) => stored,
         Ok(None) => {
@@ -288,9 +285,6 @@ pub(crate) async fn request_run(
             tracing::error!(event = key, "`{name}` cannot be started: {error}");
             Ok(None)
         }
-        Err(error) => {
-            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-            Err(format!("cannot start `{name}`: {error}{cause}"))
-        }
+        Err(error) => Err(format!("cannot start `{name}`: {}", error_chain(&error))),
     }
 }

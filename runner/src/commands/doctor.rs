@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use fairlead_exec::{Mask, ProcessHost, SecretError, SecretProvider as _};
 use fairlead_git::{Git, GitAuth};
 use fairlead_oci::Client;
-use fairlead_step::CancelToken;
+use fairlead_step::{CancelToken, error_chain};
+use fairlead_step_build::engine_version;
 use fairlead_step_scan::Database;
 use fairlead_store::Store;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use super::Context;
 use crate::checkouts::Silent;
 use crate::cli::DoctorArgs;
-use crate::exit::{Exit, Stop, chain};
+use crate::exit::{Exit, Stop};
 use crate::load;
 use crate::output::Style;
 
@@ -70,15 +71,16 @@ async fn state(context: &Context<'_>) -> Found {
             Found::Good(format!("{folder}"))
         }
         Err(error) => Found::Bad(
-            format!("{folder}: {}", chain(&error)),
+            format!("{folder}: {}", error_chain(&error)),
             "name a folder that can be written with `--state DIR`".into(),
         ),
     }
 }
 
 async fn engine(context: &Context<'_>) -> Found {
-    match context.settings.engine.version().await {
-        Ok(version) => Found::Good(format!("{} at {}", version, context.settings.engine_text)),
+    let engine = &context.settings.engine;
+    match engine_version(engine).await {
+        Ok(version) => Found::Good(format!("{version} at {engine}")),
         Err(error) => {
             let hint = error.way_out().unwrap_or("start Docker, or set DOCKER_HOST").to_owned();
             Found::Missing(error.chain(), format!("{hint} (`build` and containers need it)"))
@@ -102,9 +104,10 @@ async fn git(context: &Context<'_>) -> Found {
     let _ = std::fs::remove_dir_all(&home);
     match version {
         Ok(version) => Found::Good(format!("git {version}")),
-        Err(error) => {
-            Found::Missing(chain(&error), "install git 2.30 or newer (`gitops` needs it)".into())
-        }
+        Err(error) => Found::Missing(
+            error_chain(&error),
+            "install git 2.30 or newer (`gitops` needs it)".into(),
+        ),
     }
 }
 
@@ -115,7 +118,9 @@ fn advisories(context: &Context<'_>) -> Found {
             let newest = info.newest.map_or_else(|| "unknown".into(), |at| at.to_string());
             Found::Good(format!("{} records, the newest of {newest}", info.records))
         }
-        Err(error) => Found::Missing(chain(&error), format!("{} (`scan` needs it)", error.hint())),
+        Err(error) => {
+            Found::Missing(error_chain(&error), format!("{} (`scan` needs it)", error.hint()))
+        }
     }
 }
 
@@ -125,7 +130,7 @@ async fn registry(context: &Context<'_>, host: &str) -> Found {
         Ok(()) => Found::Good(format!("{host} answers, and lets us in")),
         Err(error) => {
             let hint = error.hint().unwrap_or_else(|| "is it up, and the name right?".into());
-            Found::Bad(chain(&error), hint)
+            Found::Bad(error_chain(&error), hint)
         }
     }
 }
@@ -136,6 +141,6 @@ async fn secret(context: &Context<'_>, name: &str) -> Found {
         Err(SecretError::Missing { name, hint }) => {
             Found::Bad(format!("`{name}` is not set"), hint)
         }
-        Err(error) => Found::Bad(chain(&error), "mend what keeps it".into()),
+        Err(error) => Found::Bad(error_chain(&error), "mend what keeps it".into()),
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fairlead_exec::{
-    DriveError, Engine, EngineOptions, RequestError, Requested, RunRequest, SecretError,
-    SecretsMissing, cancellation,
+    DriveError, Engine, RequestError, Requested, RunRequest, SecretError, SecretsMissing,
+    cancellation,
 };
 use fairlead_plan::{Plan, RunOutcome};
 use fairlead_run::{LeaseError, Run};
@@ -47,7 +47,7 @@ pub(crate) async fn request_and_drive(
     args: DriveArgs,
 ) -> Result<(Exit, Run), Stop> {
     let store = context.store().await?;
-    let engine = engine(context, &store, &args);
+    let engine = context.engine(&store, args.max_parallel, args.inject.clone());
     let plan = Arc::clone(&request.plan);
     let run = match engine.request(request).await {
         Ok(Requested::New(run) | Requested::Already(run)) => run,
@@ -65,27 +65,8 @@ pub(crate) async fn resume(context: &Context<'_>, args: ResumeArgs) -> Result<Ex
         context.output.say(format!("run {} has ended already: {outcome}", args.run));
         return Ok(outcome.into());
     }
-    let engine = engine(context, &store, &args.drive);
+    let engine = context.engine(&store, args.drive.max_parallel, args.drive.inject.clone());
     Ok(drive(context, &store, &engine, &args.run, state.plan(), &args.drive).await?.0)
-}
-
-/// An engine over `store`.
-fn engine(context: &Context<'_>, store: &Store, args: &DriveArgs) -> Engine {
-    let settings = &context.settings;
-    Engine::new(EngineOptions {
-        catalog: Arc::clone(&context.catalog),
-        journal: store.journal(),
-        logs: store.logs(),
-        artifacts: store.artifacts(),
-        registries: settings.registries.clone(),
-        secrets: settings.secrets.clone(),
-        clock: Arc::clone(&settings.clock),
-        processes: settings.processes.clone(),
-        scratch: settings.state.join("scratch"),
-        max_parallel: args.max_parallel,
-        injections: args.inject.clone(),
-        version: env!("CARGO_PKG_VERSION").into(),
-    })
 }
 
 async fn drive(

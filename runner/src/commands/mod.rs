@@ -13,9 +13,11 @@ mod serve;
 mod show;
 mod steps;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use clap::CommandFactory as _;
+use fairlead_exec::{Engine, EngineOptions, Injection};
 use fairlead_run::RunFilter;
 use fairlead_step::{Catalog, RunId};
 use fairlead_store::Store;
@@ -37,6 +39,30 @@ impl Context<'_> {
     pub(crate) async fn store(&self) -> Result<Store, Stop> {
         Store::open(&self.settings.state).await.map_err(|error| {
             Stop::of(&error).hint("`--state DIR` or FAIRLEAD_STATE names another folder")
+        })
+    }
+
+    /// An engine over `store`: at most so many attempts at a time, with the faults to inject.
+    pub(crate) fn engine(
+        &self,
+        store: &Store,
+        max_parallel: Option<NonZeroUsize>,
+        injections: Vec<Injection>,
+    ) -> Engine {
+        let settings = &self.settings;
+        Engine::new(EngineOptions {
+            catalog: Arc::clone(&self.catalog),
+            journal: store.journal(),
+            logs: store.logs(),
+            artifacts: store.artifacts(),
+            registries: settings.registries.clone(),
+            secrets: settings.secrets.clone(),
+            clock: Arc::clone(&settings.clock),
+            processes: settings.processes.clone(),
+            scratch: settings.state.join("scratch"),
+            max_parallel,
+            injections,
+            version: env!("CARGO_PKG_VERSION").into(),
         })
     }
 }

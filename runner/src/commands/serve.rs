@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use fairlead_bus::{InProcess, JetStream, JetStreamOptions};
 use fairlead_event::Bus;
-use fairlead_exec::{Engine, EngineOptions, SecretProvider as _};
+use fairlead_exec::SecretProvider as _;
 use fairlead_oci::Client;
 use fairlead_server::{
     ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, Server,
     SourceSettings, Sources,
 };
-use fairlead_step::{BoxFuture, ImageRef, StepError};
+use fairlead_step::{BoxFuture, ImageRef, StepError, error_chain};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Context, drive};
 use crate::checkouts::{Checkouts, ForgeLogin};
 use crate::cli::ServeArgs;
-use crate::exit::{Exit, Stop, chain};
+use crate::exit::{Exit, Stop};
 use crate::load;
 
 /// The most bytes of a configuration.
@@ -71,38 +71,25 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     let pipelines = Pipelines::new(pipelines).map_err(|e| Stop::usage(e.to_string()))?;
     let config = args.config.as_deref().map(config).transpose()?.unwrap_or_default();
     let sources = Sources::open(&config.sources, &*settings.secrets).await.map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|p| chain(p)).collect();
+        let lines: Vec<String> = problems.iter().map(|p| error_chain(p)).collect();
         Stop::usage(lines.join("; ")).hint("docs/events.md has the fields of a source")
     })?;
     let access = match &args.api_token {
         None => ApiAccess::LoopbackWithoutToken,
-        Some(name) => {
-            ApiAccess::Token(settings.secrets.get(name).await.map_err(|e| Stop::usage(chain(&e)))?)
-        }
+        Some(name) => ApiAccess::Token(
+            settings.secrets.get(name).await.map_err(|e| Stop::usage(error_chain(&e)))?,
+        ),
     };
     let bus: Arc<dyn Bus> = match &args.nats {
         None => Arc::new(InProcess::default()),
         Some(url) => Arc::new(
             JetStream::connect(JetStreamOptions::new(url.clone()))
                 .await
-                .map_err(|e| Stop::usage(chain(&e)))?,
+                .map_err(|e| Stop::usage(error_chain(&e)))?,
         ),
     };
     let store = context.store().await?;
-    let engine = Engine::new(EngineOptions {
-        catalog: Arc::clone(&context.catalog),
-        journal: store.journal(),
-        logs: store.logs(),
-        artifacts: store.artifacts(),
-        registries: settings.registries.clone(),
-        secrets: settings.secrets.clone(),
-        clock: Arc::clone(&settings.clock),
-        processes: settings.processes.clone(),
-        scratch: settings.state.join("scratch"),
-        max_parallel: args.max_parallel,
-        injections: Vec::new(),
-        version: env!("CARGO_PKG_VERSION").into(),
-    });
+    let engine = context.engine(&store, args.max_parallel, Vec::new());
     let checkouts = Checkouts {
         folder: settings.state.join("checkouts"),
         processes: Arc::new(settings.processes.clone()),

@@ -104,11 +104,11 @@ fn type_of(schema: &Value) -> String {
             return options.collect::<Vec<_>>().join(" | ");
         }
     }
-    let kind = match &schema["type"] {
-        Value::Array(kinds) => {
+    let kind = match schema["type"].as_array() {
+        Some(kinds) => {
             kinds.iter().filter(|k| *k != "null").map(plain).collect::<Vec<_>>().join(" | ")
         }
-        other => plain(other),
+        None => plain(&schema["type"]),
     };
     match kind.as_str() {
         "array" => format!("list of {}", type_of(&schema["items"])),

@@ -18,15 +18,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fairlead_oci::{Client, Platform};
 use fairlead_step::{
-    Capability, Digest, Effect, Image, InputProblem, Repository, Secret, StepContext, StepError,
-    StepKind, Verdict,
+    Capability, Digest, Effect, EngineAddress, Image, InputProblem, Repository, Secret,
+    StepContext, StepError, StepKind, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, ContextError};
-use crate::engine::EngineError;
-pub use crate::engine::{EngineAddress, EngineAddressError};
+use crate::engine::{Engine, EngineError};
 use crate::push::Pusher;
 use crate::session::{Offer, Session};
 
@@ -36,15 +35,23 @@ const MAX_PLATFORMS: usize = 32;
 /// The step kind `build`.
 #[derive(Debug, Clone)]
 pub struct Build {
-    engine: EngineAddress,
+    engine: Engine,
 }
 
 impl Build {
     /// Builds on the engine at `engine`.
     #[must_use]
     pub const fn new(engine: EngineAddress) -> Self {
-        Self { engine }
+        Self { engine: Engine(engine) }
     }
+}
+
+/// What the engine at `address` says of itself, such as `Docker 20.10.24`.
+///
+/// # Errors
+/// When it cannot be reached.
+pub async fn engine_version(address: &EngineAddress) -> Result<String, StepError> {
+    Engine(address.clone()).version().await
 }
 
 /// What stands under `with:` of a `build` step.

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::context::Context;
-use crate::engine::{EngineAddress, EngineError};
+use crate::engine::{Engine, EngineError};
 
 /// The methods that the engine may call, by their full names.
 const METHODS: [&str; 3] = [
@@ -71,7 +71,7 @@ impl Trouble {
 impl Session {
     /// Opens a session called `id` with the engine.
     pub(crate) async fn open(
-        engine: &EngineAddress,
+        engine: &Engine,
         id: String,
         offer: Offer,
     ) -> Result<Self, EngineError> {

@@ -15,7 +15,7 @@ use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::Network;
-use crate::engine::{EngineAddress, EngineError, Raw};
+use crate::engine::{Engine, EngineError, Raw};
 use crate::progress::{Failed, Teller};
 use crate::session::Session;
 
@@ -74,7 +74,7 @@ impl Request<'_> {
 /// Runs one build to its end and answers the image's id in the engine's store. Dropping the future
 /// stops the build on the engine.
 pub(crate) async fn solve(
-    engine: &EngineAddress,
+    engine: &Engine,
     session: &Session,
     name: &str,
     request: &Request<'_>,
@@ -162,10 +162,10 @@ fn image_id(response: &HashMap<String, String>) -> Result<Digest, StepError> {
 }
 
 fn unreachable(
-    engine: &EngineAddress,
+    engine: &Engine,
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> StepError {
-    EngineError::Unreachable { address: engine.to_string(), source: error.into() }.into()
+    EngineError::Unreachable { address: engine.0.to_string(), source: error.into() }.into()
 }
 
 /// Phrases by which the engine tells that a registry or a network failed, and not the build.
@@ -269,7 +269,7 @@ fn exit_of(error: &str) -> String {
 
 /// Opens the engine's gRPC, anew whenever tonic wants a connection.
 #[derive(Clone)]
-struct Connector(Arc<EngineAddress>);
+struct Connector(Arc<Engine>);
 
 impl Service<Uri> for Connector {
     type Response = TokioIo<Raw>;

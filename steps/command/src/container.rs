@@ -11,12 +11,12 @@ use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptions,
 };
-use fairlead_step::{LineSplitter, RunInfo, StepContext, StepError, Stream};
+use fairlead_step::{EngineAddress, LineSplitter, RunInfo, StepContext, StepError, Stream};
 use futures::StreamExt as _;
 use std::collections::HashMap;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::engine::{EngineAddress, ensure_image, failed, is_missing};
+use crate::engine::{connect, ensure_image, failed, is_missing};
 use crate::verdict::{last_line, too_much};
 use crate::{CAPTURE_LIMIT, Container, Ended, Input};
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(
     container: &Container,
     context: &StepContext,
 ) -> Result<Ended, StepError> {
-    let docker = context.cancel().guard(engine.connect()).await?;
+    let docker = context.cancel().guard(connect(engine)).await?;
     context.cancel().guard(ensure_image(&docker, &container.image, context)).await?;
     remove_earlier(&docker, context).await?;
     let body = body(input, container, context)?;
@@ -315,7 +315,7 @@ mod tests {
         let input: Input = serde_json::from_value(with).unwrap();
         let container = input.container.clone().unwrap();
         let host = TestHost::new();
-        let step = erase(Command::new(EngineAddress::new("unix:///nowhere")));
+        let step = erase(Command::new("unix:///nowhere".parse().unwrap()));
         let (context, _handle) = host.context(&*step, 2);
         let body = serde_json::to_value(body(&input, &container, &context).unwrap()).unwrap();
         let text = body.to_string();

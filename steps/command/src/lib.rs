@@ -11,14 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 use fairlead_step::{
-    Capability, Effect, ImageRef, InputProblem, ProcessError, ProcessSpec, Secret, StepContext,
-    StepError, StepKind, Verdict,
+    Capability, Effect, EngineAddress, ImageRef, InputProblem, ProcessError, ProcessSpec, Secret,
+    StepContext, StepError, StepKind, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-pub use engine::EngineAddress;
 
 /// The most bytes of standard output that `capture` keeps.
 const CAPTURE_LIMIT: usize = 512 * 1024;

@@ -4,7 +4,7 @@
 //! nothing else: implement [`StepKind`], hand the value to the runner's `App::step`, done.
 //!
 //! * **Vocabulary**: [`StepId`], [`RunId`], [`Digest`], [`Repository`], [`ImageRef`], [`Image`],
-//!   [`Secret`], [`Artifact`], [`HumanDuration`].
+//!   [`Secret`], [`Artifact`], [`HumanDuration`], [`EngineAddress`].
 //! * **Contract**: [`StepKind`] (typed, what an author writes), [`Step`] (erased, what the engine
 //!   runs), [`Verdict`] and [`StepError`] (a "no" is not an error), [`Effect`] and [`Capability`].
 //! * **Ports**: [`StepContext`] hands a step exactly what its capabilities grant: a log, processes,
@@ -17,6 +17,7 @@ mod catalog;
 mod context;
 mod digest;
 mod duration;
+mod engine;
 mod id;
 mod image;
 #[cfg(feature = "kit")]
@@ -35,6 +36,7 @@ pub use context::{
 };
 pub use digest::{Algorithm, Digest, DigestError};
 pub use duration::{DurationError, HumanDuration};
+pub use engine::{EngineAddress, EngineAddressError, EngineSocket};
 pub use futures::future::BoxFuture;
 pub use id::{IdError, RunId, StepId};
 pub use image::{Image, ImageError, ImageRef, Repository};
@@ -44,4 +46,4 @@ pub use spawn::{Output, ProcessError, ProcessExit, ProcessSpec, Spawn};
 pub use step::{
     Capability, Effect, InputProblem, Step, StepKind, StepSpec, erase, format as schema_format,
 };
-pub use verdict::{ErrorClass, Outputs, StepError, Verdict};
+pub use verdict::{ErrorClass, Outputs, StepError, Verdict, error_chain};

@@ -127,18 +127,24 @@ impl StepError {
     /// The message with every source behind it, on one line, each cause once.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.message.clone();
-        let mut next = self.source();
-        while let Some(error) = next {
-            let cause = error.to_string();
-            if !text.contains(&cause) {
-                text.push_str(": ");
-                text.push_str(&cause);
-            }
-            next = error.source();
-        }
-        text
+        error_chain(self)
     }
+}
+
+/// An error and every source behind it, on one line, each cause once.
+#[must_use]
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        next = error.source();
+    }
+    text
 }
 
 impl fmt::Display for StepError {

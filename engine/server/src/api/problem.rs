@@ -4,9 +4,8 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fairlead_run::StoreError;
+use fairlead_step::error_chain;
 use serde::Serialize;
-
-use crate::outbox::cause;
 
 /// An answer that says what went wrong.
 #[derive(Debug, Serialize)]
@@ -77,12 +76,12 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::NoSuchRun { .. } => Self::missing(error.to_string()),
             StoreError::Unavailable { .. } => {
-                tracing::error!(cause = cause(&error), "{error}");
+                tracing::error!("{}", error_chain(&error));
                 Self::unavailable(error.to_string())
             }
             // The details of a damaged store are for its keeper.
             StoreError::Damaged { .. } | StoreError::Unreadable { .. } | _ => {
-                tracing::error!(cause = cause(&error), "{error}");
+                tracing::error!("{}", error_chain(&error));
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 Self::new(status, "store", "the store is damaged", "see the log of the server")
             }

@@ -121,14 +121,16 @@ impl Client {
     /// When it cannot be reached, refuses the login, or is no registry.
     pub async fn ping(&self, registry: &str) -> Result<(), Error> {
         // Settings are kept by registry; the path is not asked for.
-        let any = Repository::new(registry, "ping")
-            .map_err(|e| Error::Settings { registry: registry.to_owned(), problem: e.to_string() })?;
-        let host = self.host(&any).await?;
-        let what = format!("the registry {registry}");
-        let url = host.base.join("v2/").map_err(|e| Error::Malformed {
-            what: what.clone(),
+        let any = Repository::new(registry, "ping").map_err(|e| Error::Settings {
+            registry: registry.to_owned(),
             problem: e.to_string(),
         })?;
+        let host = self.host(&any).await?;
+        let what = format!("the registry {registry}");
+        let url = host
+            .base
+            .join("v2/")
+            .map_err(|e| Error::Malformed { what: what.clone(), problem: e.to_string() })?;
         let mut call = Call::read(Method::GET, url, Rights::Pull(&any), &what);
         call.scopes.clear();
         let reply = self.call(&host, &call, PING_LIMIT).await?;

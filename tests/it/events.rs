@@ -17,7 +17,7 @@ use crate::registry_write::small_image;
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
 const TOKEN: &str = "spanker-boom-vang";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A pipeline that a push to a registry starts, and one that a push to a repository starts. Each run
 /// proves what it was told by writing it down.

@@ -173,8 +173,8 @@ judge cosign2 generate-key-pair --output-key-prefix "$DEMO/cosign" 2>/dev/null
 good 'a new key pair by cosign, encrypted with a password'
 
 export FAIRLEAD_STATE=$DEMO/state
-osv=${FAIRLEAD_OSV:-$REPO/../shared/data/osv}
-if [ ! -d "$osv" ]; then
+osv=${FAIRLEAD_OSV:-}
+if [ -z "$osv" ]; then
   osv=$DEMO/advisories
   for ecosystem in examples/shop/advisories/*/; do
     mkdir -p "$osv/$(basename "$ecosystem")"

@@ -267,16 +267,20 @@ impl SourceEvent {
 impl ImagePushed {
     /// Whether the tag is one that evidence hides under, not a release: `sha256-<64 hex>`, alone
     /// (the referrers tag schema of the distribution specification) or with `.sig`, `.att` or
-    /// `.sbom` behind it (cosign).
+    /// `.sbom` behind it (cosign); or one under which a `build` step hands its image to the registry
+    /// before anybody has looked at it, `fairlead-<32 hex>`.
     #[must_use]
     pub fn is_evidence(&self) -> bool {
-        let Some(rest) = self.tag.as_deref().and_then(|tag| tag.strip_prefix("sha256-")) else {
-            return false;
+        let Some(tag) = self.tag.as_deref() else { return false };
+        let is_hex = |text: &str, length| {
+            text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit())
         };
+        if let Some(content) = tag.strip_prefix("fairlead-") {
+            return is_hex(content, 32);
+        }
+        let Some(rest) = tag.strip_prefix("sha256-") else { return false };
         let (hex, suffix) = rest.split_once('.').map_or((rest, None), |(h, s)| (h, Some(s)));
-        hex.len() == 64
-            && hex.bytes().all(|b| b.is_ascii_hexdigit())
-            && matches!(suffix, None | Some("sig" | "att" | "sbom"))
+        is_hex(hex, 64) && matches!(suffix, None | Some("sig" | "att" | "sbom"))
     }
 
     /// The image as a reference: repository, tag and digest, as far as they are known.
@@ -372,7 +376,8 @@ mod tests {
         for tag in ["", ".sig", ".att", ".sbom"] {
             assert!(tagged(&format!("sha256-{hex}{tag}")), "{tag}");
         }
-        for tag in ["1.0.0", "sha256-abc", &format!("sha256-{hex}.txt"), "latest"] {
+        assert!(tagged(&format!("fairlead-{}", "0f".repeat(16))));
+        for tag in ["1.0.0", "fairlead-1.0", "sha256-abc", &format!("sha256-{hex}.txt"), "latest"] {
             assert!(!tagged(tag), "{tag}");
         }
     }

@@ -26,6 +26,15 @@ pub enum Format {
     V3,
 }
 
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V2 => "v2",
+            Self::V3 => "v3",
+        })
+    }
+}
+
 /// The `sign` step kind.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Sign;
@@ -118,7 +127,7 @@ impl StepKind for Sign {
                     }
                 };
                 let what = if added { "written" } else { "there already" };
-                context.say(format!("{format:?} signature: {what}"));
+                context.say(format!("{format} signature: {what}"));
             }
             let found = look(&client, &image, &public, &annotations).await?;
             Ok::<_, StepError>(found)
@@ -129,7 +138,7 @@ impl StepKind for Sign {
                 findings.iter().filter(|finding| finding.format == *format).cloned().collect();
             if overall(&of_format) != Answer::Verified {
                 return Err(StepError::retryable(format!(
-                    "the {format:?} signature of {image} was written and does not read back"
+                    "the {format} signature of {image} was written and does not read back"
                 ))
                 .hint(
                     "the registry may lag behind its writes; another writer may have removed it",

@@ -18,6 +18,17 @@ pub enum Answer {
     Verified,
 }
 
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "absent",
+            Self::Foreign => "foreign",
+            Self::Invalid => "invalid",
+            Self::Verified => "verified",
+        })
+    }
+}
+
 /// One signature that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Finding {

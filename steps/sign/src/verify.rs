@@ -106,7 +106,7 @@ impl StepKind for Verify {
         };
         let signatures = context.cancel().guard(work).await?;
         for finding in &signatures {
-            context.say(format!("{:?}: {:?}: {}", finding.format, finding.answer, finding.detail));
+            context.say(format!("{} {}: {}", finding.format, finding.answer, finding.detail));
         }
         let answer = overall(&signatures);
         let reason = match answer {

@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn a_finding_is_drawn_with_its_line_and_a_caret() {
         let text = draw(&findings(), false);
-        assert!(text.contains("p.yaml:5:12") && text.contains("a: {uses: buidl}"), "{text}");
+        assert!(text.contains("p.yaml:5:13") && text.contains("a: {uses: buidl}"), "{text}");
         assert!(text.contains("error[FL") && text.contains("1 error"), "{text}");
         assert!(!text.contains('\x1b'));
     }
@@ -175,6 +175,6 @@ mod tests {
         let result = &sarif["runs"][0]["results"][0];
         assert_eq!(result["level"], "error");
         let region = &result["locations"][0]["physicalLocation"]["region"];
-        assert_eq!((&region["startLine"], &region["startColumn"]), (&json!(5), &json!(12)));
+        assert_eq!((&region["startLine"], &region["startColumn"]), (&json!(5), &json!(13)));
     }
 }

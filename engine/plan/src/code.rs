@@ -80,9 +80,9 @@ codes! {
     UNBOUND_PARAM = "FL0111": "a trigger cannot give this parameter a value",
         "An event starts a run without asking anybody, so every parameter needs a default.";
     UNKNOWN_KIND = "FL0201": "an unknown step kind",
-        "`fairlead steps` lists the kinds of this build.";
+        "`fairlead steps list` names the kinds of this build.";
     UNKNOWN_INPUT = "FL0202": "an unknown input",
-        "`fairlead steps KIND` lists the inputs of a kind.";
+        "`fairlead steps reference KIND` lists the inputs of a kind.";
     MISSING_INPUT = "FL0203": "a required input is missing",
         "Give it under `with`, as a value or as an expression.";
     WRONG_INPUT = "FL0204": "an input of the wrong type",
@@ -96,7 +96,7 @@ codes! {
     UNKNOWN_STEP = "FL0303": "a reference to a step that is not there",
         "The name must be a step of this file.";
     UNKNOWN_OUTPUT = "FL0304": "a reference to an output that is not there",
-        "`fairlead steps KIND` lists the outputs of a kind. An unknown output is never an empty text.";
+        "`fairlead steps reference KIND` lists the outputs of a kind. An unknown output is never an empty text.";
     UNKNOWN_VALUE = "FL0305": "a reference to nothing",
         "The parameter, event key or run key does not exist, or not in every event that starts this pipeline.";
     WRONG_REFERENCE = "FL0306": "a reference of the wrong type",

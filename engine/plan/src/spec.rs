@@ -440,7 +440,7 @@ impl Reader<'_> {
                 *key_span,
                 &place,
                 "uses",
-                "name a step kind; `fairlead steps` lists them",
+                "name a step kind; `fairlead steps list` has them all",
             );
         }
         Some(StepSpec {

@@ -1,4 +1,4 @@
-//! Tests against real OSV dumps, when a folder with them lies beside the project.
+//! Tests against real OSV dumps, in the folder that the variable `FAIRLEAD_OSV` names.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -15,16 +15,14 @@ use crate::range::evaluate;
 use crate::sbom::Bill;
 
 /// The folder, or nothing and a line that says so.
+#[expect(clippy::print_stderr, reason = "a skipped test says that it was skipped")]
+#[expect(clippy::disallowed_methods, reason = "a test is told where its data is")]
 fn dumps() -> Option<PathBuf> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/osv");
-    if folder.is_dir() {
-        return Some(folder);
+    let folder = std::env::var_os("FAIRLEAD_OSV").map(PathBuf::from);
+    if folder.is_none() {
+        eprintln!("skipped: FAIRLEAD_OSV names no folder with OSV dumps");
     }
-    #[expect(clippy::print_stderr, reason = "a skipped test says that it was skipped")]
-    {
-        eprintln!("skipped: no dumps in `{}`", folder.display());
-    }
-    None
+    folder
 }
 
 fn update(folder: PathBuf) -> (tempfile::TempDir, UpdateReport) {

@@ -1,6 +1,7 @@
-//! What real senders sent: bodies and headers captured on a loopback, where they are at hand. They
-//! are not part of this repository; without them the tests say so and pass, and the small bodies in
-//! each sender's own tests stand for them.
+//! What real senders sent: bodies and headers captured on a loopback, in the folder that the variable
+//! `FAIRLEAD_WEBHOOKS` names (`NAME.body.json`, `NAME.headers.json`). They are not part of this
+//! repository; without them the tests say so and pass, and the small bodies in each sender's own
+//! tests stand for them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,14 +20,14 @@ struct Captured {
 
 /// Every captured message whose name begins with `prefix`, in the order of sending.
 #[expect(clippy::print_stderr, reason = "a test that is skipped must say so")]
+#[expect(clippy::disallowed_methods, reason = "a test is told where its data is")]
 fn captured(prefix: &str) -> Vec<Captured> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/webhooks");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!("skipped: there are no captured webhooks in {}", folder.display());
+    let Some(folder) = std::env::var_os("FAIRLEAD_WEBHOOKS").map(PathBuf::from) else {
+        eprintln!("skipped: FAIRLEAD_WEBHOOKS names no folder with captured webhooks");
         return Vec::new();
     };
     let mut found = Vec::new();
-    for entry in entries {
+    for entry in std::fs::read_dir(&folder).unwrap() {
         let file = entry.unwrap().file_name().into_string().unwrap();
         let Some(name) = file.strip_suffix(".body.json").filter(|n| n.starts_with(prefix)) else {
             continue;

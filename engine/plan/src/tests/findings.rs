@@ -55,17 +55,17 @@ fn text_that_is_not_yaml_is_told_with_its_place() {
     ""
        1:1: error[FL0001]: the file is empty (begin with `apiVersion: fairlead.dev/v1`)
     "steps: ["
-       1:9: error[FL0001]: this is not YAML: unclosed bracket '['
+       1:8: error[FL0001]: this is not YAML: unclosed bracket '['
     "a: b: c"
-       1:8: error[FL0001]: this is not YAML: mapping values are not allowed in this context
+       1:5: error[FL0001]: this is not YAML: mapping values are not allowed in this context
     "a:\n\t- b"
-       2:5: error[FL0001]: this is not YAML: tabs disallowed within this context (block indentation)
+       2:2: error[FL0001]: this is not YAML: tabs disallowed within this context (block indentation)
     "a: 'b"
-       1:6: error[FL0001]: this is not YAML: unclosed quote
+       1:4: error[FL0001]: this is not YAML: unclosed quote
     "a: &x 1\nb: *y"
-       2:6: error[FL0001]: this is not YAML: alias references unknown anchor
+       2:4: error[FL0001]: this is not YAML: alias references unknown anchor
     "- a\nb: c"
-       2:5: error[FL0001]: this is not YAML: while parsing a block collection, did not find expected '-' indicator
+       2:1: error[FL0001]: this is not YAML: while parsing a block collection, did not find expected '-' indicator
     "a: 1\n---\nb: 2"
        3:1: error[FL0001]: the file has more than one YAML document (one file is one pipeline)
     "a: !!python/object x"
@@ -73,7 +73,7 @@ fn text_that_is_not_yaml_is_told_with_its_place() {
     "a: {b: .nan}"
        1:8: error[FL0001]: this is not YAML: non-finite float `.nan` rejected by the configured policy
     "name: \0"
-       1:8: error[FL0001]: this is not YAML: unexpected character: `\u{0}'
+       1:7: error[FL0001]: this is not YAML: unexpected character: `\u{0}'
     "#);
 }
 
@@ -89,7 +89,7 @@ fn bombs_and_depths_end_early() {
     let large = format!("# {}", "x".repeat(crate::MAX_SOURCE_BYTES));
     let said: Vec<String> = [deep, nested, bomb, large].iter().map(|yaml| check(yaml)).collect();
     assert_snapshot!(said.join("\n"), @r#"
-    1:5001: error[FL0003]: the file is beyond a limit: recursion limit exceeded
+    1:25: error[FL0003]: the file is beyond a limit: recursion limit exceeded
     25:25: error[FL0003]: the file has more than 24 levels or 100000 parts
     5:38: error[FL0003]: the file is beyond a limit: alias replay limit exceeded: total_replayed_events=100001 > 100000
     1:1: error[FL0003]: the file has more than 1048576 bytes
@@ -152,7 +152,7 @@ finally:
     20:36: error[FL0105]: `for_each` is known, but not supported by this version (write one step for each item)
     20:60: error[FL0107]: `5 minutes` is not a duration: the units are d, h, m, s and ms
     20:71: error[FL0101]: step `build` has no key `on` (it has `uses`, `with`, `needs`, `when`, `retry`, `timeout`, `description`)
-    21:3: error[FL0102]: step `scan` has no `uses` (name a step kind; `fairlead steps` lists them)
+    21:3: error[FL0102]: step `scan` has no `uses` (name a step kind; `fairlead steps list` has them all)
     21:16: error[FL0103]: `with` wants a mapping, and this is a list
     21:37: error[FL0104]: `needs` cannot be `pased` (did you mean `passed`?)
     21:51: error[FL0104]: `needs`: the list of outcomes is empty (the outcomes are `passed`, `rejected`, `skipped`, `failed`, `cancelled`)

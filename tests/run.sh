@@ -26,6 +26,12 @@ for script in docker base-images registry nats oracles syft validators; do
 done
 "$REPO/examples/shop/fetch.sh"
 
+# Real advisories and real webhooks are no part of this repository; tests read them where they lie
+# beside it, and say that they skipped where they do not.
+BESIDE=$REPO/../shared/data
+[ -d "$BESIDE/osv" ] && export FAIRLEAD_OSV=${FAIRLEAD_OSV:-$BESIDE/osv}
+[ -d "$BESIDE/webhooks" ] && export FAIRLEAD_WEBHOOKS=${FAIRLEAD_WEBHOOKS:-$BESIDE/webhooks}
+
 cd "$REPO"
 # The tests start the program as it is built now.
 cargo build --package fairlead --bin fairlead

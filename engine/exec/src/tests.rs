@@ -7,6 +7,7 @@ mod scheduling;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -313,17 +314,21 @@ impl Bench {
         page.lines.iter().map(|line| format!("{}\n", line.text)).collect()
     }
 
-    /// Waits until `file` in the workspace holds a whole line, and answers it.
     async fn line_in(&self, file: &str) -> String {
-        let path = self.folder.path().join(file);
-        loop {
-            if let Ok(text) = std::fs::read_to_string(&path)
-                && text.ends_with('\n')
-            {
-                return text.trim().to_owned();
-            }
-            tokio::task::yield_now().await;
+        whole_line(&self.folder.path().join(file)).await
+    }
+}
+
+/// Waits until the file holds a whole line, which a process writes when it is where the test wants
+/// it, and answers it.
+pub(crate) async fn whole_line(path: &Path) -> String {
+    loop {
+        if let Ok(text) = std::fs::read_to_string(path)
+            && text.ends_with('\n')
+        {
+            return text.trim().to_owned();
         }
+        tokio::task::yield_now().await;
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use fairlead_step::{CancelHandle, Progress, Secret};
 
 use super::*;
+use crate::tests::whole_line;
 
 #[derive(Default)]
 struct Kept(Mutex<Vec<(Stream, String)>>);
@@ -48,18 +49,8 @@ impl Bench {
         lines.iter().map(|(stream, line)| format!("{stream:?}: {line}\n")).collect()
     }
 
-    /// Waits until `file` in the workspace holds a whole line, which a process writes when it is
-    /// where the test wants it, and answers it.
     async fn line_in(&self, file: &str) -> String {
-        let path = self.folder.path().join(file);
-        loop {
-            if let Ok(text) = std::fs::read_to_string(&path)
-                && text.ends_with('\n')
-            {
-                return text.trim().to_owned();
-            }
-            tokio::task::yield_now().await;
-        }
+        whole_line(&self.folder.path().join(file)).await
     }
 }
 

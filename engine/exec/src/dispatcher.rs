@@ -29,6 +29,7 @@ use fairlead_run::{
 use fairlead_step::{
     CancelHandle, CancelToken, Catalog, Clock, ErrorClass, HumanDuration, RunId, RunInfo, StepId,
 };
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -191,6 +192,7 @@ impl<'e> Dispatcher<'e> {
         // Whatever still runs belongs to a run that is let go.
         self.running.clear();
         self.tasks.shutdown().await;
+        self.tools.host.scratch.release();
         result
     }
 
@@ -277,6 +279,13 @@ impl<'e> Dispatcher<'e> {
     /// The attempts that may start now, each with its slot.
     fn take_slots(&mut self) -> Vec<(StepId, u32, OwnedSemaphorePermit)> {
         let mut starts = Vec::new();
+        // The slot of an attempt that just ended: its end and the next start are one transaction.
+        if let Some(place) = &mut self.waiting
+            && let Some(slot) = place.as_mut().now_or_never()
+        {
+            self.waiting = None;
+            self.slot = slot;
+        }
         while !self.ready.is_empty() && self.waiting.is_none() {
             let free = self.slot.take();
             let free = free.or_else(|| Arc::clone(&self.tools.slots).try_acquire_owned().ok());

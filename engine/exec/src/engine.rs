@@ -19,6 +19,7 @@ use crate::dispatcher::{DispatchError, Dispatcher, Tools};
 use crate::host::Host;
 use crate::inject::Injection;
 use crate::process::ProcessOptions;
+use crate::scratch::ScratchFolders;
 use crate::secrets::{SecretError, SecretProvider, fetch};
 use crate::update::{Broadcast, Updates};
 
@@ -159,7 +160,7 @@ impl Engine {
             registries: options.registries,
             clock: Arc::clone(&options.clock),
             processes: Arc::new(options.processes),
-            scratch: options.scratch,
+            scratch: ScratchFolders::new(options.scratch),
             updates: Broadcast::new(),
         };
         let tools = Tools {

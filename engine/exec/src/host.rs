@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::log::AttemptLog;
 use crate::mask::Mask;
 use crate::process::{ProcessHost, ProcessOptions};
+use crate::scratch::ScratchFolders;
 use crate::secrets::{SecretError, SecretProvider, fetch};
 use crate::update::Broadcast;
 
@@ -43,7 +44,7 @@ pub(crate) struct Host {
     pub(crate) registries: Arc<dyn Registries>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) processes: Arc<ProcessOptions>,
-    pub(crate) scratch: PathBuf,
+    pub(crate) scratch: ScratchFolders,
     pub(crate) updates: Broadcast,
 }
 
@@ -105,12 +106,12 @@ impl Host {
     }
 
     async fn run(&self, job: &Job, with: serde_json::Value, mask: &Arc<Mask>) -> StepResult {
-        let scratch = match Scratch::make(&self.scratch) {
+        let scratch = match self.scratch.take() {
             Ok(scratch) => scratch,
             Err(error) => {
                 let error = StepError::retryable(format!(
                     "cannot make a scratch folder in {}",
-                    self.scratch.display()
+                    self.scratch.root().display()
                 ))
                 .because(error);
                 return StepResult::of(Err(error));
@@ -150,7 +151,7 @@ impl Host {
         let work = AssertUnwindSafe(job.kind.run(with, &context)).catch_unwind();
         let watched = pin!(self.watch(work, stop, job));
         let result = log.store_while(watched).await;
-        scratch.remove().await;
+        self.scratch.give_back(scratch).await;
         result
     }
 
@@ -300,35 +301,4 @@ fn bounded(mut text: String) -> String {
         text.push('…');
     }
     text
-}
-
-/// A folder of one attempt's own.
-struct Scratch(tempfile::TempDir);
-
-impl Scratch {
-    fn make(root: &std::path::Path) -> std::io::Result<Self> {
-        let make = || tempfile::Builder::new().prefix("attempt-").tempdir_in(root);
-        make()
-            .or_else(|_| {
-                std::fs::create_dir_all(root)?;
-                make()
-            })
-            .map(Self)
-    }
-
-    fn path(&self) -> &std::path::Path {
-        self.0.path()
-    }
-
-    /// Removes it with all that the step left there.
-    async fn remove(self) {
-        // Most steps leave nothing, and an empty folder needs no thread to be removed on.
-        if std::fs::remove_dir(self.path()).is_ok() {
-            let _ = self.0.keep();
-            return;
-        }
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || self.0.close()).await {
-            tracing::warn!(%error, "a scratch folder could not be removed");
-        }
-    }
 }

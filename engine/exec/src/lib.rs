@@ -18,6 +18,7 @@ mod inject;
 mod log;
 mod mask;
 mod process;
+mod scratch;
 mod secrets;
 mod update;
 

@@ -9,6 +9,7 @@ use fairlead_step::{BoxFuture, Digest, RunId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
+use super::writer::Transaction;
 use super::{Sqlite, counted, damaged, lease, micros, store_error, stored, timestamp};
 use crate::check_new_run;
 
@@ -59,10 +60,19 @@ impl Journal for Sqlite {
             let Some(before) = crate::place_before(&run, &records)? else { return Ok(()) };
             let doing = || format!("append to run {run}");
             let id = run.clone();
-            let done = self
-                .writer
-                .write(doing, move |db| Box::pin(append(db, id, epoch, before, records)))
-                .await?;
+            let done = if records.len() <= APPENDS.len() {
+                self.writer
+                    .write_whole(doing, move |db, transaction| {
+                        Box::pin(append(db, transaction, id, epoch, before, records))
+                    })
+                    .await?
+            } else {
+                self.writer
+                    .write(doing, move |db| {
+                        Box::pin(append(db, Transaction::Shared, id, epoch, before, records))
+                    })
+                    .await?
+            };
             match done {
                 Ok(()) => Ok(()),
                 Err(stand) => Err(stand.refuses(run, epoch, before)?),
@@ -229,7 +239,7 @@ impl Stand {
 macro_rules! move_run {
     () => {
         "UPDATE run SET seq = ?, status = coalesce(?, status), ended_at = ? \
-         WHERE id = ? AND seq = ? AND epoch = ? AND ended_at IS NULL"
+         WHERE id = ? AND seq = ? AND epoch = ? AND ended_at IS NULL RETURNING 1"
     };
 }
 macro_rules! then_put {
@@ -237,18 +247,31 @@ macro_rules! then_put {
         "; INSERT INTO record (run, seq, bytes) SELECT ?, ?, ? WHERE changes() = 1"
     };
 }
+macro_rules! append {
+    ($($put:expr),+) => {
+        (
+            concat!(move_run!(), $($put),+),
+            // Immediate: the lock is taken, or waited for, before anything is read.
+            concat!("BEGIN IMMEDIATE; ", move_run!(), $($put),+, "; COMMIT"),
+        )
+    };
+}
 
 /// The run moves and its first records land in one call to the database's thread, because each call
-/// costs more than the statement. One text for each number of records, so that each is prepared once.
-const APPENDS: [&str; 4] = [
-    concat!(move_run!(), then_put!()),
-    concat!(move_run!(), then_put!(), then_put!()),
-    concat!(move_run!(), then_put!(), then_put!(), then_put!()),
-    concat!(move_run!(), then_put!(), then_put!(), then_put!(), then_put!()),
+/// costs more than the statement: in a transaction that is there, and in one of its own. One pair of
+/// texts for each number of records, so that each is prepared once.
+const APPENDS: [(&str, &str); 4] = [
+    append!(then_put!()),
+    append!(then_put!(), then_put!()),
+    append!(then_put!(), then_put!(), then_put!()),
+    append!(then_put!(), then_put!(), then_put!(), then_put!()),
 ];
 
+/// Appends records to a run. In a transaction of its own, they must be no more than [`APPENDS`] has
+/// texts for.
 async fn append(
     db: &mut SqliteConnection,
+    transaction: Transaction,
     run: RunId,
     epoch: Epoch,
     before: Seq,
@@ -267,7 +290,12 @@ async fn append(
     }
     let Some(last) = records.last() else { return Ok(Ok(())) };
     let (first, rest) = records.split_at(records.len().min(APPENDS.len()));
-    let mut moved = sqlx::query(APPENDS[first.len() - 1])
+    let (shared, own) = APPENDS[first.len() - 1];
+    let text = match transaction {
+        Transaction::Shared => shared,
+        Transaction::Own => own,
+    };
+    let mut moved = sqlx::query(text)
         .bind(stored(last.seq().0))
         .bind(status.map(RunStatus::name))
         .bind(ended_at)
@@ -277,8 +305,9 @@ async fn append(
     for record in first {
         moved = moved.bind(run.as_str()).bind(stored(record.seq().0)).bind(record.bytes());
     }
-    let moved = moved.execute(&mut *db).await?;
-    if moved.rows_affected() == 0 {
+    // Every statement is carried out; only the first has a row, when the run has moved.
+    let moved = moved.fetch_all(&mut *db).await?;
+    if moved.is_empty() {
         let stand = sqlx::query_as("SELECT seq, epoch, ended_at FROM run WHERE id = ?")
             .bind(run.as_str())
             .fetch_optional(db)

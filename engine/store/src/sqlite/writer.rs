@@ -21,7 +21,13 @@ type Failure = Arc<sqlx::Error>;
 
 /// A write whose caller waits. What it answers is told after the commit.
 trait Job: Send {
-    fn run<'c>(&'c mut self, db: &'c mut SqliteConnection) -> BoxFuture<'c, sqlx::Result<()>>;
+    /// Whether it can bring a transaction of its own, when no other write waits.
+    fn can_be_alone(&self) -> bool;
+    fn run<'c>(
+        &'c mut self,
+        db: &'c mut SqliteConnection,
+        transaction: Transaction,
+    ) -> BoxFuture<'c, sqlx::Result<()>>;
     fn answer(self: Box<Self>, commit: Result<(), Failure>);
 }
 
@@ -37,17 +43,51 @@ impl<T, F> Work<T> for F where
 {
 }
 
+/// Who begins and commits the transaction that a work is done in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transaction {
+    /// The writer, for all that waits.
+    Shared,
+    /// The work: what it wants is then one call to the database's thread. It commits in every case
+    /// but an error, after which the writer rolls back.
+    Own,
+}
+
+/// A [`Work`] that can also bring its own transaction.
+pub(crate) trait WholeWork<T>:
+    for<'c> FnOnce(&'c mut SqliteConnection, Transaction) -> BoxFuture<'c, sqlx::Result<T>>
+    + Send
+    + 'static
+{
+}
+
+impl<T, F> WholeWork<T> for F where
+    F: for<'c> FnOnce(&'c mut SqliteConnection, Transaction) -> BoxFuture<'c, sqlx::Result<T>>
+        + Send
+        + 'static
+{
+}
+
 struct Pending<T, F> {
+    can_be_alone: bool,
     work: Option<F>,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, Failure>>,
 }
 
-impl<T: Send + 'static, F: Work<T>> Job for Pending<T, F> {
-    fn run<'c>(&'c mut self, db: &'c mut SqliteConnection) -> BoxFuture<'c, sqlx::Result<()>> {
+impl<T: Send + 'static, F: WholeWork<T>> Job for Pending<T, F> {
+    fn can_be_alone(&self) -> bool {
+        self.can_be_alone
+    }
+
+    fn run<'c>(
+        &'c mut self,
+        db: &'c mut SqliteConnection,
+        transaction: Transaction,
+    ) -> BoxFuture<'c, sqlx::Result<()>> {
         Box::pin(async move {
             if let Some(work) = self.work.take() {
-                self.value = Some(work(db).await?);
+                self.value = Some(work(db, transaction).await?);
             }
             Ok(())
         })
@@ -80,8 +120,27 @@ impl Writer {
         doing: impl Fn() -> String + Send,
         work: impl Work<T>,
     ) -> Result<T, StoreError> {
+        self.send(doing, false, move |db, _| work(db)).await
+    }
+
+    /// The same for work that brings its own transaction when no other write waits.
+    pub(crate) async fn write_whole<T: Send + 'static>(
+        &self,
+        doing: impl Fn() -> String + Send,
+        work: impl WholeWork<T>,
+    ) -> Result<T, StoreError> {
+        self.send(doing, true, work).await
+    }
+
+    async fn send<T: Send + 'static>(
+        &self,
+        doing: impl Fn() -> String + Send,
+        can_be_alone: bool,
+        work: impl WholeWork<T>,
+    ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn Job> = Box::new(Pending { work: Some(work), value: None, reply });
+        let job: Box<dyn Job> =
+            Box::new(Pending { can_be_alone, work: Some(work), value: None, reply });
         let stopped = || store_error(doing(), "the store is closed");
         self.0.send(Some(job)).await.map_err(|_| stopped())?;
         match answer.await {
@@ -130,21 +189,22 @@ async fn write(mut db: SqliteConnection, mut jobs: mpsc::Receiver<Option<Box<dyn
 }
 
 async fn transact(db: &mut SqliteConnection, jobs: &mut [Box<dyn Job>]) -> sqlx::Result<()> {
-    // Immediate: the lock is taken, or waited for, before anything is read.
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *db).await?;
-    let mut done = Ok(());
-    for job in jobs {
-        done = job.run(db).await;
-        if done.is_err() {
-            break;
-        }
-    }
-    if done.is_ok() {
-        done = sqlx::query("COMMIT").execute(&mut *db).await.map(|_| ());
-    }
+    let done = match jobs {
+        [job] if job.can_be_alone() => job.run(db, Transaction::Own).await,
+        jobs => together(db, jobs).await,
+    };
     if done.is_err() {
         // A full disk may have ended the transaction already; then there is nothing to roll back.
-        let _ = sqlx::query("ROLLBACK").execute(&mut *db).await;
+        let _ = sqlx::query("ROLLBACK").execute(db).await;
     }
     done
+}
+
+async fn together(db: &mut SqliteConnection, jobs: &mut [Box<dyn Job>]) -> sqlx::Result<()> {
+    // Immediate: the lock is taken, or waited for, before anything is read.
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *db).await?;
+    for job in jobs {
+        job.run(db, Transaction::Shared).await?;
+    }
+    sqlx::query("COMMIT").execute(&mut *db).await.map(|_| ())
 }

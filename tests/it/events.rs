@@ -1,7 +1,7 @@
 //! Events start pipelines: notifications of a real registry, a real NATS server, signed pushes of
 //! three forges; each once per thing that happened, whatever is sent twice or goes away meanwhile.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fairlead_step::Digest;
 use fairlead_tests::http::{self, Answer};
@@ -128,9 +128,21 @@ impl Harbor {
     fn until_noted(&self, wanted: &[&str]) {
         let mut wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
         wanted.sort();
-        eventually(&format!("runs of {wanted:?}"), PATIENCE, || self.noted().len() >= wanted.len());
+        let begin = Instant::now();
+        eventually("runs", PATIENCE * 2, || {
+            let late = begin.elapsed() > PATIENCE;
+            assert!(!late, "no runs of {wanted:?} but {:?};\n{}", self.runs(), self.told());
+            self.noted().len() >= wanted.len()
+        });
         assert_eq!(self.noted(), wanted);
         assert_eq!(self.runs().len(), wanted.len());
+    }
+
+    /// What all servers here have written.
+    fn told(&self) -> String {
+        let entries = std::fs::read_dir(self.fairlead.home()).unwrap().flatten();
+        let logs = entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "log"));
+        logs.map(|log| std::fs::read_to_string(log).unwrap()).collect::<Vec<_>>().join("\n---\n")
     }
 }
 

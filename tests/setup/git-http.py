@@ -1,8 +1,8 @@
 """Serves the git repositories of one folder over HTTP, through `git http-backend`, for tests.
 
-    git-http.py FOLDER PORT [USER:PASSWORD]
+    git-http.py FOLDER PORT
 
-With a login, everybody else is answered 401.
+With USER:PASSWORD in GIT_HTTP_LOGIN, everybody else is answered 401.
 """
 
 import base64
@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 FOLDER, PORT = os.path.abspath(sys.argv[1]), int(sys.argv[2])
-LOGIN = sys.argv[3] if len(sys.argv) > 3 else None
+LOGIN = os.environ.get("GIT_HTTP_LOGIN")  # no password on a command line
 MAX_BODY = 256 << 20
 
 

@@ -111,7 +111,7 @@ impl GitServer {
         let mut command = Command::new("python3");
         command.arg(script).arg(repository.folder.path()).arg(port.to_string());
         if let Some((user, password)) = login {
-            command.arg(format!("{user}:{password}"));
+            command.env("GIT_HTTP_LOGIN", format!("{user}:{password}"));
         }
         let mut process = Running::start(&mut command, &folder.path().join("log"));
         process.wait_until(Duration::from_secs(20), || {

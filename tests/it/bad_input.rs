@@ -15,6 +15,9 @@ use crate::release::plain_key;
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
+/// Inputs of a step: names and values.
+type Inputs<'a> = &'a [(&'a str, &'a str)];
+
 /// Pipelines that are wrong, by what is wrong with them.
 const PIPELINES: [(&str, &str); 12] = [
     ("malformed YAML", "steps:\n  a: {uses: command, with: {program: [x}\n"),
@@ -163,7 +166,7 @@ fn an_engine_a_registry_or_a_remote_that_is_away_is_named() {
     let edits = r#"[{"file": "values.yaml", "path": "replicas", "value": 2}]"#;
     let mut page = String::new();
     let replace = [(host.as_str(), "HOST"), (dead.as_str(), "PORT")];
-    let cases: [(&str, &str, &[(&str, &str)]); 4] = [
+    let cases: [(&str, &str, Inputs); 4] = [
         ("no engine", "build", &[("image", &repository)]),
         ("no registry", "sbom", &[("image", &image)]),
         (

@@ -1,8 +1,6 @@
 //! SIGKILL at random moments of a release, and `resume`: everything is done once, and the journal
 //! says what was lost.
 
-#![expect(clippy::print_stdout, reason = "a failure is repeated with the seed that is told here")]
-
 use std::time::{Duration, Instant};
 
 use serde_json::Value;

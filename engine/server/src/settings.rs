@@ -29,6 +29,9 @@ pub struct Options {
     pub sweep: Duration,
     /// How long one question to a registry may take.
     pub registry: Duration,
+    /// How long after a push was reported its registry may take to show it. The CNCF registry
+    /// reports a push before it moves the tag: who asks at once sees the tag as it was.
+    pub settle: Duration,
 }
 
 impl Default for Options {
@@ -39,6 +42,7 @@ impl Default for Options {
             retry: Duration::from_secs(1),
             sweep: Duration::from_secs(300),
             registry: Duration::from_secs(20),
+            settle: Duration::from_secs(10),
         }
     }
 }

@@ -10,6 +10,7 @@ use fairlead_event::{Deliveries, Delivery, SourceEvent};
 use fairlead_exec::{RequestError, Requested, RunRequest};
 use fairlead_step::{RunId, error_chain};
 use futures::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -106,7 +107,12 @@ pub(crate) async fn handle(shared: &Shared, key: &str) -> Handled {
     }
     match intake::read(&stored.event.document) {
         Ok(event) => {
-            let handled = start(shared, key, &source_of(&stored.event.document), event).await;
+            let from = From {
+                key,
+                source: &source_of(&stored.event.document),
+                received_at: stored.event.received_at,
+            };
+            let handled = start(shared, from, event).await;
             if let Err(why) = handled {
                 return Handled::Later { why };
             }
@@ -126,8 +132,20 @@ fn source_of(document: &str) -> String {
     source.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
+/// What is known of an event besides what it says.
+#[derive(Clone, Copy)]
+struct From<'a> {
+    /// Its identity.
+    key: &'a str,
+    /// The name of its source.
+    source: &'a str,
+    /// When it was first reported.
+    received_at: Timestamp,
+}
+
 /// Starts what the event starts. An error says what was away.
-async fn start(shared: &Shared, key: &str, source: &str, event: SourceEvent) -> Result<(), String> {
+async fn start(shared: &Shared, from: From<'_>, event: SourceEvent) -> Result<(), String> {
+    let From { key, source, .. } = from;
     let event = match event {
         SourceEvent::Requested(request) => {
             return match shared.ports.pipelines.get(&request.pipeline) {
@@ -156,7 +174,7 @@ async fn start(shared: &Shared, key: &str, source: &str, event: SourceEvent) -> 
         tracing::debug!(event = key, "no pipeline waits for {}", event.subject());
         return Ok(());
     }
-    let Some(event) = confirmed(shared, key, source, event).await? else { return Ok(()) };
+    let Some(event) = confirmed(shared, from, event).await? else { return Ok(()) };
     let mut workspace = None;
     for pipeline in wanted {
         let name = pipeline.plan.name();
@@ -193,10 +211,10 @@ async fn start(shared: &Shared, key: &str, source: &str, event: SourceEvent) -> 
 /// confirmation: the forge's repository is read by the run itself, at the commit.
 async fn confirmed(
     shared: &Shared,
-    key: &str,
-    source: &str,
+    from: From<'_>,
     event: SourceEvent,
 ) -> Result<Option<SourceEvent>, String> {
+    let From { key, source, received_at } = from;
     let SourceEvent::ImagePushed(push) = &event else { return Ok(Some(event)) };
     let question = look_up(&*shared.ports.images, push);
     let subject = event.subject();
@@ -204,6 +222,9 @@ async fn confirmed(
         Err(_) => Err(format!("the registry of {subject} did not answer in time")),
         Ok(Err(error)) => Err(format!("cannot look {subject} up: {}", error.chain())),
         Ok(Ok(Truth::Holds(push))) => Ok(Some(SourceEvent::ImagePushed(push))),
+        Ok(Ok(Truth::Gone | Truth::Moved(_))) if young(shared, received_at) => {
+            Err(format!("the registry does not show {subject} yet"))
+        }
         Ok(Ok(Truth::Gone)) => {
             tracing::warn!(event = key, "ignored: {subject} is not at its registry any more");
             Ok(None)
@@ -216,6 +237,12 @@ async fn confirmed(
             accepted.map(|_| None).map_err(|error| error.to_string())
         }
     }
+}
+
+/// Whether the registry may not yet show what was reported at this time.
+fn young(shared: &Shared, received_at: Timestamp) -> bool {
+    let age = shared.ports.clock.now().duration_since(received_at);
+    SignedDuration::try_from(shared.options.settle).is_ok_and(|settle| age < settle)
 }
 
 /// The folder with what was pushed; none when the run works in the server's own.

@@ -107,6 +107,24 @@ async fn a_registry_that_is_away_delays_the_run() {
     serving.stop().await;
 }
 
+/// The CNCF registry reports a push before it moves the tag.
+#[tokio::test]
+async fn a_tag_that_is_not_there_yet_is_waited_for() {
+    for before in [None, Some("old")] {
+        let house = House::new();
+        if let Some(content) = before {
+            house.registry.put("apps/shop:1.0", content);
+        }
+        let serving = house.serve().await;
+        serving.notify("1", "apps/shop", "1.0", "new").await;
+        house.registry.asked().await;
+        house.registry.put("apps/shop:1.0", "new");
+        let runs = house.ended(1).await;
+        assert_eq!(image_of(&house, &runs[0].id).await, image("apps/shop", "new"));
+        serving.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn what_the_registry_does_not_confirm_starts_nothing() {
     let house = House::new();

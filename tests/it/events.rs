@@ -17,7 +17,7 @@ use crate::registry_write::small_image;
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
 const TOKEN: &str = "spanker-boom-vang";
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A pipeline that a push to a registry starts, and one that a push to a repository starts. Each run
 /// proves what it was told by writing it down.
@@ -131,11 +131,18 @@ impl Harbor {
         let begin = Instant::now();
         eventually("runs", PATIENCE * 2, || {
             let late = begin.elapsed() > PATIENCE;
-            assert!(!late, "no runs of {wanted:?} but {:?};\n{}", self.runs(), self.told());
+            assert!(!late, "no runs of {wanted:?} but {}\n{}", self.shown(), self.told());
             self.noted().len() >= wanted.len()
         });
         assert_eq!(self.noted(), wanted);
         assert_eq!(self.runs().len(), wanted.len());
+    }
+
+    /// Every run, as a person is shown it.
+    fn shown(&self) -> String {
+        let runs = self.runs();
+        let ids = runs.iter().map(|run| run["run"].as_str().unwrap());
+        ids.map(|id| self.fairlead.run(["show", id, "--journal"]).stdout).collect()
     }
 
     /// What all servers here have written.

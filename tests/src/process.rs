@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// How long a process may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A process with a group of its own. Dropping it asks the group to end, and insists after 10 s.
+/// A process with a group of its own. Dropping it asks it to end, and insists after 10 s.
 pub struct Running {
     child: Child,
     log: PathBuf,
@@ -90,11 +90,16 @@ impl Running {
         self.ended.expect("an ended process")
     }
 
-    /// Sends a signal to its whole group.
+    /// Sends it a signal. SIGKILL goes to its whole group; any other is for the process alone, which
+    /// tells its own: a child that has just been made and has no group of its own yet must not hear
+    /// it from somebody else.
     pub fn signal(&mut self, signal: Signal) {
         let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
         if let Some(id) = id.filter(|_| self.lives()) {
-            let _ = kill_process_group(id, signal);
+            let _ = match signal {
+                Signal::KILL => kill_process_group(id, signal),
+                _ => kill_process(id, signal),
+            };
         }
     }
 

@@ -33,6 +33,8 @@ BESIDE=$REPO/../shared/data
 [ -d "$BESIDE/webhooks" ] && export FAIRLEAD_WEBHOOKS=${FAIRLEAD_WEBHOOKS:-$BESIDE/webhooks}
 
 cd "$REPO"
-# The tests start the program as it is built now.
+# The tests start the program as it is built now. They are told where it is: a cargo within a cargo
+# would build half of it again.
 cargo build --package fairlead --bin fairlead
+export FAIRLEAD_BIN=${CARGO_TARGET_DIR:-$REPO/target}/debug/fairlead
 cargo test --workspace "$@"

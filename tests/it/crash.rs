@@ -65,7 +65,7 @@ fn a_release_killed_at_thirty_moments_is_finished_once() {
     let whole = Release::new("whole", "v1.0.0");
     let begin = Instant::now();
     let _ = yard.fairlead.run(yard.args(&whole)).code(0);
-    let length = begin.elapsed();
+    let mut length = begin.elapsed();
     yard.assert_done_once(&whole);
 
     let seed = std::env::var("FAIRLEAD_TEST_SEED").ok().map_or_else(
@@ -83,6 +83,10 @@ fn a_release_killed_at_thirty_moments_is_finished_once() {
         let mut process = yard.fairlead.start(yard.args(&release));
         while process.lives() && begin.elapsed() < offset {
             std::thread::yield_now();
+        }
+        if !process.lives() {
+            // The machine has less to do by now.
+            length = begin.elapsed();
         }
         process.kill();
 

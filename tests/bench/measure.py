@@ -56,3 +56,16 @@ def take_turns(contenders: list[Contender], runs: int, log: str) -> None:
         first = number % len(contenders)
         for contender in contenders[first:] + contenders[:first]:
             once(contender, number, log, count=number > 0)
+
+
+def fsync_cost(path: os.PathLike) -> float:
+    """The median of what it takes now to add 4 KiB to a file and sync it, in seconds."""
+    took = []
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(50):
+            file.write(bytes(4096))
+            begun = time.perf_counter()
+            os.fsync(file.fileno())
+            took.append(time.perf_counter() - begun)
+    os.unlink(path)
+    return statistics.median(took)

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ class Row:
     met: bool | None
     runs: int
     load: float
+    fsync: float
 
 
 # --- contenders ---------------------------------------------------------------------------------
@@ -66,11 +68,11 @@ def packaged_version(name: str) -> str:
     return found[1] if found else "?"
 
 
-def ours(name: str, args, **env: str) -> Contender:
+def ours(name: str, args, home: Path = BENCH, **env: str) -> Contender:
     """Fairlead with a state folder of each run's own; `args` may be a function of the run."""
 
     def command(number: int) -> list[str]:
-        state = BENCH / "state" / name.replace(" ", "-")
+        state = home / "state" / name.replace(" ", "-")
         shutil.rmtree(state, ignore_errors=True)
         given = args(number) if callable(args) else args
         return [FAIRLEAD, "--state", str(state), *given]
@@ -109,6 +111,7 @@ def beside(
         ratio <= target if target else None,
         len(us.wall),
         os.getloadavg()[0],
+        measure.fsync_cost(BENCH / "fsync"),
     )
 
 
@@ -126,6 +129,7 @@ def alone(work: str, us: Contender, target: float | None, what: str = "wall") ->
         figure <= target if target else None,
         len(us.wall),
         os.getloadavg()[0],
+        measure.fsync_cost(BENCH / "fsync"),
     )
 
 
@@ -146,8 +150,11 @@ def graph(name: str, count: int, chained: bool) -> tuple[Path, str]:
     return pipeline, "\n".join(edges) + "\n"
 
 
-def processes(name: str, count: int, chained: bool, turns: int) -> tuple[Contender, Contender]:
-    """Fairlead and ninja at one graph, two processes at a time."""
+def processes(
+    name: str, count: int, chained: bool, turns: int
+) -> tuple[Contender, Contender, Contender]:
+    """Fairlead, the same with its state in memory, and ninja at one graph, two processes at a time.
+    In memory nothing is durable: it tells what the engine costs from what the disk does."""
     pipeline, edges = graph(name, count, chained)
     program = os.environ["NINJA"]
 
@@ -158,33 +165,39 @@ def processes(name: str, count: int, chained: bool, turns: int) -> tuple[Contend
         (folder / "build.ninja").write_text(edges)
         return [program, "-C", str(folder), "-j2"]
 
-    us = ours("fairlead", ["run", str(pipeline), "--quiet", "--max-parallel", "2"])
+    run = ["run", str(pipeline), "--quiet", "--max-parallel", "2"]
+    us = ours("fairlead", run)
     them = Contender("ninja -j2", version(program, "--version"), ninja)
-    measure.take_turns([us, them], runs(turns), str(BENCH / "log"))
-    return us, them
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="fairlead-bench-") as memory:
+        in_memory = ours("fairlead", run, home=Path(memory))
+        measure.take_turns([us, in_memory, them], runs(turns), str(BENCH / "log"))
+    return us, in_memory, them
 
 
 def chain() -> list[Row]:
-    us, them = processes("chain", STEPS, chained=True, turns=10)
+    us, in_memory, them = processes("chain", STEPS, chained=True, turns=10)
     return [
         beside(f"chain of {STEPS} processes", us, them, 1.7),
+        beside("  with its state in memory", in_memory, them),
         beside("  processor time", us, them, what="cpu"),
         alone("  peak memory", us, 60e6, what="peak"),
     ]
 
 
 def fan() -> list[Row]:
-    us, them = processes("fan", STEPS, chained=False, turns=10)
+    us, in_memory, them = processes("fan", STEPS, chained=False, turns=10)
     return [
         beside(f"fan of {STEPS} processes", us, them),
+        beside("  with its state in memory", in_memory, them),
         beside("  processor time", us, them, what="cpu"),
     ]
 
 
 def cold() -> list[Row]:
-    us, _ = processes("cold", 1, chained=False, turns=40)
+    us, in_memory, _ = processes("cold", 1, chained=False, turns=40)
     return [
         alone("one step, cold start", us, 0.040),
+        alone("  with its state in memory", in_memory, None),
         alone("  processor time", us, None, what="cpu"),
     ]
 
@@ -367,13 +380,13 @@ def machine() -> str:
 
 
 def table(rows: list[Row]) -> str:
-    head = ["work", "fairlead", "peer", "its figure", "ratio", "target", "", "runs", "load"]
+    head = ["work", "fairlead", "peer", "its figure", "ratio", "target", "", "runs", "load", "fsync"]
     lines = [head]
     for row in rows:
         met = {True: "met", False: "MISSED", None: ""}[row.met]
         ratio = "" if row.ratio is None else f"{row.ratio:.2f} ×"
         lines.append([row.work, row.ours, row.peer, row.theirs, ratio, row.target, met,
-                      str(row.runs), f"{row.load:.1f}"])
+                      str(row.runs), f"{row.load:.1f}", f"{row.fsync * 1000:.2f} ms"])
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     rule = ["-" * width for width in widths]
     lines.insert(1, rule)

@@ -13,7 +13,7 @@ test: ## every test, from nothing; ends what it starts
 
 lint: ## format, clippy, and cargo-deny where it is installed
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo 'cargo-deny is not installed: licences and advisories were not checked'; fi
 

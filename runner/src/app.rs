@@ -82,7 +82,11 @@ impl App {
         output::log_to_stderr(cli.verbose);
         let settings = Settings::read(cli.settings)?;
         let catalog = self.catalog(&settings).map_err(|e| Stop::internal(e.to_string()))?;
+        // Heavy work is done in processes and on blocking threads. What is left are short turns that
+        // follow one another, and handing those from thread to thread costs more than it gains.
+        let workers = std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1));
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
             .enable_all()
             .thread_name("fairlead")
             .build()

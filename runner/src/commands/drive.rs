@@ -26,7 +26,7 @@ pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<Exit, St
     let params = load::params(&plan, &args.set)?;
     let (event_id, event) = match &args.event {
         Some(path) => load::event(path).map(|(id, event)| (Some(id), event))?,
-        None => (None, json!({})),
+        None => (None, no_event()),
     };
     let request = RunRequest {
         plan: Arc::new(plan),

@@ -13,7 +13,7 @@ use super::{Context, drive, pipeline_source};
 use crate::cli::{DriveArgs, StepsCommand};
 use crate::exit::{Exit, Stop};
 use crate::output::Style;
-use crate::report;
+use crate::{load, report};
 
 pub(crate) async fn steps(context: &Context<'_>, command: StepsCommand) -> Result<Exit, Stop> {
     match command {
@@ -141,9 +141,7 @@ async fn run(
                 .hint(format!("`fairlead steps reference {kind}` has the inputs")));
         }
     };
-    let params = plan.bind(&std::collections::BTreeMap::new()).map_err(|problems| {
-        Stop::usage(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    })?;
+    let params = load::params(&plan, &[])?;
     let request = RunRequest {
         plan: Arc::new(plan),
         params,

@@ -1,5 +1,6 @@
 //! From the file to the plan: everything is checked in one pass, and nothing runs.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ use crate::references::{Names, Read, Reader};
 use crate::spec::{self, Spec, StepSpec};
 use crate::yaml::{Content, Node};
 use crate::{
-    Diagnostic, Diagnostics, Need, NeedFrom, Outcome, Params, Phase, Plan, PlanStep, RunOutcome,
-    Source, Span, expression, suggest, template, triggers, yaml,
+    Diagnostic, Diagnostics, Need, NeedFrom, Outcome, Params, Plan, PlanStep, RunOutcome, Source,
+    Span, expression, suggest, template, triggers, yaml,
 };
 
 /// A plan, and what is worth a look in the file it came from.
@@ -151,6 +152,11 @@ fn check(
             description: step.description.clone(),
             when: whens[at].clone(),
             with: step.with.map_or_else(|| Value::Object(Map::new()), Node::json),
+            gate: None,
+            for_each: None,
+            wait: None,
+            cache: None,
+            undo: None,
         });
     }
     Some(Plan {
@@ -161,6 +167,7 @@ fn check(
         triggers,
         params,
         timeout: spec.timeout,
+        concurrency: None,
         steps,
     })
 }
@@ -273,12 +280,14 @@ fn needs(
             });
             continue;
         };
-        match (step.phase, spec.steps[needed].phase) {
-            (Phase::Main, Phase::Main) | (Phase::Finally, Phase::Finally) => {}
-            (Phase::Finally, Phase::Main) => {
+        match step.phase.cmp(&spec.steps[needed].phase) {
+            Ordering::Equal => {}
+            Ordering::Greater => {
                 let message = format!(
-                    "`{}` runs after every main step, and cannot need `{}`",
-                    step.id, need.step
+                    "`{}` runs after every step under `{}`, and cannot need `{}`",
+                    step.id,
+                    spec.steps[needed].phase.key(),
+                    need.step
                 );
                 let finding = Diagnostic::error(WRONG_PHASE, need.span, message);
                 found.push(finding.help(format!(
@@ -287,10 +296,12 @@ fn needs(
                 )));
                 continue;
             }
-            (Phase::Main, Phase::Finally) => {
+            Ordering::Less => {
                 let message = format!(
-                    "`{}` runs after every main step, so `{}` cannot need it",
-                    need.step, step.id
+                    "`{}` runs after every step under `{}`, so `{}` cannot need it",
+                    need.step,
+                    step.phase.key(),
+                    step.id
                 );
                 found.push(Diagnostic::error(WRONG_PHASE, need.span, message));
                 continue;
@@ -337,16 +348,16 @@ fn implied(
             .collect();
         let looks_at_outcome = reads.iter().any(|read| names.reads_outcome(&read.reference));
         let other = &spec.steps[needed];
-        let outcomes = match (step.phase, other.phase) {
-            (Phase::Main, Phase::Finally) => continue,
-            // Finally steps wait for every main step anyway.
-            (Phase::Finally, Phase::Main) => {
+        let outcomes = match step.phase.cmp(&other.phase) {
+            Ordering::Less => continue,
+            // The steps of a later phase wait for every step of the earlier ones anyway.
+            Ordering::Greater => {
                 if step.on == BTreeSet::from([RunOutcome::Passed]) {
                     continue;
                 }
                 BTreeSet::from(Outcome::ALL)
             }
-            (Phase::Main, Phase::Main) | (Phase::Finally, Phase::Finally) => {
+            Ordering::Equal => {
                 let drawn = edges.iter().find(|edge| edge.step == at && edge.needed == needed);
                 match drawn {
                     Some(edge) => edge.outcomes.clone(),

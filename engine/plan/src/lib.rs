@@ -21,6 +21,7 @@ mod stored;
 mod suggest;
 mod template;
 mod triggers;
+mod work;
 mod yaml;
 
 #[cfg(test)]
@@ -35,4 +36,8 @@ pub use params::{Param, ParamProblem, ParamType, Params};
 pub use plan::{KindMismatch, Need, NeedFrom, Plan, PlanStep};
 pub use scope::{RUN_KEYS, RenderError, RenderedInput, Scope};
 pub use source::{MAX_SOURCE_BYTES, Source, Span};
-pub use stored::{PlanV1, StoredPlan, StoredPlanError};
+pub use stored::{PlanV1, PlanV2, StoredPlan, StoredPlanError};
+pub use work::{
+    Approval, AskAgain, Cache, Concurrency, ConcurrencyPolicy, Excluded, ForEach, Gate, Item, Undo,
+    WaitFor,
+};

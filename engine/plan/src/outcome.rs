@@ -105,8 +105,25 @@ impl fmt::Display for RunOutcome {
 pub enum Phase {
     /// Under `steps`: as soon as what it needs has ended.
     Main,
-    /// Under `finally`: after every main step has ended, however it ended.
+    /// Under `on_failure`: after every main step has ended, when they did not simply pass.
+    OnFailure,
+    /// Under `finally`: after all others have ended, however they ended.
     Finally,
+}
+
+impl Phase {
+    /// Every phase, in order.
+    pub const ALL: [Self; 3] = [Self::Main, Self::OnFailure, Self::Finally];
+
+    /// The key of the file that its steps stand under.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Main => "steps",
+            Self::OnFailure => "on_failure",
+            Self::Finally => "finally",
+        }
+    }
 }
 
 /// Which failures another attempt may mend. A verdict is never retried, nor is a cancelled step.

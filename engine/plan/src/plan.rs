@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Outcome, ParamProblem, Params, Phase, RenderError, RenderedInput, Retry, RunOutcome, Scope,
-    StoredPlan, template,
+    AskAgain, Cache, Concurrency, ForEach, Gate, Item, Outcome, ParamProblem, Params, Phase,
+    RenderError, RenderedInput, Retry, RunOutcome, Scope, StoredPlan, Undo, template,
 };
 
 /// A compiled pipeline. Immutable; a run pins it, so recovery never meets another graph.
@@ -25,6 +25,7 @@ pub struct Plan {
     pub(crate) triggers: Triggers,
     pub(crate) params: Params,
     pub(crate) timeout: Option<HumanDuration>,
+    pub(crate) concurrency: Option<Concurrency>,
     pub(crate) steps: Vec<PlanStep>,
 }
 
@@ -33,9 +34,9 @@ pub struct Plan {
 pub struct PlanStep {
     /// Its name.
     pub id: StepId,
-    /// The step kind behind `uses`.
+    /// The step kind behind `uses`, or the word for the gate.
     pub kind: String,
-    /// The version of the kind when the plan was made.
+    /// The version of the kind when the plan was made; empty for a gate.
     pub kind_version: String,
     /// What becomes of a lost attempt.
     pub effect: Effect,
@@ -47,8 +48,19 @@ pub struct PlanStep {
     pub retry: Retry,
     /// How long one attempt may take.
     pub timeout: Option<HumanDuration>,
-    /// For a `finally` step: the outcomes of the run for which it runs. All of them for a main step.
+    /// For a step that is not a main one: the outcomes of the main steps for which it runs. All of
+    /// them for a main step.
     pub on: BTreeSet<RunOutcome>,
+    /// The gate that it is, in the place of a kind.
+    pub gate: Option<Gate>,
+    /// The items it is made for, when it is made more than once.
+    pub for_each: Option<ForEach>,
+    /// How long and how often it asks again while its kind rejects.
+    pub wait: Option<AskAgain>,
+    /// Whether its results are remembered; for kinds that are pure.
+    pub cache: Option<Cache>,
+    /// How it is taken back.
+    pub undo: Option<Undo>,
     /// One line for people.
     pub description: Option<String>,
     pub(crate) when: Option<String>,
@@ -133,7 +145,7 @@ impl Plan {
                 ..Scope::default()
             });
             let place = format!("on.{}.when", filter.kind);
-            match template::condition(&place, when, scope) {
+            match template::condition(&place, when, scope, None) {
                 Ok(true) => return Ok(Some(filter.kind)),
                 Ok(false) => {}
                 Err(error) => undecided = Some(error),
@@ -154,7 +166,13 @@ impl Plan {
         self.timeout
     }
 
-    /// The steps in topological order, otherwise in the order of the file; finally steps last.
+    /// Which runs must not go on at the same time.
+    #[must_use]
+    pub const fn concurrency(&self) -> Option<&Concurrency> {
+        self.concurrency.as_ref()
+    }
+
+    /// The steps in topological order, otherwise in the order of the file; by phase, finally last.
     #[must_use]
     pub fn steps(&self) -> &[PlanStep] {
         &self.steps
@@ -169,7 +187,13 @@ impl Plan {
     /// The name of every secret that some step reads.
     #[must_use]
     pub fn secrets(&self) -> BTreeSet<String> {
-        self.steps.iter().flat_map(|step| template::secrets(&step.with)).collect()
+        let undo = |step: &PlanStep| step.undo.as_ref().map(|undo| template::secrets(&undo.with));
+        let steps = self.steps.iter();
+        steps
+            .flat_map(|step| {
+                template::secrets(&step.with).into_iter().chain(undo(step).into_iter().flatten())
+            })
+            .collect()
     }
 
     /// Binds parameters: see [`Params::bind`].
@@ -190,7 +214,7 @@ impl Plan {
         let found: Vec<KindMismatch> = self
             .steps
             .iter()
-            .filter(|step| seen.insert(step.kind.as_str()))
+            .filter(|step| step.gate.is_none() && seen.insert(step.kind.as_str()))
             .filter_map(|step| {
                 let found = catalog.get(&step.kind).map(|kind| kind.spec().version);
                 (found != Some(step.kind_version.as_str())).then(|| KindMismatch {
@@ -235,22 +259,29 @@ impl PlanStep {
         &self.with
     }
 
-    /// Fills the expressions of `with`. Secrets stay placeholders.
+    /// Fills the expressions of `with`, for one item where the step has some. Secrets stay
+    /// placeholders.
     ///
     /// # Errors
     /// When an expression reads what is not there, fails, or works beyond its limit.
-    pub fn render(&self, scope: &Scope) -> Result<RenderedInput, RenderError> {
-        template::render(&self.with, scope)
+    pub fn render(&self, scope: &Scope, item: Option<&Item>) -> Result<RenderedInput, RenderError> {
+        template::render(&self.with, scope, item)
     }
 
     /// Decides `when`; true where there is none.
     ///
     /// # Errors
     /// When the expression reads what is not there, fails, or does not give a boolean.
-    pub fn condition(&self, scope: &Scope) -> Result<bool, RenderError> {
+    pub fn condition(&self, scope: &Scope, item: Option<&Item>) -> Result<bool, RenderError> {
         match &self.when {
             None => Ok(true),
-            Some(text) => template::condition("when", text, scope),
+            Some(text) => template::condition("when", text, scope, item),
         }
+    }
+
+    /// Whether `when` is decided for each item, and not once for all of them.
+    #[must_use]
+    pub fn condition_is_of_items(&self) -> bool {
+        self.for_each.is_some() && self.when.as_deref().is_some_and(template::reads_item)
     }
 }

@@ -348,9 +348,11 @@ impl Names<'_> {
                 let message = format!("step `{name}` reads itself");
                 return Err(problem(CYCLE, message, None));
             }
-            if own == Phase::Main && *phase == Phase::Finally {
-                let message = format!("`{name}` runs after every main step, so none can read it");
-                let help = format!("move `{name}` from `finally` to `steps`");
+            if own < *phase {
+                let (own, later) = (own.key(), phase.key());
+                let message =
+                    format!("`{name}` runs after every step under `{own}`, so none can read it");
+                let help = format!("move `{name}` from `{later}` to `{own}`");
                 return Err(problem(WRONG_PHASE, message, Some(help)));
             }
         }
@@ -411,9 +413,9 @@ fn run_key(name: &str, reader: Reader<'_>) -> Result<Option<Value>, Problem> {
         };
         return Err(problem(UNKNOWN_VALUE, format!("`run` has no `{name}`"), Some(help)));
     };
-    if *at_end && !matches!(reader, Reader::Step { phase: Phase::Finally, .. }) {
+    if *at_end && !matches!(reader, Reader::Step { phase: Phase::OnFailure | Phase::Finally, .. }) {
         let message = format!("`run.{name}` is known only when every main step has ended");
-        let help = "read it in a step under `finally`";
+        let help = "read it in a step under `on_failure` or `finally`";
         return Err(problem(UNKNOWN_VALUE, message, Some(help.into())));
     }
     Ok(Some(json!({ "type": "string" })))

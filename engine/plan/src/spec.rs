@@ -401,7 +401,7 @@ impl Reader<'_> {
         let place = format!("step `{key}`");
         let keys = match phase {
             Phase::Main => STEP_KEYS,
-            Phase::Finally => FINALLY_KEYS,
+            Phase::OnFailure | Phase::Finally => FINALLY_KEYS,
         };
         let entries = self.fields(value, &place, keys);
         let (mut uses, mut with, mut needs, mut when) = (None, None, Vec::new(), None);
@@ -427,7 +427,7 @@ impl Reader<'_> {
                 },
                 "retry" => retry = self.retry(value),
                 "timeout" => timeout = self.duration(value, "`timeout`"),
-                "on" if phase == Phase::Finally => on = self.finally_on(value),
+                "on" if phase != Phase::Main => on = self.finally_on(value),
                 "description" => {
                     description = self.text(value, "`description`").map(str::to_owned);
                 }

@@ -7,15 +7,24 @@ use fairlead_step::{Digest, Effect, HumanDuration, StepId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Need, Params, Phase, Plan, PlanStep, Retry, RunOutcome};
+use crate::{
+    AskAgain, Cache, Concurrency, ForEach, Gate, Need, Params, Phase, Plan, PlanStep, Retry,
+    RunOutcome, Undo,
+};
 
 /// A plan as it is stored. Versions are added, never changed.
+///
+/// A plan is written in the oldest version that can say it: its digest does not depend on the build
+/// that reads it back, and an older build still reads what it can act on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "format")]
 pub enum StoredPlan {
     /// Since 0.1.
     #[serde(rename = "fairlead.dev/plan/v1")]
     V1(PlanV1),
+    /// Since 0.2: gates, `for_each`, `wait`, `cache`, `on_undo`, `on_failure`, `concurrency`.
+    #[serde(rename = "fairlead.dev/plan/v2")]
+    V2(PlanV2),
 }
 
 /// [`StoredPlan::V1`].
@@ -56,6 +65,56 @@ struct StepV1 {
     with: Value,
 }
 
+/// [`StoredPlan::V2`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanV2 {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    source_name: String,
+    source_digest: Digest,
+    #[serde(default)]
+    on: Triggers,
+    #[serde(default)]
+    params: Params,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeout: Option<HumanDuration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    concurrency: Option<Concurrency>,
+    steps: Vec<StepV2>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct StepV2 {
+    id: StepId,
+    kind: String,
+    kind_version: String,
+    effect: Effect,
+    phase: Phase,
+    #[serde(default)]
+    needs: Vec<Need>,
+    retry: Retry,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeout: Option<HumanDuration>,
+    on: BTreeSet<RunOutcome>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    when: Option<String>,
+    #[serde(default)]
+    with: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gate: Option<Gate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    for_each: Option<ForEach>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wait: Option<AskAgain>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cache: Option<Cache>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    undo: Option<Undo>,
+}
+
 /// Why a stored plan is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the stored plan is damaged: {problem}")]
@@ -71,12 +130,91 @@ impl StoredPlan {
     }
 }
 
+impl PlanV1 {
+    /// The same plan in the next version.
+    fn forward(self) -> PlanV2 {
+        let step = |step: StepV1| StepV2 {
+            id: step.id,
+            kind: step.kind,
+            kind_version: step.kind_version,
+            effect: step.effect,
+            phase: step.phase,
+            needs: step.needs,
+            retry: step.retry,
+            timeout: step.timeout,
+            on: step.on,
+            description: step.description,
+            when: step.when,
+            with: step.with,
+            gate: None,
+            for_each: None,
+            wait: None,
+            cache: None,
+            undo: None,
+        };
+        PlanV2 {
+            name: self.name,
+            description: self.description,
+            source_name: self.source_name,
+            source_digest: self.source_digest,
+            on: self.on,
+            params: self.params,
+            timeout: self.timeout,
+            concurrency: None,
+            steps: self.steps.into_iter().map(step).collect(),
+        }
+    }
+}
+
+impl PlanV2 {
+    /// Whether version 1 can say it.
+    fn fits_v1(&self) -> bool {
+        self.concurrency.is_none()
+            && self.steps.iter().all(|step| {
+                step.phase != Phase::OnFailure
+                    && step.gate.is_none()
+                    && step.for_each.is_none()
+                    && step.wait.is_none()
+                    && step.cache.is_none()
+                    && step.undo.is_none()
+            })
+    }
+
+    /// The same plan in version 1, which can say it.
+    fn back(self) -> PlanV1 {
+        let step = |step: StepV2| StepV1 {
+            id: step.id,
+            kind: step.kind,
+            kind_version: step.kind_version,
+            effect: step.effect,
+            phase: step.phase,
+            needs: step.needs,
+            retry: step.retry,
+            timeout: step.timeout,
+            on: step.on,
+            description: step.description,
+            when: step.when,
+            with: step.with,
+        };
+        PlanV1 {
+            name: self.name,
+            description: self.description,
+            source_name: self.source_name,
+            source_digest: self.source_digest,
+            on: self.on,
+            params: self.params,
+            timeout: self.timeout,
+            steps: self.steps.into_iter().map(step).collect(),
+        }
+    }
+}
+
 impl From<Plan> for StoredPlan {
     fn from(plan: Plan) -> Self {
         let steps = plan
             .steps
             .into_iter()
-            .map(|step| StepV1 {
+            .map(|step| StepV2 {
                 id: step.id,
                 kind: step.kind,
                 kind_version: step.kind_version,
@@ -89,9 +227,14 @@ impl From<Plan> for StoredPlan {
                 description: step.description,
                 when: step.when,
                 with: step.with,
+                gate: step.gate,
+                for_each: step.for_each,
+                wait: step.wait,
+                cache: step.cache,
+                undo: step.undo,
             })
             .collect();
-        Self::V1(PlanV1 {
+        let v2 = PlanV2 {
             name: plan.name,
             description: plan.description,
             source_name: plan.source_name,
@@ -99,8 +242,10 @@ impl From<Plan> for StoredPlan {
             on: plan.triggers,
             params: plan.params,
             timeout: plan.timeout,
+            concurrency: plan.concurrency,
             steps,
-        })
+        };
+        if v2.fits_v1() { Self::V1(v2.back()) } else { Self::V2(v2) }
     }
 }
 
@@ -110,10 +255,13 @@ impl TryFrom<StoredPlan> for Plan {
     /// Demands what every reader of a plan relies on: each name once, and each step behind the
     /// steps it needs.
     fn try_from(stored: StoredPlan) -> Result<Self, StoredPlanError> {
-        let StoredPlan::V1(v1) = stored;
+        let v2 = match stored {
+            StoredPlan::V1(v1) => v1.forward(),
+            StoredPlan::V2(v2) => v2,
+        };
         let mut before = BTreeSet::new();
-        let mut steps = Vec::with_capacity(v1.steps.len());
-        for step in v1.steps {
+        let mut steps = Vec::with_capacity(v2.steps.len());
+        for step in v2.steps {
             let fail = |problem: String| Err(StoredPlanError { problem });
             for need in &step.needs {
                 if !before.contains(&need.step) {
@@ -139,16 +287,22 @@ impl TryFrom<StoredPlan> for Plan {
                 description: step.description,
                 when: step.when,
                 with: step.with,
+                gate: step.gate,
+                for_each: step.for_each,
+                wait: step.wait,
+                cache: step.cache,
+                undo: step.undo,
             });
         }
         Ok(Self {
-            name: v1.name,
-            description: v1.description,
-            source_name: v1.source_name,
-            source_digest: v1.source_digest,
-            triggers: v1.on,
-            params: v1.params,
-            timeout: v1.timeout,
+            name: v2.name,
+            description: v2.description,
+            source_name: v2.source_name,
+            source_digest: v2.source_digest,
+            triggers: v2.on,
+            params: v2.params,
+            timeout: v2.timeout,
+            concurrency: v2.concurrency,
             steps,
         })
     }

@@ -10,7 +10,7 @@ use minijinja::value::{Value as Dynamic, ValueKind};
 use serde_json::{Map, Number, Value};
 
 use crate::expression::{self, Expression, Reference};
-use crate::{RenderError, RenderedInput, Scope};
+use crate::{Item, RenderError, RenderedInput, Scope};
 
 /// The most bytes one rendered leaf may have.
 const MAX_LEAF_BYTES: usize = 1024 * 1024;
@@ -117,8 +117,12 @@ fn each_leaf(value: &Value, visit: &mut impl FnMut(&str)) {
     }
 }
 
-/// Fills `value`.
-pub(crate) fn render(value: &Value, scope: &Scope) -> Result<RenderedInput, RenderError> {
+/// Fills `value`, for one item where the step has some.
+pub(crate) fn render(
+    value: &Value,
+    scope: &Scope,
+    item: Option<&Item>,
+) -> Result<RenderedInput, RenderError> {
     let mut reads = Vec::new();
     each_leaf(value, &mut |leaf| {
         for piece in split(leaf).unwrap_or_default() {
@@ -132,7 +136,8 @@ pub(crate) fn render(value: &Value, scope: &Scope) -> Result<RenderedInput, Rend
     if reads.is_empty() && !has_template(value) {
         return Ok(RenderedInput::new(value.clone(), Vec::new()));
     }
-    let mut rendering = Rendering { scope, context: context(scope, &reads), secrets: Vec::new() };
+    let mut rendering =
+        Rendering { scope, context: context(scope, item, &reads), secrets: Vec::new() };
     let filled = rendering.value(value, &mut Vec::new())?;
     Ok(RenderedInput::new(filled, rendering.secrets))
 }
@@ -145,11 +150,14 @@ pub(crate) fn has_template(value: &Value) -> bool {
 }
 
 /// Decides the condition `text`, called `place` in messages.
-pub(crate) fn condition(place: &str, text: &str, scope: &Scope) -> Result<bool, RenderError> {
+pub(crate) fn condition(
+    place: &str,
+    text: &str,
+    scope: &Scope,
+    item: Option<&Item>,
+) -> Result<bool, RenderError> {
     let fail = |message: String| RenderError { place: place.to_owned(), message };
-    let parsed = expression::parse(text).map_err(|error| fail(error.message))?;
-    let value = evaluate(text, &parsed, scope, context(scope, &parsed.references));
-    let value = value.map_err(fail)?;
+    let value = value_of(place, text, scope, item)?;
     value.as_bool().ok_or_else(|| {
         fail(format!(
             "a condition must give true or false, and this one gives {}",
@@ -158,8 +166,27 @@ pub(crate) fn condition(place: &str, text: &str, scope: &Scope) -> Result<bool, 
     })
 }
 
+/// The value of the expression `text`, called `place` in messages.
+pub(crate) fn value_of(
+    place: &str,
+    text: &str,
+    scope: &Scope,
+    item: Option<&Item>,
+) -> Result<Value, RenderError> {
+    let fail = |message: String| RenderError { place: place.to_owned(), message };
+    let parsed = expression::parse(text).map_err(|error| fail(error.message))?;
+    evaluate(text, &parsed, scope, context(scope, item, &parsed.references)).map_err(fail)
+}
+
+/// Whether the expression `text` reads the item that it is evaluated for.
+pub(crate) fn reads_item(text: &str) -> bool {
+    expression::parse(text).is_ok_and(|parsed| {
+        parsed.references.iter().any(|read| matches!(read.root.as_str(), "item" | "item_key"))
+    })
+}
+
 /// The roots, with no more steps in them than are read.
-fn context(scope: &Scope, reads: &[Reference]) -> Dynamic {
+fn context(scope: &Scope, item: Option<&Item>, reads: &[Reference]) -> Dynamic {
     let steps: BTreeSet<&str> =
         reads.iter().filter(|read| read.root == "steps").filter_map(|read| read.name(0)).collect();
     let steps = steps.into_iter().filter_map(|id| {
@@ -173,12 +200,17 @@ fn context(scope: &Scope, reads: &[Reference]) -> Dynamic {
         }
         Some((id.to_string(), to_dynamic(&Value::Object(outputs))))
     });
-    Dynamic::from_pairs([
+    let mut roots = vec![
         ("params", to_dynamic(&scope.params)),
         ("event", to_dynamic(&scope.event)),
         ("run", to_dynamic(&scope.run)),
         ("steps", Dynamic::from_pairs(steps)),
-    ])
+    ];
+    if let Some(item) = item {
+        roots.push(("item", to_dynamic(&item.value)));
+        roots.push(("item_key", Dynamic::from(item.key.as_str())));
+    }
+    Dynamic::from_pairs(roots)
 }
 
 fn to_dynamic(value: &Value) -> Dynamic {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -17,6 +18,15 @@ pub struct HumanDuration(pub Duration);
 pub struct DurationError {
     text: String,
     problem: &'static str,
+}
+
+impl HumanDuration {
+    /// The time that lies this long behind `at`; the last one there is where it would lie behind that.
+    #[must_use]
+    pub fn after(self, at: Timestamp) -> Timestamp {
+        let by = SignedDuration::try_from(self.0).ok();
+        by.and_then(|by| at.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
+    }
 }
 
 const UNITS: [(&str, u64); 5] =

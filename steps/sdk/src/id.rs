@@ -19,18 +19,49 @@ pub struct IdError {
 ///
 /// Lower-case letters, digits, `_` and `-`, beginning with a letter, at most 63 characters. An
 /// expression reads a step's outputs as `steps.<id>.<output>`.
+///
+/// A step with `for_each` runs once for each item, and each of these has a name of its own: that of
+/// the step, and the item's key in brackets, as in `scan[web]`. A key has letters, digits, `.`, `_`
+/// and `-`, at most 63 of them.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(try_from = "String", into = "String")]
-pub struct StepId(#[schemars(regex(pattern = r"^[a-z][a-z0-9_-]{0,62}$"))] Box<str>);
+pub struct StepId(
+    #[schemars(regex(pattern = r"^[a-z][a-z0-9_-]{0,62}(\[[A-Za-z0-9._-]{1,63}\])?$"))] Box<str>,
+);
 
 impl StepId {
+    /// The most characters of a name, and of an item's key.
+    pub const MOST: usize = 63;
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name of one item of this step, such as `scan[web]`.
+    ///
+    /// # Errors
+    /// When `key` is no key, or this is an item itself.
+    pub fn item(&self, key: &str) -> Result<Self, IdError> {
+        format!("{self}[{key}]").parse()
+    }
+
+    /// The name of the step and, for one of its items, the key.
+    #[must_use]
+    pub fn parts(&self) -> (&str, Option<&str>) {
+        match self.0.strip_suffix(']').and_then(|text| text.split_once('[')) {
+            Some((step, key)) => (step, Some(key)),
+            None => (&self.0, None),
+        }
+    }
+}
+
+fn is_key(text: &str) -> bool {
+    (1..=StepId::MOST).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 impl FromStr for StepId {
@@ -43,14 +74,23 @@ impl FromStr for StepId {
         if text.is_empty() {
             return fail("it is empty");
         }
-        if text.len() > 63 {
+        let (name, key) = match text.strip_suffix(']').and_then(|text| text.split_once('[')) {
+            Some((name, key)) => (name, Some(key)),
+            None => (text, None),
+        };
+        if name.len() > Self::MOST {
             return fail("it is longer than 63 characters");
         }
-        if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
+        if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
             return fail("it must begin with a lower-case letter");
         }
-        if !text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-')) {
+        if !name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-')) {
             return fail("only lower-case letters, digits, `_` and `-` may stand in it");
+        }
+        if key.is_some_and(|key| !is_key(key)) {
+            return fail(
+                "the key of an item has 1 to 63 letters, digits, `.`, `_` and `-` in brackets",
+            );
         }
         Ok(Self(text.into()))
     }

@@ -19,7 +19,7 @@ pub fn dot(plan: &Plan, statuses: &Statuses) -> String {
         if let Some(status) = statuses.get(&step.id) {
             let _ = write!(attributes, ", fillcolor={}", color(*status));
         }
-        if step.phase == Phase::Finally {
+        if step.phase != Phase::Main {
             attributes.push_str(", shape=note, style=filled");
         }
         let _ = writeln!(out, "  {} [{attributes}];", quote(step.id.as_str()));

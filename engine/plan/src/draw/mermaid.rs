@@ -21,7 +21,7 @@ pub fn mermaid(plan: &Plan, statuses: &Statuses) -> String {
         };
         let (open, close) = match step.phase {
             Phase::Main => ("[\"", "\"]"),
-            Phase::Finally => ("([\"", "\"])"),
+            Phase::OnFailure | Phase::Finally => ("([\"", "\"])"),
         };
         let _ = writeln!(out, "  s{at}{open}{label}{close}");
     }

@@ -20,12 +20,12 @@ pub fn terminal(plan: &Plan, statuses: &Statuses) -> String {
         .collect();
     // Each lane holds the step that comes down it until the last step that needs it.
     let mut lanes: Vec<Option<&str>> = Vec::new();
-    let mut in_finally = false;
+    let mut phase = Phase::Main;
     for (at, step) in steps.iter().enumerate() {
-        if step.phase == Phase::Finally && !in_finally {
-            in_finally = true;
+        if step.phase != phase {
+            phase = step.phase;
             lanes.clear();
-            out.push_str("── finally\n");
+            let _ = writeln!(out, "── {}", phase.key());
         }
         let needed: Vec<usize> = (0..lanes.len())
             .filter(|lane| {

@@ -80,8 +80,8 @@ impl Run {
     fn decidable(&self, i: usize) -> bool {
         match self.plan.steps()[i].phase {
             Phase::Main => {}
-            Phase::Finally if self.main.left > 0 => return false,
-            Phase::Finally => {
+            Phase::OnFailure | Phase::Finally if self.main.left > 0 => return false,
+            Phase::OnFailure | Phase::Finally => {
                 if self.not_for(i).is_some() {
                     return true;
                 }
@@ -97,7 +97,7 @@ impl Run {
             return Readiness::Skip(reason);
         }
         // Every need has ended, so what the condition reads no longer changes.
-        let decide = || match self.plan.steps()[i].condition(&self.scope) {
+        let decide = || match self.plan.steps()[i].condition(&self.scope, None) {
             Ok(true) => Readiness::Start,
             Ok(false) => Readiness::Skip(SkipReason::Condition),
             Err(error) => Readiness::Fail(Failure {
@@ -114,7 +114,9 @@ impl Run {
         let step = &self.plan.steps()[i];
         match step.phase {
             Phase::Main => None,
-            Phase::Finally => self.main_outcome().filter(|outcome| !step.on.contains(outcome)),
+            Phase::OnFailure | Phase::Finally => {
+                self.main_outcome().filter(|outcome| !step.on.contains(outcome))
+            }
         }
     }
 

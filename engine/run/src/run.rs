@@ -162,7 +162,7 @@ impl Run {
         for (i, step) in plan.steps().iter().enumerate() {
             match step.phase {
                 Phase::Main => main.left += 1,
-                Phase::Finally => finally.left += 1,
+                Phase::OnFailure | Phase::Finally => finally.left += 1,
             }
             for need in &step.needs {
                 let needed = index.get(&need.step).filter(|&&needed| {
@@ -267,6 +267,15 @@ impl Run {
                 self.end(i, Outcome::Failed, at, Some(Why::NotStarted(failure.clone())));
             }
             RunEvent::CancelRequested { by, reason } => self.cancel_requested(by, reason, at)?,
+            RunEvent::Queued { .. }
+            | RunEvent::Admitted
+            | RunEvent::Expanded { .. }
+            | RunEvent::GateOpened { .. }
+            | RunEvent::Voted { .. }
+            | RunEvent::GateDue { .. }
+            | RunEvent::Woken { .. }
+            | RunEvent::Settled { .. }
+            | RunEvent::Remembered { .. } => return Err(ApplyError::RequestedTwice),
             RunEvent::Ended { outcome } => {
                 let is = self.outcome_when_done().ok_or(ApplyError::StepsLeft)?;
                 if is != *outcome {
@@ -461,7 +470,7 @@ impl Run {
         match (&self.cancel, self.plan.steps()[i].phase) {
             (None, _) => false,
             (Some(_), Phase::Main) => true,
-            (Some(cancel), Phase::Finally) => cancel.scope == CancelScope::All,
+            (Some(cancel), Phase::OnFailure | Phase::Finally) => cancel.scope == CancelScope::All,
         }
     }
 
@@ -473,7 +482,7 @@ impl Run {
         let phase = self.plan.steps()[i].phase;
         let tally = match phase {
             Phase::Main => &mut self.main,
-            Phase::Finally => &mut self.finally,
+            Phase::OnFailure | Phase::Finally => &mut self.finally,
         };
         tally.left -= 1;
         match outcome {
@@ -511,7 +520,10 @@ impl Run {
             match self.cancel.as_ref().map(|cancel| &cancel.reason) {
                 // Nobody wanted it to stop: it was too slow, which is a failure.
                 Some(CancelReason::TimedOut { .. }) => RunOutcome::Failed,
-                Some(CancelReason::Asked { .. }) | None => RunOutcome::Cancelled,
+                Some(CancelReason::Busy { .. }) => RunOutcome::Rejected,
+                Some(CancelReason::Asked { .. } | CancelReason::Superseded { .. }) | None => {
+                    RunOutcome::Cancelled
+                }
             }
         } else if any(|tally| tally.failed) {
             RunOutcome::Failed

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use fairlead_plan::Plan;
 use fairlead_run::{
-    AppendError, Created, Journal, LeaseError, LogKey, NewRun, PlanBlob, Record, Request, Run,
-    RunEvent, RunFilter, StoreError,
+    AppendError, Batch, Created, Epoch, Journal, LeaseError, LogKey, NewRun, PlanBlob, Record,
+    Request, Run, RunEvent, RunFilter, RunStatus, Signal, StoreError, Wake,
 };
 use fairlead_step::{Digest, RunId};
 use fairlead_store::{OpenError, Store};
@@ -38,16 +38,24 @@ fn new_run(number: u64) -> NewRun {
         by: "somebody".into(),
         workspace: "/srv".into(),
         engine: "0.1.0".into(),
+        group: None,
+        origin: None,
     };
     NewRun {
         id: run_id(number),
         plan,
         first: Record::first(time(), request).expect("test data"),
         started_by: None,
+        group: None,
     }
 }
 
-async fn next(journal: &dyn Journal, number: u64, epoch: fairlead_run::Epoch) -> Vec<Record> {
+fn batch(number: u64, epoch: Epoch, records: Vec<Record>) -> Batch {
+    let status = RunStatus::Running;
+    Batch { run: run_id(number), epoch, records, status, wake_at: None, taken: vec![] }
+}
+
+async fn next(journal: &dyn Journal, number: u64, epoch: Epoch) -> Vec<Record> {
     let run =
         Run::restore(&journal.load(&run_id(number)).await.expect("test data")).expect("test data");
     run.seal(time(), vec![RunEvent::Resumed { epoch }]).expect("test data")
@@ -62,7 +70,7 @@ async fn what_was_kept_is_found_again_however_the_store_was_left() {
         assert_eq!(created, Created::New);
         let lease = store.journal().acquire(&run_id(number)).await.unwrap();
         let records = next(&*store.journal(), number, lease.epoch()).await;
-        store.journal().append(&run_id(number), lease.epoch(), records).await.unwrap();
+        store.journal().append(batch(number, lease.epoch(), records)).await.unwrap();
         if number % 2 == 0 {
             store.close().await;
             let late = store.journal().create(new_run(99)).await;
@@ -111,9 +119,9 @@ async fn two_stores_on_one_folder_share_the_leases() {
     let old = lease.epoch();
     drop(lease);
     let taken = two.journal().acquire(&run_id(1)).await.unwrap();
-    let fenced = one.journal().append(&run_id(1), old, records.clone()).await;
+    let fenced = one.journal().append(batch(1, old, records.clone())).await;
     assert!(matches!(fenced, Err(AppendError::Fenced { .. })), "{fenced:?}");
-    two.journal().append(&run_id(1), taken.epoch(), records).await.unwrap();
+    two.journal().append(batch(1, taken.epoch(), records)).await.unwrap();
 }
 
 async fn database(folder: &Path) -> SqliteConnection {
@@ -138,8 +146,8 @@ async fn what_is_not_ours_is_refused_and_left_alone() {
     db.execute("PRAGMA user_version = 7").await.unwrap();
     db.close().await.unwrap();
     let error = Store::open(newer.path()).await.unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 7, known: 1, .. }), "{error}");
-    assert!(error.to_string().ends_with("has version 7, and this build knows up to 1"), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 7, known: 2, .. }), "{error}");
+    assert!(error.to_string().ends_with("has version 7, and this build knows up to 2"), "{error}");
 
     let garbage = tempfile::tempdir().unwrap();
     std::fs::write(garbage.path().join("fairlead.db"), "not a database at all ".repeat(100))
@@ -170,7 +178,7 @@ async fn what_was_changed_behind_our_back_is_told() {
         .execute(&mut db)
         .await
         .unwrap();
-    sqlx::query("UPDATE record SET bytes = replace(bytes, '\"v\":1', '\"v\":2') WHERE run = ?")
+    sqlx::query("UPDATE record SET bytes = replace(bytes, '\"v\":1', '\"v\":9') WHERE run = ?")
         .bind(run_id(2).as_str())
         .execute(&mut db)
         .await
@@ -194,7 +202,7 @@ async fn what_was_changed_behind_our_back_is_told() {
     )
     .unwrap();
     let records = honest.seal(time(), vec![RunEvent::Resumed { epoch: lease.epoch() }]).unwrap();
-    store.journal().append(&run_id(3), lease.epoch(), records).await.unwrap();
+    store.journal().append(batch(3, lease.epoch(), records)).await.unwrap();
     let stored = store.journal().load(&run_id(3)).await.unwrap();
     assert!(Run::restore(&stored).is_err());
 }

@@ -110,6 +110,13 @@ impl Leases {
         }
     }
 
+    /// Ends the task that renews, as if the process had been stopped.
+    #[cfg(test)]
+    pub(super) fn stop(&self) {
+        self.inner.state().closed = true;
+        self.inner.changed.notify_one();
+    }
+
     /// Gives back what is to be given back.
     pub(super) async fn close(&self) {
         let free = {

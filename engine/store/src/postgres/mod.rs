@@ -38,8 +38,9 @@ pub const LEASE_TTL: Duration = Duration::from_secs(15);
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How long connecting may take, or waiting for a connection that somebody else uses.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// A connection that was idle for longer is asked whether it lives before it is used.
-const FRESH: Duration = Duration::from_secs(1);
+/// A connection that was idle for longer is asked whether it lives before it is used. No server
+/// restarts faster.
+const FRESH: Duration = Duration::from_millis(100);
 /// How often a statement is tried that the server gave up in favour of another one.
 const TRIES: u32 = 5;
 

@@ -233,8 +233,8 @@ macro_rules! in_each {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
-                let folder = tempfile::tempdir().unwrap();
-                let store = super::Store::open(folder.path()).await.unwrap();
+                let folder = tempfile::tempdir().expect("an answer");
+                let store = super::Store::open(folder.path()).await.expect("an answer");
                 super::$check(super::House::new(store)).await;
             })+
         }
@@ -242,8 +242,8 @@ macro_rules! in_each {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
                 let Some(schema) = super::Schema::new().await else { return };
-                let folder = tempfile::tempdir().unwrap();
-                let store = super::Store::connect(&schema.url, folder.path()).await.unwrap();
+                let folder = tempfile::tempdir().expect("an answer");
+                let store = super::Store::connect(&schema.url, folder.path()).await.expect("an answer");
                 super::$check(super::House::new(store)).await;
             })+
         }
@@ -283,9 +283,9 @@ async fn old_runs_go_with_all_they_left(house: House) {
     assert!(house.has("1").await && house.has("2").await && !house.has("4").await);
     let gone = house.store.journal().load(&run_id(4)).await;
     assert!(matches!(gone, Err(StoreError::NoSuchRun { .. })), "{gone:?}");
-    assert_eq!(house.store.logs().logs_of(&run_id(4)).await.unwrap(), []);
-    assert_eq!(house.store.logs().logs_of(&run_id(5)).await.unwrap(), [log_key(5)]);
-    assert_eq!(house.store.journal().load(&run_id(5)).await.unwrap().records.len(), 3);
+    assert_eq!(house.store.logs().logs_of(&run_id(4)).await.expect("an answer"), []);
+    assert_eq!(house.store.logs().logs_of(&run_id(5)).await.expect("an answer"), [log_key(5)]);
+    assert_eq!(house.store.journal().load(&run_id(5)).await.expect("an answer").records.len(), 3);
     assert_eq!(house.runs().await.len(), 21);
 
     let outcome = RunOutcome::Failed;
@@ -299,7 +299,7 @@ async fn old_runs_go_with_all_they_left(house: House) {
     assert_eq!(again, PruneReport::default(), "nothing is left to do");
     // A plan that went comes again with the next run.
     house.create(house.new_run(50, "old", None)).await;
-    assert_eq!(house.store.journal().load(&run_id(50)).await.unwrap().plan, plan("old"));
+    assert_eq!(house.store.journal().load(&run_id(50)).await.expect("an answer").plan, plan("old"));
 }
 
 fn size(number: &u64) -> u64 {
@@ -315,9 +315,9 @@ async fn the_last_runs_of_each_pipeline_stay(house: House) {
     }
     house.create(house.new_run(7, "b", None)).await;
     let both = house.rules().keep_last(2).older_than(DAY * 30);
-    assert_eq!(house.store.prune(&both, true).await.unwrap().runs, []);
+    assert_eq!(house.store.prune(&both, true).await.expect("an answer").runs, []);
     let both = house.rules().keep_last(1).older_than(DAY * 30);
-    assert_eq!(house.store.prune(&both, true).await.unwrap().runs, ids([5]));
+    assert_eq!(house.store.prune(&both, true).await.expect("an answer").runs, ids([5]));
     let report = house.prune(&house.rules().keep_last(2)).await;
     assert_eq!(report.runs, ids([3, 4]));
     assert_eq!(report.events, Amount::default());
@@ -343,14 +343,20 @@ async fn a_run_that_is_needed_stays(house: House) {
     // Run 20 would be started again by its event.
     assert_eq!(report.runs, ids([2, 3, 4, 21]));
     assert_eq!(report.events.count, 1);
-    assert_eq!(house.store.events().event("handled").await.unwrap(), None);
-    assert_eq!(house.store.events().runs_of("unhandled").await.unwrap()[0].run, run_id(20));
+    assert_eq!(house.store.events().event("handled").await.expect("an answer"), None);
+    assert_eq!(
+        house.store.events().runs_of("unhandled").await.expect("an answer")[0].run,
+        run_id(20)
+    );
 
     house.end(10, 40, "10").await;
-    house.store.events().mark_handled("unhandled", house.days_ago(1)).await.unwrap();
+    house.store.events().mark_handled("unhandled", house.days_ago(1)).await.expect("an answer");
     let report = house.prune(&house.rules().older_than(DAY * 30)).await;
     assert_eq!(report.runs, ids([1, 10, 20]));
-    assert!(house.store.events().event("unhandled").await.unwrap().is_some(), "it is young");
+    assert!(
+        house.store.events().event("unhandled").await.expect("an answer").is_some(),
+        "it is young"
+    );
     let late = house.store.journal().create(house.new_run(30, "a", Some(origin(run_id(1))))).await;
     assert!(matches!(late, Err(StoreError::BadRun { .. })), "{late:?}");
 }
@@ -360,7 +366,7 @@ async fn what_is_named_stays(house: House) {
     house.ended(2, "a", 1, "shared").await;
     house.ended(3, "a", 60, "kept").await;
     let kept = Kept {
-        step: "scan".parse().unwrap(),
+        step: "scan".parse().expect("an answer"),
         outcome: Outcome::Passed,
         outputs: Some(named("kept")),
     };
@@ -372,7 +378,7 @@ async fn what_is_named_stays(house: House) {
     house.ended(6, "a", 60, "signaled").await;
     let news = fairlead_run::Signal::News { about: named("signaled").to_string(), why: "".into() };
     house.create(house.new_run(7, "a", None)).await;
-    house.store.journal().post(&run_id(7), house.now, news).await.unwrap();
+    house.store.journal().post(&run_id(7), house.now, news).await.expect("an answer");
     house.put("nobody's").await;
 
     let report = house.prune(&house.rules().older_than(DAY * 30)).await;
@@ -394,7 +400,7 @@ async fn the_young_stay(house: House) {
 
     // While a run is driven that began before they were put, its attempt may still tell of them.
     house.create(house.new_run(2, "a", None)).await;
-    let lease = house.store.journal().acquire(&run_id(2)).await.unwrap();
+    let lease = house.store.journal().acquire(&run_id(2)).await.expect("an answer");
     let report = house.prune(&house.rules()).await;
     assert_eq!(report.artifacts, Amount::default());
     drop(lease);
@@ -423,10 +429,14 @@ async fn events_and_results_go_by_their_age(house: House) {
     let bytes = named("1").to_string().len() as u64;
     assert_eq!(report.remembered, Amount { count: 1, bytes });
     for (key, stays) in [("old", false), ("young", true), ("waiting", true), ("linked", true)] {
-        assert_eq!(house.store.events().event(key).await.unwrap().is_some(), stays, "{key}");
+        assert_eq!(
+            house.store.events().event(key).await.expect("an answer").is_some(),
+            stays,
+            "{key}"
+        );
     }
-    assert_eq!(house.store.remembered().recall(&digest(1)).await.unwrap(), None);
-    assert!(house.store.remembered().recall(&digest(2)).await.unwrap().is_some());
+    assert_eq!(house.store.remembered().recall(&digest(1)).await.expect("an answer"), None);
+    assert!(house.store.remembered().recall(&digest(2)).await.expect("an answer").is_some());
     assert!(house.has("1").await, "a run may just have recalled it");
     let report = house.prune(&house.rules().older_than(DAY * 30)).await;
     assert_eq!(report.artifacts, Amount { count: 1, bytes: size(&1) });
@@ -441,8 +451,8 @@ async fn what_a_killed_pass_left_is_found(house: House) {
     house.log(1).await;
     let report = house.prune(&house.rules()).await;
     assert_eq!((report.logs.count, report.artifacts.count), (1, 1));
-    assert_eq!(house.store.logs().logs_of(&run_id(99)).await.unwrap(), []);
-    assert_eq!(house.store.logs().logs_of(&run_id(1)).await.unwrap(), [log_key(1)]);
+    assert_eq!(house.store.logs().logs_of(&run_id(99)).await.expect("an answer"), []);
+    assert_eq!(house.store.logs().logs_of(&run_id(1)).await.expect("an answer"), [log_key(1)]);
     assert!(house.has("1").await);
 
     // Dropped somewhere in the middle, again and again: each time what is named is there.
@@ -468,13 +478,24 @@ async fn what_a_killed_pass_left_is_found(house: House) {
             let stored = match house.store.journal().load(&run).await {
                 // What was asked of the store when the pass was dropped is done all the same.
                 Err(StoreError::NoSuchRun { .. }) => continue,
-                stored => stored.unwrap(),
+                stored => stored.expect("an answer"),
             };
             assert_eq!(stored.records.len(), 3, "a run is there as a whole");
             let of = stored.records[1].bytes();
-            let digest = of.split_once("\"digest\":\"").unwrap().1.split_once('"').unwrap().0;
-            house.store.artifacts().get(&digest.parse().unwrap()).await.unwrap();
-            assert_eq!(house.store.logs().logs_of(&run).await.unwrap().len(), 1);
+            let digest = of
+                .split_once("\"digest\":\"")
+                .expect("an answer")
+                .1
+                .split_once('"')
+                .expect("an answer")
+                .0;
+            house
+                .store
+                .artifacts()
+                .get(&digest.parse().expect("an answer"))
+                .await
+                .expect("an answer");
+            assert_eq!(house.store.logs().logs_of(&run).await.expect("an answer").len(), 1);
         }
         if done.is_some() {
             break;
@@ -508,23 +529,29 @@ async fn runs_may_be_written_meanwhile(house: House) {
     assert_eq!(runs, ids(1..=60));
     assert_eq!(house.runs().await, ids(100..140));
     for number in 100..140_u64 {
-        house.store.journal().load(&run_id(number)).await.unwrap();
+        house.store.journal().load(&run_id(number)).await.expect("an answer");
     }
 }
 
 /// Files: what the folder looks like, and what only a folder can have.
 #[tokio::test]
 async fn artifacts_that_are_put_again_stay_and_nothing_else_is_left() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let folder = tempfile::tempdir().expect("an answer");
+    let store = Store::open(folder.path()).await.expect("an answer");
     let house = House::new(store);
     let file = |of: &str| {
         let hex = Digest::sha256(&text(of)).hex().to_owned();
         folder.path().join("artifacts/sha256").join(&hex[..2]).join(hex)
     };
     let age = |path: &Path| {
-        let then = path.metadata().unwrap().modified().unwrap() - Duration::from_secs(7200);
-        std::fs::File::options().append(true).open(path).unwrap().set_modified(then).unwrap();
+        let then = path.metadata().expect("an answer").modified().expect("an answer")
+            - Duration::from_secs(7200);
+        std::fs::File::options()
+            .append(true)
+            .open(path)
+            .expect("an answer")
+            .set_modified(then)
+            .expect("an answer");
     };
     for of in ["a", "b", "c"] {
         house.put(of).await;
@@ -534,26 +561,27 @@ async fn artifacts_that_are_put_again_stay_and_nothing_else_is_left() {
     let report = house.prune(&PruneRules::at(house.now)).await;
     assert_eq!(report.artifacts.count, 2, "whoever puts it again may be about to name it");
     assert!(house.has("b").await && !house.has("a").await && !house.has("c").await);
-    let left = std::fs::read_dir(folder.path().join("artifacts/.leaving")).unwrap().count();
+    let left =
+        std::fs::read_dir(folder.path().join("artifacts/.leaving")).expect("an answer").count();
     assert_eq!(left, 0);
 }
 
 #[tokio::test]
 async fn what_a_killed_pass_took_away_is_put_back_and_looked_at_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let house = House::new(Store::open(folder.path()).await.unwrap());
+    let folder = tempfile::tempdir().expect("an answer");
+    let house = House::new(Store::open(folder.path()).await.expect("an answer"));
     house.ended(1, "a", 1, "needed").await;
     house.put("not needed").await;
     let leaving = folder.path().join("artifacts/.leaving");
-    std::fs::create_dir_all(&leaving).unwrap();
+    std::fs::create_dir_all(&leaving).expect("an answer");
     for of in ["needed", "not needed"] {
         let hex = Digest::sha256(&text(of)).hex().to_owned();
         let file = folder.path().join("artifacts/sha256").join(&hex[..2]).join(&hex);
-        std::fs::rename(file, leaving.join(format!("sha256-{hex}"))).unwrap();
+        std::fs::rename(file, leaving.join(format!("sha256-{hex}"))).expect("an answer");
     }
     assert!(!house.has("needed").await);
-    let report = house.store.prune(&house.rules(), false).await.unwrap();
+    let report = house.store.prune(&house.rules(), false).await.expect("an answer");
     assert_eq!(report.artifacts.count, 1);
     assert!(house.has("needed").await && !house.has("not needed").await);
-    assert_eq!(std::fs::read_dir(&leaving).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(&leaving).expect("an answer").count(), 0);
 }

@@ -320,4 +320,21 @@ mod tests {
         artifacts.put("a", "text/plain", Bytes::from_static(b"true")).await.unwrap();
         assert_eq!(artifacts.get(&kept.digest).await.unwrap(), "true");
     }
+
+    #[tokio::test]
+    async fn what_was_put_again_in_the_meantime_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        for artifacts in [in_memory(), in_folder(folder.path()).unwrap()] {
+            let bytes = Bytes::from_static(b"a document");
+            let kept = artifacts.put("a", "text/plain", bytes.clone()).await.unwrap();
+            // To a pass that believes it to be old.
+            let removed = artifacts.remove(&kept.digest, Timestamp::UNIX_EPOCH).await.unwrap();
+            assert!(!removed);
+            assert_eq!(artifacts.get(&kept.digest).await.unwrap(), bytes);
+            assert!(artifacts.remove(&kept.digest, Timestamp::MAX).await.unwrap());
+            assert!(artifacts.get(&kept.digest).await.is_err());
+            assert!(!artifacts.remove(&kept.digest, Timestamp::MAX).await.unwrap());
+        }
+        assert_eq!(std::fs::read_dir(folder.path().join(LEAVING)).unwrap().count(), 0);
+    }
 }

@@ -174,7 +174,10 @@ async fn a_holder_that_cannot_renew_hears_of_it_before_the_lease_ends() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_holder_whose_lease_is_anothers_hears_of_it() {
     let Some(house) = House::new().await else { return };
-    let store = house.store().await;
+    // Of that one must hear with the next renewal, and not only when time is up.
+    let ttl = TTL * 4;
+    let options = Options { lease_ttl: ttl };
+    let store = Store::connect_with(&house.schema.url, house.folder.path(), options).await.unwrap();
     for number in 1..=2 {
         store.journal().create(new_run(number, None)).await.unwrap();
     }
@@ -186,8 +189,8 @@ async fn a_holder_whose_lease_is_anothers_hears_of_it() {
         .execute(&mut db)
         .await
         .unwrap();
-    timeout(PATIENCE, lost.lost().cancelled()).await.expect("the holder hears of it");
-    sleep(TTL).await;
+    timeout(ttl / 2, lost.lost().cancelled()).await.expect("the holder hears of it");
+    sleep(ttl).await;
     assert!(!kept.lost().is_cancelled(), "the others go on");
 }
 
@@ -366,6 +369,25 @@ async fn of_many_that_open_a_new_schema_one_makes_the_tables() {
     let versions: Vec<i32> =
         sqlx::query_scalar("SELECT version FROM fairlead_store").fetch_all(&mut db).await.unwrap();
     assert_eq!(versions, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_signals_of_a_run_go_with_its_end() {
+    let Some(house) = House::new().await else { return };
+    let store = house.store().await;
+    let journal = store.journal();
+    for number in 1..=2 {
+        journal.create(new_run(number, None)).await.unwrap();
+        journal.post(&run_id(number), time(), news()).await.unwrap();
+    }
+    let lease = journal.acquire(&run_id(1)).await.unwrap();
+    let last = journal.load(&run_id(1)).await.unwrap().records.remove(0);
+    let end = RunEvent::Ended { outcome: RunOutcome::Passed };
+    journal.append(batch(&run_id(1), lease.epoch(), &last, end)).await.unwrap();
+    let mut db = house.schema.connection().await;
+    let left: Vec<String> =
+        sqlx::query_scalar("SELECT run FROM signal").fetch_all(&mut db).await.unwrap();
+    assert_eq!(left, [run_id(2).to_string()]);
 }
 
 async fn refused(url: &str) -> OpenError {

@@ -142,6 +142,7 @@ impl Journal for Postgres {
 
 type Loaded = (String, Vec<u8>, Vec<String>);
 
+/// A run has its first record from the beginning: without one, retention has just removed it.
 async fn load(db: &mut PgConnection, run: RunId) -> sqlx::Result<Option<Loaded>> {
     let plan: Option<(String, Vec<u8>)> = sqlx::query_as(
         "SELECT plan.digest, plan.bytes FROM run JOIN plan ON plan.digest = run.plan \
@@ -151,11 +152,12 @@ async fn load(db: &mut PgConnection, run: RunId) -> sqlx::Result<Option<Loaded>>
     .fetch_optional(&mut *db)
     .await?;
     let Some((digest, bytes)) = plan else { return Ok(None) };
-    let records = sqlx::query_scalar("SELECT bytes FROM record WHERE run = $1 ORDER BY seq")
-        .bind(run.as_str())
-        .fetch_all(db)
-        .await?;
-    Ok(Some((digest, bytes, records)))
+    let records: Vec<String> =
+        sqlx::query_scalar("SELECT bytes FROM record WHERE run = $1 ORDER BY seq")
+            .bind(run.as_str())
+            .fetch_all(db)
+            .await?;
+    Ok(Some((digest, bytes, records)).filter(|(_, _, records)| !records.is_empty()))
 }
 
 async fn create(

@@ -167,6 +167,10 @@ impl Journal for Sqlite {
                     .fetch_all(&mut *db)
                     .await
                     .map_err(failed)?;
+            if records.is_empty() {
+                // A run has its first record from the beginning: retention has just removed it.
+                return Err(StoreError::NoSuchRun { run });
+            }
             let records = records.iter().map(|bytes| Record::read(bytes)).collect();
             match records {
                 Ok(records) => Ok(StoredRun { id: run, plan, records }),

@@ -185,8 +185,7 @@ impl Run {
         let planned = self.planned(i);
         let item = self.nodes[i].item.as_ref().map(|(_, item)| item);
         // The condition of a step with items is its own or theirs, as it reads.
-        let asked = planned.for_each.is_none()
-            || planned.condition_is_of_items() == item.is_some();
+        let asked = planned.for_each.is_none() || planned.condition_is_of_items() == item.is_some();
         if asked && !planned.condition(&self.scope, item)? {
             return Ok(Readiness::Skip);
         }

@@ -36,7 +36,11 @@ pub(crate) enum GateEnd {
 
 impl Run {
     /// Takes in that gate `i` is reached.
-    pub(crate) fn gate_opened(&mut self, i: usize, due: Option<Timestamp>) -> Result<(), ApplyError> {
+    pub(crate) fn gate_opened(
+        &mut self,
+        i: usize,
+        due: Option<Timestamp>,
+    ) -> Result<(), ApplyError> {
         self.may_begin(i)?;
         if self.planned(i).gate.is_none() {
             return Err(ApplyError::NoGate { step: self.name(i) });
@@ -207,9 +211,9 @@ impl Run {
     pub fn asks_about(&self, about: &str) -> BTreeSet<StepId> {
         let asks = |node: &crate::run::Node| {
             matches!(node.state, State::Asking { .. })
-                && self.render(&node.id).is_ok_and(|input| {
-                    input.display().to_string().contains(about)
-                })
+                && self
+                    .render(&node.id)
+                    .is_ok_and(|input| input.display().to_string().contains(about))
         };
         self.nodes.iter().filter(|node| asks(node)).map(|node| node.id.clone()).collect()
     }

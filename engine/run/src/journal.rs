@@ -66,6 +66,14 @@ pub enum StoreError {
         /// What is wrong.
         problem: String,
     },
+    /// What a writer has for a run cannot be: a fault of the writer's.
+    #[error("what was to be written to run {run} cannot be right: {problem}")]
+    BadBatch {
+        /// The id.
+        run: RunId,
+        /// What is wrong.
+        problem: String,
+    },
     /// No run has this id.
     #[error("there is no run {run}")]
     NoSuchRun {

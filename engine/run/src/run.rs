@@ -81,9 +81,16 @@ pub(crate) enum Why {
     Gate(GateEnd),
     /// It is the result of this run's step.
     Kept(RunId),
-    Settled { by: String, decision: Decision, reason: Option<String> },
+    Settled {
+        by: String,
+        decision: Decision,
+        reason: Option<String>,
+    },
     /// What its items make of it.
-    Items { not_passed: usize, of: usize },
+    Items {
+        not_passed: usize,
+        of: usize,
+    },
 }
 
 /// A step of the plan, or one item of it.
@@ -223,9 +230,9 @@ impl Run {
         for (i, step) in plan.steps().iter().enumerate() {
             tallies[step.phase as usize].left += 1;
             for need in &step.needs {
-                let needed = index.get(&need.step).filter(|&&needed| {
-                    needed < i && step.phase >= plan.steps()[needed].phase
-                });
+                let needed = index
+                    .get(&need.step)
+                    .filter(|&&needed| needed < i && step.phase >= plan.steps()[needed].phase);
                 let Some(&needed) = needed else {
                     return Err(ReplayError::BadNeed {
                         step: step.id.clone(),
@@ -316,7 +323,9 @@ impl Run {
             RunEvent::Requested(_) => return Err(ApplyError::RequestedTwice),
             // Counted below.
             RunEvent::Resumed { .. } => {}
-            RunEvent::Queued { group, behind } => self.queue(group.as_ref(), behind.as_ref(), at)?,
+            RunEvent::Queued { group, behind } => {
+                self.queue(group.as_ref(), behind.as_ref(), at)?
+            }
             RunEvent::Admitted => self.admit()?,
             RunEvent::Expanded { step, items } => self.expanded(self.find(step)?, items, at)?,
             RunEvent::GateOpened { step, due } => self.gate_opened(self.find(step)?, *due)?,

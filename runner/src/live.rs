@@ -183,7 +183,44 @@ impl<'o> Live<'o> {
                 let text = format!("stopping, as {by} asked: {reason}");
                 self.line(&self.output.paint(Style::Warn, text));
             }
-            RunEvent::Requested(_) | RunEvent::Resumed { .. } | RunEvent::Ended { .. } => {}
+            RunEvent::Remembered { step, run, .. } => {
+                self.end(step, at);
+                let text = format!("✓ the result of run {run}, for the same went in");
+                self.step_line(step, &self.output.paint(Style::Good, text));
+            }
+            RunEvent::Queued { group, behind } => {
+                let what = group.as_ref().map_or_else(
+                    || "as many runs as may go on at a time do".to_owned(),
+                    |group| format!("in group `{group}`"),
+                );
+                let behind =
+                    behind.as_ref().map_or(String::new(), |run| format!(", behind run {run}"));
+                self.line(&format!("waits for its turn: {what}{behind}"));
+            }
+            RunEvent::Expanded { step, items } => {
+                let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
+                self.step_line(step, &format!("{} items: {}", items.len(), keys.join(", ")));
+            }
+            RunEvent::GateOpened { step, due } => {
+                let until = due.map_or(String::new(), |due| format!(" until {due}"));
+                self.step_line(step, &self.output.paint(Style::Bold, format!("◇ waits{until}")));
+            }
+            RunEvent::Voted { step, by, vote, reason } => {
+                let why = reason.as_ref().map_or(String::new(), |why| format!(": {}", tame(why)));
+                self.step_line(step, &format!("{} voted to {vote}{why}", tame(&by.name)));
+            }
+            RunEvent::GateDue { step } => self.step_line(step, "its time came"),
+            RunEvent::Woken { step, why } => {
+                self.step_line(step, &format!("asks again: {}", tame(why)));
+            }
+            RunEvent::Settled { step, by, decision, .. } => {
+                let text = format!("{} decided of the lost attempt: {decision}", tame(&by.name));
+                self.step_line(step, &text);
+            }
+            RunEvent::Requested(_)
+            | RunEvent::Resumed { .. }
+            | RunEvent::Admitted
+            | RunEvent::Ended { .. } => {}
         }
     }
 

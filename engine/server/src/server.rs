@@ -148,7 +148,8 @@ impl Server {
             clock: Arc::clone(&ports.clock),
             stored: Notify::new(),
         };
-        let drives = Drives::new(ports.engine.clone(), options.max_runs, stopping.clone());
+        let clock = Arc::clone(&ports.clock);
+        let drives = Drives::new(ports.engine.clone(), clock, options.max_runs, stopping.clone());
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared { ports, options, intake, drives, tasks, stopping });
 

@@ -1,22 +1,24 @@
 //! The sweep: finds what a lost message, an outage or the end of a process left behind.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fairlead_event::CloudEvent;
-use fairlead_run::{RunFilter, StoreError};
-use fairlead_step::error_chain;
+use fairlead_run::{RunFilter, RunStatus, StoreError};
+use fairlead_step::{RunId, error_chain};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::server::Shared;
 use crate::triggers;
 
-/// The most events and runs that one sweep takes up. The next sweep takes the next.
+/// The runs of a page, and the most events that one sweep takes up. The next sweep takes the next.
 const BATCH: usize = 1000;
 /// How long somebody who has just created a run may take to begin driving it.
 const BEGINNING: Duration = Duration::from_secs(60);
 
-/// Takes up what an earlier process left, and then, now and again, what was lost since.
+/// Takes up what an earlier process left, and then what wakes, and now and again what was lost since.
 pub(crate) async fn run(shared: &Shared) {
+    let mut wakes = shared.ports.journal.wakes();
     let mut first = true;
     while !shared.stopping.is_cancelled() {
         // Nobody else can be about to drive what is left from before this process began, but for
@@ -26,8 +28,53 @@ pub(crate) async fn run(shared: &Shared) {
             tracing::error!("cannot look for what was left: {}", error_chain(&error));
         }
         first = false;
-        shared.until_stopping(tokio::time::sleep(shared.options.sweep)).await;
+        let attended = shared.drives.attend(&mut wakes);
+        let _ = tokio::time::timeout(shared.options.sweep, attended).await;
     }
+}
+
+/// Takes up the runs that nobody drives, page by page, and takes note of those that only wait.
+async fn runs(
+    shared: &Shared,
+    old: impl Fn(Timestamp) -> bool,
+    first: bool,
+) -> Result<(), StoreError> {
+    let mut filter = RunFilter { unfinished: true, limit: BATCH, ..RunFilter::default() };
+    let mut queued: BTreeMap<Option<String>, RunId> = BTreeMap::new();
+    loop {
+        let page = shared.ports.journal.list(filter.clone()).await?;
+        let last = (page.len() == BATCH).then(|| page.last().map(|run| run.id.clone())).flatten();
+        for run in page.into_iter().filter(|run| !run.held && old(run.requested_at)) {
+            match run.status {
+                RunStatus::Waiting | RunStatus::NeedsAttention if !run.signaled => {
+                    shared.drives.park(run.id, run.status, run.wake_at);
+                }
+                RunStatus::Queued if !run.signaled => {
+                    // The pages go back in time: the last of a group is the first to have a turn.
+                    queued.insert(run.group, run.id.clone());
+                    shared.drives.park(run.id, run.status, None);
+                }
+                RunStatus::Waiting | RunStatus::NeedsAttention | RunStatus::Queued => {
+                    shared.drives.begin(run.id);
+                }
+                RunStatus::Running | RunStatus::Cancelling => {
+                    if first {
+                        tracing::info!(
+                            run = %run.id, pipeline = run.pipeline, "going on with the run"
+                        );
+                    }
+                    shared.drives.begin(run.id);
+                }
+                RunStatus::Ended(_) => {}
+            }
+        }
+        match last {
+            Some(last) if !shared.stopping.is_cancelled() => filter.before = Some(last),
+            Some(_) | None => break,
+        }
+    }
+    queued.into_values().for_each(|run| shared.drives.begin(run));
+    Ok(())
 }
 
 async fn sweep(shared: &Shared, age: Duration, first: bool) -> Result<(), StoreError> {
@@ -35,14 +82,7 @@ async fn sweep(shared: &Shared, age: Duration, first: bool) -> Result<(), StoreE
     let old = |at: Timestamp| {
         now.duration_since(at) >= SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX)
     };
-    let filter = RunFilter { unfinished: true, limit: BATCH, ..RunFilter::default() };
-    let left = shared.ports.journal.list(filter).await?;
-    for run in left.into_iter().filter(|run| !run.held && old(run.requested_at)) {
-        if first {
-            tracing::info!(run = %run.id, pipeline = run.pipeline, "going on with the run");
-        }
-        shared.drives.begin(run.id);
-    }
+    runs(shared, old, first).await?;
     // What is not published is the outbox's. What was published is on a bus that may have ended with
     // the process; where it has not, the event comes twice, which is harmless.
     let patience = Duration::from_secs(30);

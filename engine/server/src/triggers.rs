@@ -297,6 +297,7 @@ pub(crate) async fn request_run(
         started_by: Some(key.to_owned()),
         by: trigger.by,
         workspace: trigger.workspace.unwrap_or_else(|| pipeline.workspace.clone()),
+        origin: None,
     };
     match shared.ports.engine.request(request).await {
         Ok(Requested::New(run)) => {
@@ -308,7 +309,7 @@ pub(crate) async fn request_run(
             tracing::debug!(event = key, %run, "`{name}` was started by this event before");
             Ok(Some(run))
         }
-        Err(error @ (RequestError::Seal(_) | RequestError::Plan(_))) => {
+        Err(error @ (RequestError::Seal(_) | RequestError::Plan(_) | RequestError::Group(_))) => {
             tracing::error!(event = key, "`{name}` cannot be started: {error}");
             Ok(None)
         }

@@ -36,6 +36,7 @@ pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<Exit, St
         started_by: None,
         by: person(),
         workspace: workspace(&args.workspace)?,
+        origin: None,
     };
     Ok(request_and_drive(context, request, args.drive).await?.0)
 }
@@ -47,7 +48,7 @@ pub(crate) async fn request_and_drive(
     args: DriveArgs,
 ) -> Result<(Exit, Run), Stop> {
     let store = context.store().await?;
-    let engine = context.engine(&store, args.max_parallel, args.inject.clone());
+    let engine = context.engine(&store, args.max_parallel, None, args.inject.clone());
     let plan = Arc::clone(&request.plan);
     let run = match engine.request(request).await {
         Ok(Requested::New(run) | Requested::Already(run)) => run,
@@ -65,7 +66,7 @@ pub(crate) async fn resume(context: &Context<'_>, args: ResumeArgs) -> Result<Ex
         context.output.say(format!("run {} has ended already: {outcome}", args.run));
         return Ok(outcome.into());
     }
-    let engine = context.engine(&store, args.drive.max_parallel, args.drive.inject.clone());
+    let engine = context.engine(&store, args.drive.max_parallel, None, args.drive.inject.clone());
     Ok(drive(context, &store, &engine, &args.run, state.plan(), &args.drive).await?.0)
 }
 
@@ -105,7 +106,7 @@ async fn drive(
     // need not wait for this thread, which shows it.
     let mut driving = tokio::spawn({
         let (engine, run) = (engine.clone(), run.clone());
-        async move { engine.drive(&run, listening).await }
+        async move { engine.finish(&run, listening, |_| {}).await }
     });
     let driven = tokio::select! {
         biased;

@@ -13,7 +13,7 @@ mod serve;
 mod show;
 mod steps;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 use clap::CommandFactory as _;
@@ -42,11 +42,12 @@ impl Context<'_> {
         })
     }
 
-    /// An engine over `store`: at most so many attempts at a time, with the faults to inject.
+    /// An engine over `store`: at most so many attempts and runs at a time, with the faults to inject.
     pub(crate) fn engine(
         &self,
         store: &Store,
         max_parallel: Option<NonZeroUsize>,
+        max_runs: Option<NonZeroU32>,
         injections: Vec<Injection>,
     ) -> Engine {
         let settings = &self.settings;
@@ -55,12 +56,14 @@ impl Context<'_> {
             journal: store.journal(),
             logs: store.logs(),
             artifacts: store.artifacts(),
+            remembered: store.remembered(),
             registries: settings.registries.clone(),
             secrets: settings.secrets.clone(),
             clock: Arc::clone(&settings.clock),
             processes: settings.processes.clone(),
             scratch: settings.state.join("scratch"),
             max_parallel,
+            max_runs,
             injections,
             version: env!("CARGO_PKG_VERSION").into(),
         })

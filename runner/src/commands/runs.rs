@@ -15,6 +15,7 @@ pub(crate) async fn runs(context: &Context<'_>, args: RunsArgs) -> Result<Exit, 
         pipeline: args.pipeline,
         unfinished: args.unfinished,
         before: None,
+        origin: None,
         limit: args.limit.min(RunFilter::MOST),
     };
     let runs = store.journal().list(filter).await.map_err(|e| Stop::of(&e))?;
@@ -29,7 +30,7 @@ pub(crate) async fn runs(context: &Context<'_>, args: RunsArgs) -> Result<Exit, 
     }
     let width = runs.iter().map(|run| run.pipeline.len()).max().unwrap_or(8).max(8);
     context.output.data(format!(
-        "{:<18}  {:<width$}  {:<11}  {:<20}  {:>10}  {}",
+        "{:<18}  {:<width$}  {:<15}  {:<20}  {:>10}  {}",
         "RUN", "PIPELINE", "STATUS", "REQUESTED", "TOOK", "BY"
     ));
     for run in &runs {
@@ -42,7 +43,12 @@ pub(crate) async fn runs(context: &Context<'_>, args: RunsArgs) -> Result<Exit, 
 pub(crate) fn status_word(status: RunStatus, held: bool) -> &'static str {
     match status {
         RunStatus::Running | RunStatus::Cancelling if !held => "interrupted",
-        RunStatus::Running | RunStatus::Cancelling | RunStatus::Ended(_) => status.name(),
+        RunStatus::Queued
+        | RunStatus::Running
+        | RunStatus::Waiting
+        | RunStatus::NeedsAttention
+        | RunStatus::Cancelling
+        | RunStatus::Ended(_) => status.name(),
     }
 }
 
@@ -50,14 +56,14 @@ pub(crate) fn status_style(word: &str) -> Style {
     match word {
         "passed" => Style::Good,
         "failed" | "rejected" => Style::Bad,
-        "interrupted" | "cancelled" | "cancelling" => Style::Warn,
+        "interrupted" | "needs-attention" | "cancelled" | "cancelling" => Style::Warn,
         _ => Style::Bold,
     }
 }
 
 fn line(run: &RunSummary, width: usize, output: &Output) -> String {
     let word = status_word(run.status, run.held);
-    let status = output.paint(status_style(word), format!("{word:<11}"));
+    let status = output.paint(status_style(word), format!("{word:<15}"));
     let took = run.ended_at.map_or(String::new(), |end| {
         took_text(end.duration_since(run.requested_at).unsigned_abs())
     });

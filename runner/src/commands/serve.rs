@@ -1,6 +1,7 @@
 //! `fairlead serve`: webhooks and the API in, runs out, in one process.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -89,7 +90,9 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         ),
     };
     let store = context.store().await?;
-    let engine = context.engine(&store, args.max_parallel, Vec::new());
+    let options = Options::default();
+    let max_runs = u32::try_from(options.max_runs).ok().and_then(NonZeroU32::new);
+    let engine = context.engine(&store, args.max_parallel, max_runs, Vec::new());
     let checkouts = Checkouts {
         folder: settings.state.join("checkouts"),
         processes: Arc::new(settings.processes.clone()),
@@ -120,7 +123,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     let address = listener.local_addr().map_err(|e| Stop::of(&e))?;
     context.output.say(format!("listening on http://{address}"));
     let stopped = stop_signal().map_err(|e| Stop::internal("cannot hear signals").because(&e))?;
-    Server::new(ports, Options::default()).serve(listener, stopped).await.map_err(|error| {
+    Server::new(ports, options).serve(listener, stopped).await.map_err(|error| {
         Stop::of(&error).hint("`--api-token SECRET` makes the API safe to expose")
     })?;
     store.close().await;

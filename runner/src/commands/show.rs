@@ -103,7 +103,11 @@ fn step_line(
     let (mark, style, word) = match step.status() {
         StepStatus::Waiting => ("·", Style::Dim, "waiting"),
         StepStatus::Running { .. } => ("▶", Style::Bold, "running"),
+        StepStatus::Items { .. } => ("▶", Style::Bold, "running"),
         StepStatus::Retrying { .. } => ("↻", Style::Warn, "retrying"),
+        StepStatus::Open { .. } => ("◇", Style::Bold, "open"),
+        StepStatus::Asking { .. } => ("◇", Style::Bold, "asking"),
+        StepStatus::NeedsAttention { .. } => ("!", Style::Warn, "attention"),
         StepStatus::Ended(Outcome::Passed) => ("✓", Style::Good, "passed"),
         StepStatus::Ended(Outcome::Rejected) => ("✗", Style::Bad, "rejected"),
         StepStatus::Ended(Outcome::Failed) => ("✗", Style::Bad, "failed"),
@@ -213,12 +217,6 @@ pub(crate) fn to_json(run: &Run) -> Value {
 }
 
 fn step_json(step: &StepView<'_>) -> Value {
-    let status = match step.status() {
-        StepStatus::Waiting => "waiting".to_owned(),
-        StepStatus::Running { .. } => "running".to_owned(),
-        StepStatus::Retrying { .. } => "retrying".to_owned(),
-        StepStatus::Ended(outcome) => outcome.to_string(),
-    };
     let attempts: Vec<Value> = step
         .attempts()
         .iter()
@@ -235,7 +233,7 @@ fn step_json(step: &StepView<'_>) -> Value {
         .collect();
     json!({
         "uses": step.plan().kind,
-        "status": status,
+        "status": step.status().name(),
         "started_at": step.started_at(),
         "ended_at": step.ended_at(),
         "attempts": attempts,

@@ -150,6 +150,7 @@ async fn run(
         started_by: None,
         by: drive::person(),
         workspace: drive::workspace(workspace)?,
+        origin: None,
     };
     let json = args.json;
     let (exit, state) = drive::request_and_drive(context, request, args).await?;

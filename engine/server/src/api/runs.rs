@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use fairlead_run::{LogKey, Run, RunFilter, RunSummary, StepStatus, StepView};
+use fairlead_run::{LogKey, Run, RunFilter, RunSummary, StepView};
 use fairlead_step::{RunId, StepId, Stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -28,6 +28,8 @@ pub(crate) struct ListQuery {
     #[serde(default)]
     unfinished: bool,
     #[serde(default)]
+    origin: Option<String>,
+    #[serde(default)]
     before: Option<String>,
     #[serde(default)]
     limit: Option<usize>,
@@ -40,8 +42,13 @@ pub(crate) async fn list(
     let Query(query) = query.map_err(|e| Problem::bad_request(e.body_text()))?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, RunFilter::MOST);
     let before = query.before.as_deref().map(run_id).transpose()?;
-    let filter =
-        RunFilter { pipeline: query.pipeline, unfinished: query.unfinished, before, limit };
+    let filter = RunFilter {
+        pipeline: query.pipeline,
+        unfinished: query.unfinished,
+        origin: query.origin.as_deref().map(run_id).transpose()?,
+        before,
+        limit,
+    };
     let runs = shared.ports.journal.list(filter).await?;
     let next = (runs.len() == limit).then(|| runs.last().map(|run| run.id.clone())).flatten();
     let runs: Vec<Value> = runs.iter().map(summary).collect();
@@ -57,6 +64,9 @@ fn summary(run: &RunSummary) -> Value {
         "requested_at": run.requested_at,
         "ended_at": run.ended_at,
         "driven": run.held,
+        "group": run.group,
+        "origin": run.origin,
+        "wake_at": run.wake_at,
     })
 }
 
@@ -101,12 +111,6 @@ pub(crate) async fn show(
 }
 
 fn show_step(step: &StepView<'_>) -> Value {
-    let status = match step.status() {
-        StepStatus::Waiting => "waiting",
-        StepStatus::Running { .. } => "running",
-        StepStatus::Retrying { .. } => "retrying",
-        StepStatus::Ended(outcome) => outcome.name(),
-    };
     let attempts = step.attempts().iter().map(|attempt| {
         let ended = attempt.ended.as_ref();
         json!({
@@ -119,7 +123,7 @@ fn show_step(step: &StepView<'_>) -> Value {
     json!({
         "id": step.id(),
         "kind": step.plan().kind,
-        "status": status,
+        "status": step.status().name(),
         "reason": step.reason(),
         "hint": step.hint(),
         "started_at": step.started_at(),

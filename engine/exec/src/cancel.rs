@@ -24,6 +24,8 @@ pub struct Canceller(mpsc::Sender<CancelRequest>);
 pub struct Cancellation {
     sender: Canceller,
     requests: mpsc::Receiver<CancelRequest>,
+    /// One that was seen, and not yet taken.
+    seen: Option<CancelRequest>,
 }
 
 /// A canceller, and the end to drive a run with.
@@ -31,7 +33,7 @@ pub struct Cancellation {
 pub fn cancellation() -> (Canceller, Cancellation) {
     let (sender, requests) = mpsc::channel(WAITING);
     let sender = Canceller(sender);
-    (sender.clone(), Cancellation { sender, requests })
+    (sender.clone(), Cancellation { sender, requests, seen: None })
 }
 
 impl Canceller {
@@ -47,8 +49,31 @@ impl Cancellation {
         self.sender.clone()
     }
 
+    /// Whether there is a request now.
+    pub(crate) fn has_waiting(&mut self) -> bool {
+        if self.seen.is_none() {
+            self.seen = self.requests.try_recv().ok();
+        }
+        self.seen.is_some()
+    }
+
+    /// The next request, if there is one now.
+    pub(crate) fn waiting(&mut self) -> Option<CancelRequest> {
+        self.seen.take().or_else(|| self.requests.try_recv().ok())
+    }
+
+    /// Waits until there is a request, and leaves it. Safe to drop and call again.
+    pub(crate) async fn arrived(&mut self) {
+        if self.seen.is_none() {
+            self.seen = Some(self.requested().await);
+        }
+    }
+
     /// The next request. Safe to drop and call again.
     pub(crate) async fn requested(&mut self) -> CancelRequest {
+        if let Some(seen) = self.seen.take() {
+            return seen;
+        }
         match self.requests.recv().await {
             Some(request) => request,
             // There is always a sender, the one in here.

@@ -16,83 +16,63 @@
 //! let go with the state in memory: its attempts are ended, its lease is given back, and the journal
 //! says what really happened.
 
-use std::collections::{HashSet, VecDeque};
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_plan::RunOutcome;
 use fairlead_run::{
-    AppendError, ApplyError, AttemptToken, CancelReason, Command, Failure, Journal, Lease, Record,
-    Run, RunEvent, SealError, StepResult, StoreError,
+    AttemptToken, CancelReason, Command, Failure, Journal, Lease, Record, Run, RunEvent, RunStatus,
+    Seq, SignalId, StepResult,
 };
 use fairlead_step::{
-    CancelHandle, CancelToken, Catalog, Clock, ErrorClass, HumanDuration, RunId, RunInfo, StepId,
+    CancelHandle, CancelToken, Catalog, Clock, ErrorClass, HumanDuration, RunInfo, StepId,
 };
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 
+use crate::DispatchError;
 use crate::cancel::{CancelRequest, Cancellation};
-use crate::host::{Host, Job};
+use crate::ears::{Ear, Ears};
+use crate::host::{AttemptResult, Host, Job};
 use crate::inject::{Fault, Injection};
 use crate::update::Update;
 
-/// How long to wait before an append is tried again, when the journal does not answer. After the
-/// last of them the run is let go.
-const APPEND_AGAIN: [Duration; 6] = [
-    Duration::from_millis(20),
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-];
-
 /// The longest sleep; after it the run is asked again. Clocks may be set meanwhile.
-const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// Why a run was let go before its end. Its journal is whole, and it can be resumed, unless
-/// somebody else drives it already.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DispatchError {
-    /// A record was not taken.
-    #[error("cannot write to the journal of run {run}")]
-    Append {
-        /// The run.
-        run: RunId,
-        /// Why.
-        #[source]
-        source: AppendError,
-    },
-    /// A fact does not become a record.
-    #[error("cannot make a record for run {run}")]
-    Seal {
-        /// The run.
-        run: RunId,
-        /// Why.
-        #[source]
-        source: SealError,
-    },
-    /// A fact does not fit the run: a defect. It is not written, and only this run is affected.
-    #[error("run {run} is in a state that it cannot be in")]
-    Apply {
-        /// The run.
-        run: RunId,
-        /// Why.
-        #[source]
-        source: ApplyError,
-    },
-    /// An injected fault ended the drive as a crash would.
-    #[error("the end of attempt {attempt} of step `{step}` was lost, as injected")]
-    Injected {
-        /// The step.
-        step: StepId,
-        /// Which attempt.
-        attempt: u32,
-    },
+/// How long a run goes on before it is looked whether anybody has something to say to it: for those
+/// that end sooner nobody has, and listening costs a thread.
+const LISTEN_AFTER: Duration = Duration::from_millis(100);
+
+/// How long to wait before it is looked again for signals, when the journal does not answer.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// A run that only waits, and for no longer than this, is not given back.
+const PARK_FROM: Duration = Duration::from_secs(10);
+
+/// How the drive of a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driven {
+    /// The run is over.
+    Ended(RunOutcome),
+    /// The run only waits: for its turn, for people, for a moment, or for evidence. Its lease is given
+    /// back, and it is to be driven again when it is woken (see [`fairlead_run::Wake`]) or its time
+    /// comes.
+    Parked(Parked),
+}
+
+/// A run that nobody drives because it only waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parked {
+    /// What it waits for, in a word.
+    pub status: RunStatus,
+    /// When to drive it again, where time matters to it.
+    pub until: Option<Timestamp>,
 }
 
 /// What the dispatcher works with.
@@ -103,6 +83,9 @@ pub(crate) struct Tools {
     pub(crate) host: Arc<Host>,
     /// One slot for each attempt that may run at a time, in every run of the engine.
     pub(crate) slots: Arc<Semaphore>,
+    /// How many runs of the store may go on at a time.
+    pub(crate) max_runs: Option<NonZeroU32>,
+    pub(crate) ears: Arc<Ears>,
     pub(crate) injections: Vec<Injection>,
 }
 
@@ -116,6 +99,10 @@ enum Internal {
     Cancel(CancelRequest),
     /// The time came that the run waits for.
     Due,
+    /// Somebody may have something to say to the run.
+    Signaled,
+    /// The lease is about to be another's.
+    LeaseLost,
 }
 
 type TaskEnd = Result<(Id, Ended), JoinError>;
@@ -125,7 +112,7 @@ struct Ended {
     step: StepId,
     attempt: u32,
     token: AttemptToken,
-    result: StepResult,
+    end: AttemptResult,
 }
 
 /// An attempt that is under way.
@@ -148,46 +135,51 @@ struct Decided {
     stops: Vec<(StepId, u32)>,
 }
 
+/// The most attempts that one decision starts. What one costs must not grow with all that could start.
+const STARTS: usize = 64;
+
 /// A place in the queue for a slot. It is `Sync`, so that the drive of a run may move between threads.
 type Queued = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + Sync>>;
 
 /// Drives one run.
 pub(crate) struct Dispatcher<'e> {
-    tools: &'e Tools,
-    run: Run,
-    lease: Lease,
+    pub(crate) tools: &'e Tools,
+    pub(crate) run: Run,
+    pub(crate) lease: Lease,
+    ear: Ear,
     running: Vec<Running>,
     tasks: JoinSet<Ended>,
-    /// The attempts that may start, first come first served.
-    ready: VecDeque<(StepId, u32)>,
     /// The place in the queue for a slot, while none is free.
     waiting: Option<Queued>,
     /// A slot that was waited for.
     slot: Option<OwnedSemaphorePermit>,
     wake: Option<Timestamp>,
+    /// When to look for signals although nothing hints at any.
+    pub(crate) look_at: Option<Instant>,
 }
 
 impl<'e> Dispatcher<'e> {
     /// Takes charge of `run`, for as long as `lease` is held.
-    pub(crate) fn new(tools: &'e Tools, run: Run, lease: Lease) -> Self {
+    pub(crate) fn new(tools: &'e Tools, run: Run, lease: Lease, ear: Ear) -> Self {
         Self {
             tools,
             run,
             lease,
+            ear,
             running: Vec::new(),
             tasks: JoinSet::new(),
-            ready: VecDeque::new(),
             waiting: None,
             slot: None,
             wake: None,
+            look_at: Some(Instant::now() + LISTEN_AFTER),
         }
     }
 
-    /// Drives the run to its end.
+    /// Drives the run to its end, or until it only waits.
     pub(crate) async fn drive(
         mut self,
         cancel: &mut Cancellation,
-    ) -> Result<RunOutcome, DispatchError> {
+    ) -> Result<Driven, DispatchError> {
         let result = self.steer(cancel).await;
         // Whatever still runs belongs to a run that is let go.
         self.running.clear();
@@ -196,22 +188,94 @@ impl<'e> Dispatcher<'e> {
         result
     }
 
-    async fn steer(&mut self, cancel: &mut Cancellation) -> Result<RunOutcome, DispatchError> {
+    async fn steer(&mut self, cancel: &mut Cancellation) -> Result<Driven, DispatchError> {
+        let is_new = self.run.seq() == Seq(1);
+        if self.needs_turn() && !self.take_turn().await? {
+            self.hear().await?;
+            while let Some(request) = cancel.waiting() {
+                let facts = self.facts_of_cancel(request);
+                self.react(facts).await?;
+            }
+            return Ok(match self.run.ended() {
+                Some((outcome, _)) => Driven::Ended(outcome),
+                None => Driven::Parked(Parked { status: RunStatus::Queued, until: None }),
+            });
+        }
         let recovery = self.run.recovery(self.lease.epoch(), "its process ended before it did");
-        self.react(recovery).await?;
+        let recovered = self.take_in(recovery)?;
+        if is_new {
+            self.follow(recovered, Vec::new()).await?;
+        } else {
+            // What was said meanwhile comes first: it may stop what would be started.
+            let signals = self.tools.journal.signals(self.run.id()).await;
+            let (heard, taken) = self.take_signals(signals.unwrap_or_default())?;
+            self.follow([recovered, heard].concat(), taken).await?;
+        }
         loop {
             if let Some((outcome, _)) = self.run.ended() {
-                return Ok(outcome);
+                return Ok(Driven::Ended(outcome));
             }
-            let event = self.next(cancel).await;
-            let facts = self.facts_of(event)?;
-            self.react(facts).await?;
+            if let Some(parked) = self.may_park()
+                && !cancel.has_waiting()
+            {
+                return Ok(Driven::Parked(parked));
+            }
+            match self.next(cancel).await {
+                Internal::Signaled => self.hear().await?,
+                Internal::LeaseLost => {
+                    return Err(DispatchError::LeaseLost { run: self.run.id().clone() });
+                }
+                event => {
+                    let facts = self.facts_of(event)?;
+                    self.react(facts).await?;
+                }
+            }
         }
     }
 
+    /// Takes in the signals that wait for the run, and performs nothing: whoever drives it next goes
+    /// on from there.
+    pub(crate) async fn note(mut self) -> Result<Run, DispatchError> {
+        let recovery = self.run.recovery(self.lease.epoch(), "its process ended before it did");
+        let recovered = self.take_in(recovery)?;
+        let signals = self.tools.journal.signals(self.run.id()).await;
+        let signals = signals.map_err(|error| DispatchError::Append {
+            run: self.run.id().clone(),
+            source: error.into(),
+        })?;
+        let (heard, taken) = self.take_signals(signals)?;
+        let records = [recovered, heard].concat();
+        self.append(&records, taken).await?;
+        self.publish(records);
+        Ok(self.run)
+    }
+
+    /// What to say of a run that is given back because it only waits, when it is one.
+    fn may_park(&self) -> Option<Parked> {
+        if !self.run.only_waits() || !self.running.is_empty() {
+            return None;
+        }
+        let until = self.run.wakes_at();
+        let near = until.is_some_and(|until| {
+            let left = until.duration_since(self.tools.clock.now());
+            Duration::try_from(left).unwrap_or(Duration::ZERO) < PARK_FROM
+        });
+        (!near).then(|| Parked { status: self.run.status(), until })
+    }
+
     /// Takes in what happened and everything that follows from it, writes it down, and performs it.
-    async fn react(&mut self, facts: Vec<RunEvent>) -> Result<(), DispatchError> {
-        let mut records = self.take_in(facts)?;
+    pub(crate) async fn react(&mut self, facts: Vec<RunEvent>) -> Result<(), DispatchError> {
+        let records = self.take_in(facts)?;
+        self.follow(records, Vec::new()).await
+    }
+
+    /// Takes in everything that follows, writes it down behind `records`, which are taken in and not
+    /// written, and performs it. The signals `taken` are dealt with then.
+    pub(crate) async fn follow(
+        &mut self,
+        mut records: Vec<Record>,
+        taken: Vec<SignalId>,
+    ) -> Result<(), DispatchError> {
         let mut starts = Vec::new();
         let stops = loop {
             let decided = self.decide();
@@ -221,11 +285,8 @@ impl<'e> Dispatcher<'e> {
             }
             records.extend(self.take_in(decided.facts)?);
         };
-        self.append(&records).await?;
-        for record in records {
-            let run = self.run.id();
-            self.tools.host.updates.send(|| Update::Record { run: run.clone(), record });
-        }
+        self.append(&records, taken).await?;
+        self.publish(records);
         for (step, attempt, slot) in starts {
             self.start(step, attempt, slot);
         }
@@ -235,50 +296,19 @@ impl<'e> Dispatcher<'e> {
         Ok(())
     }
 
+    /// Tells whoever watches what was written.
+    pub(crate) fn publish(&self, records: Vec<Record>) {
+        for record in records {
+            let run = self.run.id();
+            self.tools.host.updates.send(|| Update::Record { run: run.clone(), record });
+        }
+    }
+
     /// What the run wants now.
     fn decide(&mut self) -> Decided {
         let mut decided = Decided::default();
-        let mut wanted = Vec::new();
+        let mut wanted = false;
         self.wake = None;
-        for command in self.run.commands(self.tools.clock.now()) {
-            match command {
-                Command::Start { step, attempt } => wanted.push((step, attempt)),
-                Command::StopAttempt { step, attempt } => decided.stops.push((step, attempt)),
-                Command::WaitUntil(time) => self.wake = Some(time),
-                fact @ (Command::Skip { .. }
-                | Command::Fail { .. }
-                | Command::ScheduleRetry { .. }
-                | Command::TimeOut { .. }
-                | Command::End { .. }) => {
-                    decided.facts.extend(fact.fact(self.run.id(), self.lease.epoch()));
-                }
-            }
-        }
-        self.queue(&wanted);
-        decided.starts = self.take_slots();
-        for (step, attempt, _) in &decided.starts {
-            let start = Command::Start { step: step.clone(), attempt: *attempt };
-            decided.facts.extend(start.fact(self.run.id(), self.lease.epoch()));
-        }
-        decided
-    }
-
-    /// Brings the queue in line with what the run wants to start: who waits keeps the place.
-    fn queue(&mut self, wanted: &[(StepId, u32)]) {
-        let all: HashSet<&(StepId, u32)> = wanted.iter().collect();
-        self.ready.retain(|entry| all.contains(entry));
-        let known: HashSet<&(StepId, u32)> = self.ready.iter().collect();
-        let new: Vec<_> = wanted.iter().filter(|entry| !known.contains(entry)).cloned().collect();
-        self.ready.extend(new);
-        if self.ready.is_empty() {
-            self.waiting = None;
-            self.slot = None;
-        }
-    }
-
-    /// The attempts that may start now, each with its slot.
-    fn take_slots(&mut self) -> Vec<(StepId, u32, OwnedSemaphorePermit)> {
-        let mut starts = Vec::new();
         // The slot of an attempt that just ended: its end and the next start are one transaction.
         if let Some(place) = &mut self.waiting
             && let Some(slot) = place.as_mut().now_or_never()
@@ -286,19 +316,51 @@ impl<'e> Dispatcher<'e> {
             self.waiting = None;
             self.slot = slot;
         }
-        while !self.ready.is_empty() && self.waiting.is_none() {
-            let free = self.slot.take();
-            let free = free.or_else(|| Arc::clone(&self.tools.slots).try_acquire_owned().ok());
-            match (free, self.ready.pop_front()) {
-                (Some(slot), Some((step, attempt))) => starts.push((step, attempt, slot)),
-                (_, first) => {
-                    first.into_iter().for_each(|first| self.ready.push_front(first));
-                    let slots = Arc::clone(&self.tools.slots);
-                    self.waiting = Some(Box::pin(async { slots.acquire_owned().await.ok() }));
+        for command in self.run.commands_with(self.tools.clock.now(), STARTS) {
+            match command {
+                Command::Start { step, attempt } => {
+                    wanted = true;
+                    if let Some(slot) = self.take_slot() {
+                        decided.starts.push((step, attempt, slot));
+                    }
+                }
+                Command::StopAttempt { step, attempt } => decided.stops.push((step, attempt)),
+                Command::WaitUntil(time) => self.wake = Some(time),
+                fact @ (Command::Skip { .. }
+                | Command::Fail { .. }
+                | Command::ScheduleRetry { .. }
+                | Command::Expand { .. }
+                | Command::OpenGate { .. }
+                | Command::GateDue { .. }
+                | Command::TimeOut { .. }
+                | Command::End { .. }) => {
+                    decided.facts.extend(fact.fact(self.run.id(), self.lease.epoch()));
                 }
             }
         }
-        starts
+        if !wanted {
+            self.waiting = None;
+            self.slot = None;
+        }
+        for (step, attempt, _) in &decided.starts {
+            let start = Command::Start { step: step.clone(), attempt: *attempt };
+            decided.facts.extend(start.fact(self.run.id(), self.lease.epoch()));
+        }
+        decided
+    }
+
+    /// A slot for the next attempt, or a place in the queue for one.
+    fn take_slot(&mut self) -> Option<OwnedSemaphorePermit> {
+        if self.waiting.is_some() {
+            return None;
+        }
+        let free = self.slot.take();
+        let free = free.or_else(|| Arc::clone(&self.tools.slots).try_acquire_owned().ok());
+        if free.is_none() {
+            let slots = Arc::clone(&self.tools.slots);
+            self.waiting = Some(Box::pin(async { slots.acquire_owned().await.ok() }));
+        }
+        free
     }
 
     /// Starts an attempt whose `Started` is written.
@@ -311,33 +373,33 @@ impl<'e> Dispatcher<'e> {
         let host = Arc::clone(&self.tools.host);
         let running = step.clone();
         let task = self.tasks.spawn(async move {
-            let result = match (job, fault) {
-                (Err(failure), _) => StepResult::Failure(failure),
-                (Ok(_), Some(Fault::Fail)) => StepResult::Failure(Failure {
+            let end = match (job, fault) {
+                (Err(failure), _) => AttemptResult::Made(StepResult::Failure(failure)),
+                (Ok(_), Some(Fault::Fail)) => AttemptResult::Made(StepResult::Failure(Failure {
                     class: ErrorClass::Retryable,
                     message: "it failed, as injected".to_owned(),
                     hint: None,
-                }),
+                })),
                 (Ok(job), Some(Fault::Timeout)) => {
                     let after = job.timeout.unwrap_or(HumanDuration(Duration::ZERO));
-                    StepResult::TimedOut { after }
+                    AttemptResult::Made(StepResult::TimedOut { after })
                 }
                 (Ok(job), Some(Fault::Lost) | None) => host.attempt(job).await,
             };
             drop(slot);
-            Ended { step, attempt, token, result }
+            Ended { step, attempt, token, end }
         });
         self.running.push(Running { step: running, attempt, task: task.id(), stop: Some(stop) });
     }
 
     fn job(&self, step: &StepId, attempt: u32, stop: CancelToken) -> Result<Job, Failure> {
         let broken = |message: String| Failure { class: ErrorClass::Terminal, message, hint: None };
-        let planned = self.run.plan().step(step);
+        let planned = self.run.step(step).map(|step| step.plan());
         let planned = planned.ok_or_else(|| broken(format!("the plan has no step `{step}`")))?;
         let kind = self.tools.catalog.get(&planned.kind);
         let kind =
             kind.ok_or_else(|| broken(format!("there is no step kind `{}`", planned.kind)))?;
-        let input = planned.render(self.run.scope()).map_err(|error| broken(error.to_string()))?;
+        let input = self.run.render(step).map_err(|error| broken(error.to_string()))?;
         Ok(Job {
             info: RunInfo {
                 run: self.run.id().clone(),
@@ -349,6 +411,7 @@ impl<'e> Dispatcher<'e> {
             input,
             workspace: self.run.request().workspace.clone(),
             timeout: planned.timeout,
+            cache: planned.cache,
             stop,
         })
     }
@@ -372,6 +435,13 @@ impl<'e> Dispatcher<'e> {
                 None => std::future::pending().await,
             }
         };
+        let look_at = self.look_at;
+        let look = async {
+            match look_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         let waiting = &mut self.waiting;
         let slot = async {
             match waiting {
@@ -388,6 +458,13 @@ impl<'e> Dispatcher<'e> {
             slot = slot => Internal::Slot(slot),
             request = cancel.requested() => Internal::Cancel(request),
             () = due => Internal::Due,
+            () = self.ear.signaled.notified() => Internal::Signaled,
+            () = look => {
+                self.look_at = None;
+                self.tools.ears.listen(&*self.tools.journal);
+                Internal::Signaled
+            }
+            () = self.lease.lost().cancelled() => Internal::LeaseLost,
         }
     }
 
@@ -407,15 +484,21 @@ impl<'e> Dispatcher<'e> {
                 self.slot = Some(slot);
                 Ok(Vec::new())
             }
-            Internal::Cancel(CancelRequest { by, why }) if self.run.can_cancel() => {
-                let reason = CancelReason::Asked { why };
-                Ok(vec![RunEvent::CancelRequested { by, reason }])
-            }
-            // Everything that can be stopped is stopping.
-            Internal::Cancel(_) => Ok(Vec::new()),
-            // The clock has moved; the run is asked again.
-            Internal::Due => Ok(Vec::new()),
+            Internal::Cancel(request) => Ok(self.facts_of_cancel(request)),
+            // The clock has moved; the run is asked again. The others say nothing about the run.
+            Internal::Due | Internal::Signaled | Internal::LeaseLost => Ok(Vec::new()),
         }
+    }
+
+    /// Nothing when everything that can be stopped is stopping.
+    fn facts_of_cancel(&self, request: CancelRequest) -> Vec<RunEvent> {
+        let CancelRequest { by, why } = request;
+        let reason = CancelReason::Asked { why };
+        self.run
+            .can_cancel()
+            .then_some(RunEvent::CancelRequested { by, reason })
+            .into_iter()
+            .collect()
     }
 
     /// The fact that the end of a task stands for.
@@ -426,7 +509,7 @@ impl<'e> Dispatcher<'e> {
         };
         let running = self.running.iter().position(|running| running.task == task);
         let running = running.map(|index| self.running.swap_remove(index));
-        let Ended { step, attempt, token, result } = match (end, running) {
+        let Ended { step, attempt, token, end } = match (end, running) {
             (Ok((_, ended)), _) => ended,
             // Nothing that a step does ends its task so: the host itself is at fault.
             (Err(error), Some(Running { step, attempt, .. })) => {
@@ -442,43 +525,33 @@ impl<'e> Dispatcher<'e> {
         if self.tools.injections.contains(&lost) {
             return Err(DispatchError::Injected { step: lost.step, attempt });
         }
-        Ok(Some(RunEvent::Finished { step: lost.step, attempt, token, result }))
+        let step = lost.step;
+        Ok(Some(match end {
+            AttemptResult::Made(result) => RunEvent::Finished { step, attempt, token, result },
+            AttemptResult::Remembered { key, run, outputs } => {
+                RunEvent::Remembered { step, attempt, token, key, run, outputs }
+            }
+        }))
     }
 
     /// Takes facts into the run, and answers the records to write.
-    fn take_in(&mut self, facts: Vec<RunEvent>) -> Result<Vec<Record>, DispatchError> {
-        let records = self
-            .run
-            .seal(self.tools.clock.now(), facts)
-            .map_err(|source| DispatchError::Seal { run: self.run.id().clone(), source })?;
-        for record in &records {
+    pub(crate) fn take_in(&mut self, facts: Vec<RunEvent>) -> Result<Vec<Record>, DispatchError> {
+        let records = self.seal(facts)?;
+        self.apply(&records)?;
+        Ok(records)
+    }
+
+    pub(crate) fn seal(&self, facts: Vec<RunEvent>) -> Result<Vec<Record>, DispatchError> {
+        let sealed = self.run.seal(self.tools.clock.now(), facts);
+        sealed.map_err(|source| DispatchError::Seal { run: self.run.id().clone(), source })
+    }
+
+    pub(crate) fn apply(&mut self, records: &[Record]) -> Result<(), DispatchError> {
+        for record in records {
             self.run
                 .apply(record)
                 .map_err(|source| DispatchError::Apply { run: self.run.id().clone(), source })?;
         }
-        Ok(records)
-    }
-
-    /// Writes records, durably. A journal that does not answer is asked again a few times.
-    async fn append(&self, records: &[Record]) -> Result<(), DispatchError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let (run, epoch) = (self.run.id(), self.lease.epoch());
-        let mut pauses = APPEND_AGAIN.iter();
-        loop {
-            let error = match self.tools.journal.append(run, epoch, records.to_vec()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let passing = matches!(error, AppendError::Store(StoreError::Unavailable { .. }));
-            let Some(pause) = pauses.next().filter(|_| passing) else {
-                return Err(DispatchError::Append { run: run.clone(), source: error });
-            };
-            let message = format!("{error}; trying again in {}", HumanDuration(*pause));
-            tracing::warn!(%run, message);
-            self.tools.host.updates.send(|| Update::Notice { run: run.clone(), message });
-            tokio::time::sleep(*pause).await;
-        }
+        Ok(())
     }
 }

@@ -1,21 +1,26 @@
 //! The engine: takes requests for runs, drives them, and tells whoever watches.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use fairlead_plan::{KindMismatch, Plan, RunOutcome};
+use fairlead_plan::{KindMismatch, Plan, RenderError, RunOutcome, Scope};
 use fairlead_run::{
-    Created, Journal, LeaseError, LogStore, NewRun, PlanBlob, Record, ReplayError, Request, Run,
-    SealError, StoreError,
+    Created, Group, Journal, Lease, LeaseError, LogStore, NewRun, Origin, PlanBlob, Record,
+    Remembered, ReplayError, Request, Run, SealError, Signal, StoreError, Wake,
 };
-use fairlead_step::{Artifacts, Catalog, Clock, Registries, RunId};
-use serde_json::Value;
+use fairlead_step::{Artifacts, Catalog, Clock, HumanDuration, Registries, RunId};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::cancel::{Cancellation, Canceller};
-use crate::dispatcher::{DispatchError, Dispatcher, Tools};
+use crate::DispatchError;
+use crate::cancel::{Cancellation, cancellation};
+use crate::dispatcher::{Dispatcher, Driven, LONGEST_SLEEP, Parked, Tools};
+use crate::ears::Ears;
 use crate::host::Host;
 use crate::inject::Injection;
 use crate::process::ProcessOptions;
@@ -33,6 +38,8 @@ pub struct EngineOptions {
     pub logs: Arc<dyn LogStore>,
     /// Where artifacts are kept.
     pub artifacts: Arc<dyn Artifacts>,
+    /// Where results are remembered.
+    pub remembered: Arc<dyn Remembered>,
     /// The settings and credentials of registries.
     pub registries: Arc<dyn Registries>,
     /// Where secrets come from.
@@ -46,6 +53,9 @@ pub struct EngineOptions {
     /// How many attempts may run at a time, over all runs; the number of processors, and at least
     /// four, when it is not given.
     pub max_parallel: Option<NonZeroUsize>,
+    /// How many runs of the store may go on at a time, those that only wait for people, a moment or
+    /// evidence not counted; the others wait for their turn. No limit when it is not given.
+    pub max_runs: Option<NonZeroU32>,
     /// Faults to inject.
     pub injections: Vec<Injection>,
     /// The version of this build, for the journal.
@@ -70,6 +80,8 @@ pub struct RunRequest {
     pub by: String,
     /// The folder that relative paths in `with` start from.
     pub workspace: PathBuf,
+    /// The run that this one makes again or takes back, where it does.
+    pub origin: Option<Origin>,
 }
 
 /// What a request came to.
@@ -99,6 +111,9 @@ pub enum RequestError {
     /// The plan has no stored form.
     #[error("the plan cannot be written down")]
     Plan(#[source] serde_json::Error),
+    /// The group whose turns it would wait for has no name.
+    #[error("the run's concurrency group cannot be told")]
+    Group(#[source] RenderError),
     /// The journal did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -134,6 +149,9 @@ pub enum DriveError {
     Dispatch(#[from] DispatchError),
 }
 
+/// How long to wait for a run that another process holds for a moment.
+const HELD_AGAIN: HumanDuration = HumanDuration(Duration::from_secs(1));
+
 /// Takes requests for runs and drives them. Cheap to clone; every clone is the same engine.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
@@ -141,8 +159,6 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     tools: Tools,
     version: String,
-    /// The runs that are driven here, and how to stop them.
-    driven: Mutex<BTreeMap<RunId, Canceller>>,
 }
 
 impl Engine {
@@ -157,6 +173,7 @@ impl Engine {
             secrets: options.secrets,
             logs: options.logs,
             artifacts: options.artifacts,
+            remembered: options.remembered,
             registries: options.registries,
             clock: Arc::clone(&options.clock),
             processes: Arc::new(options.processes),
@@ -169,9 +186,11 @@ impl Engine {
             clock: options.clock,
             host: Arc::new(host),
             slots: Arc::new(Semaphore::new(parallel.min(Semaphore::MAX_PERMITS))),
+            max_runs: options.max_runs,
+            ears: Ears::new(),
             injections: options.injections,
         };
-        Self(Arc::new(Inner { tools, version: options.version, driven: Mutex::default() }))
+        Self(Arc::new(Inner { tools, version: options.version }))
     }
 
     /// Creates a run, which then waits for [`Engine::drive`]. Every secret that the plan names is
@@ -185,6 +204,7 @@ impl Engine {
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
         let id = RunId::mint(millis, rand::random());
         let plan = PlanBlob::of(&request.plan).map_err(RequestError::Plan)?;
+        let group = group_of(&id, &request).map_err(RequestError::Group)?;
         let first = Record::first(
             now,
             Request {
@@ -196,17 +216,20 @@ impl Engine {
                 by: request.by,
                 workspace: request.workspace,
                 engine: self.0.version.clone(),
+                group: group.as_ref().map(|group| group.name.clone()),
+                origin: request.origin,
             },
         )?;
-        let run = NewRun { id: id.clone(), plan, first, started_by: request.started_by };
+        let run = NewRun { id: id.clone(), plan, first, started_by: request.started_by, group };
         Ok(match self.0.tools.journal.create(run).await? {
             Created::New => Requested::New(id),
             Created::Already(earlier) => Requested::Already(earlier),
         })
     }
 
-    /// Drives a run to its end: a new one, or one that was interrupted, whose lost attempts are
-    /// written down first. A run that has ended answers its outcome.
+    /// Drives a run: a new one, one that was interrupted, whose lost attempts are written down first, or
+    /// one that waits. It goes on until it ends, or only waits. A run that has ended answers its
+    /// outcome.
     ///
     /// Dropping the future ends the run's processes and gives the run back, as a crash would.
     ///
@@ -216,27 +239,122 @@ impl Engine {
     pub async fn drive(
         &self,
         run: &RunId,
-        mut cancel: Cancellation,
-    ) -> Result<RunOutcome, DriveError> {
+        cancel: &mut Cancellation,
+    ) -> Result<Driven, DriveError> {
         let tools = &self.0.tools;
-        let lease = tools.journal.acquire(run).await?;
-        let _driven = Driven::register(&self.0, run, cancel.canceller());
-        let stored = tools.journal.load(run).await?;
-        let restored = Run::restore(&stored);
-        drop(stored);
-        let state = restored.map_err(|source| DriveError::Replay { run: run.clone(), source })?;
-        if let Some((outcome, _)) = state.ended() {
-            return Ok(outcome);
+        loop {
+            let (lease, state) = self.take_up(run).await?;
+            if let Some((outcome, _)) = state.ended() {
+                return Ok(Driven::Ended(outcome));
+            }
+            state.plan().check_against(&tools.catalog).map_err(DriveError::Kinds)?;
+            self.check_secrets(state.plan()).await?;
+            let ear = tools.ears.open(run, cancel.canceller());
+            let driven = Box::pin(Dispatcher::new(tools, state, lease, ear).drive(cancel)).await?;
+            // What was posted while the lease was held, and not seen any more, would wake nobody.
+            match driven {
+                Driven::Parked(_) if !tools.journal.signals(run).await?.is_empty() => {}
+                Driven::Parked(_) | Driven::Ended(_) => return Ok(driven),
+            }
         }
-        state.plan().check_against(&tools.catalog).map_err(DriveError::Kinds)?;
-        self.check_secrets(state.plan()).await?;
-        Ok(Box::pin(Dispatcher::new(tools, state, lease).drive(&mut cancel)).await?)
+    }
+
+    /// Drives a run to its end, however long it waits in between; `parked` is told what it waits for.
+    ///
+    /// # Errors
+    /// As [`Engine::drive`].
+    pub async fn finish(
+        &self,
+        run: &RunId,
+        mut cancel: Cancellation,
+        parked: impl Fn(&Parked),
+    ) -> Result<RunOutcome, DriveError> {
+        let mut wakes: Option<BoxStream<'static, Wake>> = None;
+        loop {
+            let until = match self.drive(run, &mut cancel).await {
+                Ok(Driven::Ended(outcome)) => return Ok(outcome),
+                Ok(Driven::Parked(waits)) => {
+                    parked(&waits);
+                    waits.until
+                }
+                // Whoever notes a vote holds the run for a moment.
+                Err(DriveError::Lease(LeaseError::Held { .. })) if wakes.is_some() => {
+                    Some(HELD_AGAIN.after(self.0.tools.clock.now()))
+                }
+                Err(error) => return Err(error),
+            };
+            match &mut wakes {
+                Some(wakes) => self.woken(run, wakes, until, &mut cancel).await,
+                // What happened before anybody listened is found by looking once more.
+                none => *none = Some(self.0.tools.journal.wakes()),
+            }
+        }
+    }
+
+    /// Waits until a run that only waits is to be driven again.
+    async fn woken(
+        &self,
+        run: &RunId,
+        wakes: &mut BoxStream<'static, Wake>,
+        until: Option<jiff::Timestamp>,
+        cancel: &mut Cancellation,
+    ) {
+        let left = until.map(|until| {
+            let left = until.duration_since(self.0.tools.clock.now());
+            Duration::try_from(left).unwrap_or(Duration::ZERO)
+        });
+        // The clock may be set while it is slept, and a hint may be lost.
+        let pause = left.unwrap_or(LONGEST_SLEEP).clamp(Duration::from_millis(1), LONGEST_SLEEP);
+        let due = tokio::time::sleep(pause);
+        let hint = async {
+            while let Some(wake) = wakes.next().await {
+                match wake {
+                    Wake::Run(woken) if woken != *run => {}
+                    Wake::Run(_) | Wake::Turns | Wake::All => return,
+                }
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = hint => {}
+            () = due => {}
+            () = cancel.arrived() => {}
+        }
+    }
+
+    /// Posts a signal to a run, and writes down what becomes of it at once where nobody drives the
+    /// run. Answers the run as it is then; none where somebody drives it, who deals with the signal.
+    ///
+    /// # Errors
+    /// When there is no such run, it has ended, or the store fails.
+    pub async fn signal(&self, run: &RunId, signal: Signal) -> Result<Option<Run>, DriveError> {
+        let tools = &self.0.tools;
+        tools.journal.post(run, tools.clock.now(), signal).await?;
+        let (lease, state) = match self.take_up(run).await {
+            Err(DriveError::Lease(LeaseError::Held { .. })) => return Ok(None),
+            taken => taken?,
+        };
+        if state.ended().is_some() {
+            return Ok(Some(state));
+        }
+        let (canceller, _cancellation) = cancellation();
+        let ear = tools.ears.open(run, canceller);
+        Ok(Some(Box::pin(Dispatcher::new(tools, state, lease, ear).note()).await?))
+    }
+
+    /// The lease of a run, and the run as its journal says.
+    async fn take_up(&self, run: &RunId) -> Result<(Lease, Run), DriveError> {
+        let journal = &self.0.tools.journal;
+        let lease = journal.acquire(run).await?;
+        let stored = journal.load(run).await?;
+        let state = Run::restore(&stored)
+            .map_err(|source| DriveError::Replay { run: run.clone(), source })?;
+        Ok((lease, state))
     }
 
     /// Asks a run that this engine drives to stop. False when it drives no such run.
     pub fn cancel(&self, run: &RunId, by: &str, why: Option<String>) -> bool {
-        let driven = self.0.driven.lock().unwrap_or_else(PoisonError::into_inner);
-        driven.get(run).map(|canceller| canceller.cancel(by, why)).is_some()
+        self.0.tools.ears.cancel(run, by, why)
     }
 
     /// The updates of every run, from now on.
@@ -252,24 +370,20 @@ impl Engine {
     }
 }
 
-/// The entry of a driven run, for as long as it is driven.
-struct Driven<'e> {
-    engine: &'e Inner,
-    run: &'e RunId,
-}
-
-impl<'e> Driven<'e> {
-    fn register(engine: &'e Inner, run: &'e RunId, canceller: Canceller) -> Self {
-        let mut driven = engine.driven.lock().unwrap_or_else(PoisonError::into_inner);
-        driven.insert(run.clone(), canceller);
-        drop(driven);
-        Self { engine, run }
-    }
-}
-
-impl Drop for Driven<'_> {
-    fn drop(&mut self) {
-        let mut driven = self.engine.driven.lock().unwrap_or_else(PoisonError::into_inner);
-        driven.remove(self.run);
-    }
+/// The group that a run belongs to, as its plan says.
+fn group_of(id: &RunId, request: &RunRequest) -> Result<Option<Group>, RenderError> {
+    let Some(concurrency) = request.plan.concurrency() else { return Ok(None) };
+    let event = if request.event.is_null() { json!({}) } else { request.event.clone() };
+    let scope = Scope {
+        params: request.params.clone(),
+        event,
+        steps: BTreeMap::new(),
+        outcomes: BTreeMap::new(),
+        run: json!({ "id": id, "pipeline": request.plan.name(), "by": request.by }),
+    };
+    Ok(Some(Group {
+        name: concurrency.name(&scope)?,
+        policy: concurrency.policy,
+        max: NonZeroU32::new(concurrency.max).unwrap_or(NonZeroU32::MIN),
+    }))
 }

@@ -11,13 +11,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_plan::RenderedInput;
-use fairlead_run::{Failure, LogKey, LogStore, StepResult};
+use fairlead_plan::{Cache, RenderedInput};
+use fairlead_run::{Failure, LogKey, LogStore, Remembered, StepResult};
 use fairlead_step::{
-    Artifacts, CancelHandle, CancelToken, Clock, ErrorClass, HumanDuration, InputProblem, Outputs,
-    Ports, Registries, RunInfo, Secret, Step, StepContext, StepError, Verdict,
+    Artifacts, CancelHandle, CancelToken, Clock, Digest, ErrorClass, HumanDuration, InputProblem,
+    Outputs, Ports, Registries, RunId, RunInfo, Secret, Step, StepContext, StepError, Verdict,
 };
 use futures::FutureExt as _;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::log::AttemptLog;
@@ -41,6 +42,7 @@ pub(crate) struct Host {
     pub(crate) secrets: Arc<dyn SecretProvider>,
     pub(crate) logs: Arc<dyn LogStore>,
     pub(crate) artifacts: Arc<dyn Artifacts>,
+    pub(crate) remembered: Arc<dyn Remembered>,
     pub(crate) registries: Arc<dyn Registries>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) processes: Arc<ProcessOptions>,
@@ -55,8 +57,25 @@ pub(crate) struct Job {
     pub(crate) input: RenderedInput,
     pub(crate) workspace: PathBuf,
     pub(crate) timeout: Option<HumanDuration>,
+    /// Whether an earlier result stands for this attempt, and its own for later ones.
+    pub(crate) cache: Option<Cache>,
     /// Says that the attempt is to stop.
     pub(crate) stop: CancelToken,
+}
+
+/// What an attempt came to.
+pub(crate) enum AttemptResult {
+    /// It was made.
+    Made(StepResult),
+    /// The result of an earlier run stands for it.
+    Remembered {
+        /// The digest of all that went in.
+        key: Digest,
+        /// The run whose result it is.
+        run: RunId,
+        /// What that gave.
+        outputs: Value,
+    },
 }
 
 /// Why a step was told to stop.
@@ -67,11 +86,11 @@ enum Told {
 }
 
 impl Host {
-    /// Makes an attempt.
-    pub(crate) async fn attempt(&self, job: Job) -> StepResult {
+    /// Makes an attempt, or finds that an earlier result stands for it.
+    pub(crate) async fn attempt(&self, job: Job) -> AttemptResult {
         let secrets = match job.stop.guard(self.secrets_of(&job.input)).await {
             Ok(secrets) => secrets,
-            Err(error) => return StepResult::of(Err(error)),
+            Err(error) => return AttemptResult::Made(StepResult::of(Err(error))),
         };
         let mask = Arc::new(Mask::new(&secrets));
         let with = job.input.fill(|name| secrets.get(name).cloned());
@@ -82,9 +101,13 @@ impl Host {
         });
         let result = match checked {
             Ok(with) => self.run(&job, with, &mask).await,
-            Err(error) => StepResult::of(Err(error)),
+            Err(error) => AttemptResult::Made(StepResult::of(Err(error))),
         };
-        presentable(result, &mask)
+        match result {
+            AttemptResult::Made(result) => AttemptResult::Made(presentable(result, &mask)),
+            // It was presentable when it was made.
+            AttemptResult::Remembered { .. } => result,
+        }
     }
 
     /// The secrets that the input names, and no others.
@@ -105,7 +128,7 @@ impl Host {
         })
     }
 
-    async fn run(&self, job: &Job, with: serde_json::Value, mask: &Arc<Mask>) -> StepResult {
+    async fn run(&self, job: &Job, with: Value, mask: &Arc<Mask>) -> AttemptResult {
         let scratch = match self.scratch.take() {
             Ok(scratch) => scratch,
             Err(error) => {
@@ -114,7 +137,7 @@ impl Host {
                     self.scratch.root().display()
                 ))
                 .because(error);
-                return StepResult::of(Err(error));
+                return AttemptResult::Made(StepResult::of(Err(error)));
             }
         };
         let key = LogKey {
@@ -148,9 +171,26 @@ impl Host {
             cancel,
         };
         let context = StepContext::new(ports, job.kind.spec());
-        let work = AssertUnwindSafe(job.kind.run(with, &context)).catch_unwind();
-        let watched = pin!(self.watch(work, stop, job));
-        let result = log.store_while(watched).await;
+        let attempt = pin!(async {
+            let key = match job.cache {
+                Some(_) => self.cache_key(job, &with, &context).await,
+                None => None,
+            };
+            if let Some(key) = &key
+                && let Some(earlier) = self.recall(job, key, &context).await
+            {
+                return earlier;
+            }
+            let work = AssertUnwindSafe(job.kind.run(with, &context)).catch_unwind();
+            let result = self.watch(work, stop, job).await;
+            if let (Some(key), StepResult::Verdict(Verdict::Passed { outputs })) = (&key, &result)
+                && fit(outputs, mask).is_ok()
+            {
+                self.remember(job, key, outputs, &context).await;
+            }
+            AttemptResult::Made(result)
+        });
+        let result = log.store_while(attempt).await;
         self.scratch.give_back(scratch).await;
         result
     }

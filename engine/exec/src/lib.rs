@@ -10,9 +10,12 @@
 //! No stable API. It reads no environment; time comes from the [`fairlead_step::Clock`] port, and
 //! only waiting is done by tokio.
 
+mod cache;
 mod cancel;
 mod dispatcher;
+mod ears;
 mod engine;
+mod error;
 mod host;
 mod inject;
 mod log;
@@ -20,13 +23,17 @@ mod mask;
 mod process;
 mod scratch;
 mod secrets;
+mod signals;
+mod turn;
 mod update;
+mod writing;
 
 pub use cancel::{Cancellation, Canceller, cancellation};
-pub use dispatcher::DispatchError;
+pub use dispatcher::{Driven, Parked};
 pub use engine::{
     DriveError, Engine, EngineOptions, RequestError, Requested, RunRequest, SecretsMissing,
 };
+pub use error::DispatchError;
 pub use host::MAX_OUTPUT_BYTES;
 pub use inject::{Fault, Injection, InjectionError};
 pub use mask::Mask;

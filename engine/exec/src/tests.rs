@@ -237,6 +237,7 @@ fn bench_with(store: Store, change: impl FnOnce(&mut EngineOptions)) -> Bench {
         journal: store.journal(),
         logs: store.logs(),
         artifacts: store.artifacts(),
+        remembered: store.remembered(),
         registries: Arc::new(NoRegistries),
         secrets: Arc::new(Secrets(BTreeMap::from([
             ("token", "hunter2-hunter2"),
@@ -249,6 +250,7 @@ fn bench_with(store: Store, change: impl FnOnce(&mut EngineOptions)) -> Bench {
         },
         scratch: folder.path().join("scratch"),
         max_parallel: NonZeroUsize::new(8),
+        max_runs: None,
         injections: Vec::new(),
         version: "test".into(),
     };
@@ -276,6 +278,7 @@ impl Bench {
             started_by: None,
             by: "tester".into(),
             workspace: self.folder.path().to_owned(),
+            origin: None,
         }
     }
 
@@ -288,7 +291,7 @@ impl Bench {
 
     async fn drive(&self, run: &RunId) -> Result<RunOutcome, DriveError> {
         let (_canceller, cancel): (_, Cancellation) = cancellation();
-        self.engine.drive(run, cancel).await
+        self.engine.finish(run, cancel, |_| {}).await
     }
 
     /// Runs a pipeline to its end.
@@ -349,6 +352,25 @@ fn in_short(event: &RunEvent) -> String {
                 StepResult::Cancelled { message } => format!("cancelled: {message}"),
             };
             format!("finished {step}@{attempt} {how}")
+        }
+        RunEvent::Queued { group, behind } => {
+            let behind = behind.as_ref().map_or("nobody".to_owned(), ToString::to_string);
+            format!("queued in {} behind {behind}", group.as_deref().unwrap_or("the store"))
+        }
+        RunEvent::Admitted => "admitted".into(),
+        RunEvent::Expanded { step, items } => {
+            let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
+            format!("items of {step}: {}", keys.join(" "))
+        }
+        RunEvent::GateOpened { step, .. } => format!("opened {step}"),
+        RunEvent::Voted { step, by, vote, .. } => format!("{} by {} at {step}", vote, by.name),
+        RunEvent::GateDue { step } => format!("due {step}"),
+        RunEvent::Woken { step, why } => format!("woken {step}: {why}"),
+        RunEvent::Settled { step, attempt, by, decision, .. } => {
+            format!("settled {step}@{attempt} {decision} by {}", by.name)
+        }
+        RunEvent::Remembered { step, attempt, run, .. } => {
+            format!("remembered {step}@{attempt} of {run}")
         }
         RunEvent::AttemptLost { step, attempt, .. } => format!("lost {step}@{attempt}"),
         RunEvent::RetryScheduled { step, attempt, .. } => format!("retry {step}@{attempt}"),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use fairlead_step::HumanDuration;
+use fairlead_step::{Digest, HumanDuration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -156,10 +156,26 @@ impl Retry {
     /// The most attempts that `max` may ask for.
     pub const MOST: u32 = 20;
 
-    /// The wait after failed attempt `attempt` (counted from 1): `first · 2^(attempt-1)`, at most
-    /// `cap`.
+    /// The wait after failed attempt `attempt`. Where the backoff is a range it is drawn from `seed`,
+    /// between a half of [`Retry::longest_after`] and the whole of it: those that failed together
+    /// do not come back together, and the same seed gives the same wait.
     #[must_use]
-    pub fn delay_after(&self, attempt: u32) -> Duration {
+    pub fn wait_after(&self, attempt: u32, seed: &[u8]) -> Duration {
+        let longest = self.longest_after(attempt);
+        if self.first >= self.cap {
+            return longest;
+        }
+        let half = longest / 2;
+        let drawn = Digest::sha256(seed);
+        let drawn = drawn.hex().get(..8).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let span = u64::try_from(half.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        longest - Duration::from_millis(drawn.unwrap_or(0) % span)
+    }
+
+    /// The longest wait after failed attempt `attempt` (counted from 1): `first · 2^(attempt-1)`, at
+    /// most `cap`.
+    #[must_use]
+    pub fn longest_after(&self, attempt: u32) -> Duration {
         let factor = 1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
         self.first.0.checked_mul(factor).unwrap_or(self.cap.0).min(self.cap.0)
     }
@@ -190,10 +206,23 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_cap() {
         let retry = Retry { max: 8, ..Retry::default() };
-        let waits: Vec<u64> = (1..9).map(|n| retry.delay_after(n).as_secs()).collect();
+        let waits: Vec<u64> = (1..9).map(|n| retry.longest_after(n).as_secs()).collect();
         assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(retry.delay_after(u32::MAX).as_secs(), 60);
+        assert_eq!(retry.longest_after(u32::MAX).as_secs(), 60);
         assert!(retry.allows_after(8) && !retry.allows_after(9));
+    }
+
+    #[test]
+    fn waits_of_a_range_are_drawn_from_the_seed() {
+        let retry = Retry { max: 8, ..Retry::default() };
+        let drawn = |seed: u32| retry.wait_after(3, &seed.to_be_bytes());
+        let waits: std::collections::BTreeSet<Duration> = (0..200).map(drawn).collect();
+        assert!(waits.len() > 150, "{} of 200 are different", waits.len());
+        let (least, most) = (Duration::from_secs(4), Duration::from_secs(8));
+        assert!(waits.iter().all(|wait| (least..=most).contains(wait)), "{waits:?}");
+        assert_eq!(drawn(7), drawn(7));
+        let constant = Retry { first: retry.cap, ..retry };
+        assert_eq!(constant.wait_after(1, b"a"), constant.wait_after(5, b"b"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a run wants done next, as data. Somebody else does it.
 
-use fairlead_plan::RunOutcome;
+use fairlead_plan::{Item, RunOutcome};
 use fairlead_step::{HumanDuration, RunId, StepId};
 use jiff::Timestamp;
 
@@ -43,6 +43,25 @@ pub enum Command {
         /// The earliest time for it.
         due: Timestamp,
     },
+    /// Write down the items of the step.
+    Expand {
+        /// The step.
+        step: StepId,
+        /// Its items.
+        items: Vec<Item>,
+    },
+    /// Write down that the gate is open.
+    OpenGate {
+        /// The step.
+        step: StepId,
+        /// When time decides.
+        due: Option<Timestamp>,
+    },
+    /// Write down that the time of the gate came.
+    GateDue {
+        /// The step.
+        step: StepId,
+    },
     /// Tell the running attempt to stop, and report how it ended. There is no fact for this one:
     /// it is answered until the attempt's result is applied.
     StopAttempt {
@@ -79,6 +98,9 @@ impl Command {
             Self::ScheduleRetry { step, attempt, due } => {
                 Some(RunEvent::RetryScheduled { step, attempt, due })
             }
+            Self::Expand { step, items } => Some(RunEvent::Expanded { step, items }),
+            Self::OpenGate { step, due } => Some(RunEvent::GateOpened { step, due }),
+            Self::GateDue { step } => Some(RunEvent::GateDue { step }),
             Self::TimeOut { after } => Some(RunEvent::CancelRequested {
                 by: "fairlead".to_owned(),
                 reason: CancelReason::TimedOut { after },

@@ -1,7 +1,7 @@
 //! What a run wants next. Decided from the state alone: asking again gives the same answer.
 
-use fairlead_plan::{Outcome, Phase, RunOutcome};
-use fairlead_step::{ErrorClass, StepId};
+use fairlead_plan::{Gate, Item, Outcome, Phase, RenderError, RenderedInput, RunOutcome, WaitFor};
+use fairlead_step::{ErrorClass, HumanDuration, StepId};
 use jiff::Timestamp;
 
 use crate::run::{State, Why};
@@ -10,9 +10,25 @@ use crate::{ApplyError, Command, Failure, Run, SkipReason};
 /// What to do with a step that can be decided.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Readiness {
+    /// Make an attempt.
     Start,
-    Skip(SkipReason),
+    /// Write down its items.
+    Expand(Vec<Item>),
+    /// Open the gate.
+    Open(Due),
+    /// Skip it. The reason is worked out when it is told: while a skip waits to be written, another
+    /// need may end, and be the first.
+    Skip,
+    /// It cannot begin.
     Fail(Failure),
+}
+
+/// The time of a gate that opens now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Due {
+    Never,
+    After(HumanDuration),
+    At(Timestamp),
 }
 
 impl Run {
@@ -20,10 +36,17 @@ impl Run {
     ///
     /// Level-triggered: each command is answered until the fact that settles it was applied, so it
     /// is safe to ask at any time, and recovery is no special case. A run that has ended wants
-    /// nothing. At most one [`Command::WaitUntil`], the last of them, says when to ask again if
-    /// nothing else happens.
+    /// nothing, nor does one that waits for its turn. At most one [`Command::WaitUntil`], the last of
+    /// them, says when to ask again if nothing else happens.
     #[must_use]
     pub fn commands(&self, now: Timestamp) -> Vec<Command> {
+        self.commands_with(now, usize::MAX)
+    }
+
+    /// The same, with at most so many [`Command::Start`]s. What is not told is wanted all the same;
+    /// but what one answer costs does not grow with all that could start.
+    #[must_use]
+    pub fn commands_with(&self, now: Timestamp, starts: usize) -> Vec<Command> {
         if self.ended().is_some() {
             return Vec::new();
         }
@@ -32,96 +55,189 @@ impl Run {
         }
         let mut commands = Vec::new();
         let mut wait: Option<Timestamp> = None;
-        let mut wait_until = |time: Timestamp| wait = Some(wait.map_or(time, |w| w.min(time)));
+        if !self.admitted {
+            return commands;
+        }
         if let (Some(deadline), Some(after), None) =
             (self.deadline(), self.plan.timeout(), &self.cancel)
+            && !self.only_waits()
         {
             if deadline <= now {
                 return vec![Command::TimeOut { after }];
             }
-            wait_until(deadline);
+            wait = Some(deadline);
         }
-        for &i in &self.open {
-            let step = self.name(i);
-            match &self.steps[i].state {
-                State::Waiting => commands.push(match self.readiness(i) {
-                    Readiness::Start => Command::Start { step, attempt: 1 },
-                    Readiness::Skip(reason) => Command::Skip { step, reason },
-                    Readiness::Fail(failure) => Command::Fail { step, failure },
-                }),
-                State::Running { attempt, .. } => {
-                    commands.push(Command::StopAttempt { step, attempt: *attempt });
+        for &i in &self.open.stopping {
+            if let State::Running { attempt, .. } = self.nodes[i].state {
+                commands.push(Command::StopAttempt { step: self.name(i), attempt });
+            }
+        }
+        for &i in &self.open.noted {
+            commands.extend(self.noted(i, now));
+        }
+        let mut left = starts;
+        let mut start = |commands: &mut Vec<Command>, step: StepId, attempt: u32| {
+            if left > 0 {
+                left -= 1;
+                commands.push(Command::Start { step, attempt });
+            }
+            left > 0
+        };
+        for &(due, i) in &self.open.timed {
+            if due > now {
+                wait = Some(wait.map_or(due, |wait| wait.min(due)));
+                break;
+            }
+            match &self.nodes[i].state {
+                State::Backoff { attempt, .. } | State::Asking { attempt, .. } => {
+                    start(&mut commands, self.name(i), *attempt);
                 }
-                State::Lost { attempt } => {
-                    commands.push(Command::Start { step, attempt: attempt + 1 });
-                }
-                State::Failing { attempt, due } => {
-                    commands.push(Command::ScheduleRetry { step, attempt: attempt + 1, due: *due });
-                }
-                State::Backoff { attempt, due } if *due <= now => {
-                    commands.push(Command::Start { step, attempt: *attempt });
-                }
-                State::Backoff { due, .. } => wait_until(*due),
-                // A step leaves the open ones when it ends.
-                State::Ended { .. } => {}
+                State::Open { .. } => commands.push(Command::GateDue { step: self.name(i) }),
+                // No time is waited for in these.
+                State::Waiting
+                | State::Items { .. }
+                | State::Running { .. }
+                | State::Lost { .. }
+                | State::Failing { .. }
+                | State::Attention { .. }
+                | State::Ended { .. } => {}
+            }
+        }
+        for &i in &self.open.ready {
+            let attempt = match self.nodes[i].state {
+                State::Lost { attempt } => attempt + 1,
+                State::Waiting
+                | State::Items { .. }
+                | State::Open { .. }
+                | State::Running { .. }
+                | State::Failing { .. }
+                | State::Backoff { .. }
+                | State::Asking { .. }
+                | State::Attention { .. }
+                | State::Ended { .. } => 1,
+            };
+            if !start(&mut commands, self.name(i), attempt) {
+                break;
             }
         }
         commands.extend(wait.map(Command::WaitUntil));
         commands
     }
 
-    /// Puts step `i` among the open ones when it can be decided.
+    /// What is to be written down about node `i` at once.
+    fn noted(&self, i: usize, now: Timestamp) -> Option<Command> {
+        let step = self.name(i);
+        if let State::Failing { attempt, due } = self.nodes[i].state {
+            return Some(Command::ScheduleRetry { step, attempt: attempt + 1, due });
+        }
+        Some(match self.nodes[i].decided.as_ref()? {
+            Readiness::Start => return None,
+            Readiness::Expand(items) => Command::Expand { step, items: items.clone() },
+            Readiness::Open(due) => Command::OpenGate {
+                step,
+                due: match due {
+                    Due::Never => None,
+                    Due::After(wait) => Some(wait.after(now)),
+                    Due::At(time) => Some(*time),
+                },
+            },
+            Readiness::Skip => Command::Skip { step, reason: self.reason_to_skip(i) },
+            Readiness::Fail(failure) => Command::Fail { step, failure: failure.clone() },
+        })
+    }
+
+    /// Decides about node `i` when it can be decided.
     pub(crate) fn consider(&mut self, i: usize) {
-        if self.steps[i].state == State::Waiting && self.decidable(i) {
-            self.open.insert(i);
+        if self.nodes[i].state == State::Waiting && self.decidable(i) {
+            self.nodes[i].decided = Some(self.readiness(i));
+            self.set(i, State::Waiting);
         }
     }
 
     fn decidable(&self, i: usize) -> bool {
-        match self.plan.steps()[i].phase {
-            Phase::Main => {}
-            Phase::Finally if self.main.left > 0 => return false,
-            Phase::Finally => {
-                if self.not_for(i).is_some() {
-                    return true;
-                }
-            }
+        // An item is considered when it is let in.
+        if self.nodes[i].item.is_some() {
+            return true;
         }
-        self.steps[i].unmet == 0 || self.failed_need(i).is_some()
+        if !self.has_come(self.planned(i).phase) {
+            return false;
+        }
+        self.not_for(i).is_some() || self.nodes[i].unmet == 0 || self.failed_need(i).is_some()
     }
 
     fn readiness(&self, i: usize) -> Readiness {
-        // Not kept: while a skip waits to be written, another need may end, and be the first.
-        let skip = self.not_for(i).map(|outcome| SkipReason::NotFor { outcome });
-        if let Some(reason) = skip.or_else(|| self.failed_need(i)) {
-            return Readiness::Skip(reason);
+        if self.nodes[i].item.is_none()
+            && (self.not_for(i).is_some() || self.failed_need(i).is_some())
+        {
+            return Readiness::Skip;
         }
-        // Every need has ended, so what the condition reads no longer changes.
-        let decide = || match self.plan.steps()[i].condition(&self.scope) {
-            Ok(true) => Readiness::Start,
-            Ok(false) => Readiness::Skip(SkipReason::Condition),
-            Err(error) => Readiness::Fail(Failure {
+        // Every need has ended, so what is read here no longer changes.
+        self.decided(i).unwrap_or_else(|error| {
+            Readiness::Fail(Failure {
                 class: ErrorClass::Terminal,
                 message: error.to_string(),
                 hint: None,
-            }),
-        };
-        self.steps[i].condition.get_or_init(decide).clone()
+            })
+        })
     }
 
-    /// The outcome of the run for which the `finally` step `i` is not made.
+    fn decided(&self, i: usize) -> Result<Readiness, RenderError> {
+        let planned = self.planned(i);
+        let item = self.nodes[i].item.as_ref().map(|(_, item)| item);
+        // The condition of a step with items is its own or theirs, as it reads.
+        let asked = planned.for_each.is_none() || planned.condition_is_of_items() == item.is_some();
+        if asked && !planned.condition(&self.scope, item)? {
+            return Ok(Readiness::Skip);
+        }
+        Ok(match (&planned.gate, &planned.for_each) {
+            (Some(Gate::Approval(approval)), _) => {
+                Readiness::Open(approval.expires.map_or(Due::Never, Due::After))
+            }
+            (Some(Gate::Wait(WaitFor::Duration(wait))), _) => Readiness::Open(Due::After(*wait)),
+            (Some(Gate::Wait(until @ WaitFor::Until(_))), _) => {
+                Readiness::Open(Due::At(until.until(Timestamp::UNIX_EPOCH, &self.scope)?))
+            }
+            (None, Some(each)) if item.is_none() => Readiness::Expand(each.items(&self.scope)?),
+            (None, Some(_) | None) => Readiness::Start,
+        })
+    }
+
+    fn reason_to_skip(&self, i: usize) -> SkipReason {
+        if self.nodes[i].item.is_some() {
+            return SkipReason::Condition;
+        }
+        let not_for = self.not_for(i).map(|outcome| SkipReason::NotFor { outcome });
+        not_for.or_else(|| self.failed_need(i)).unwrap_or(SkipReason::Condition)
+    }
+
+    /// The input of `step` as it is now, secrets left out.
+    ///
+    /// # Errors
+    /// When the plan has no such step, or an expression has no value.
+    pub fn render(&self, step: &StepId) -> Result<RenderedInput, RenderError> {
+        let i = self.index_of(step).ok_or_else(|| RenderError {
+            place: "with".to_owned(),
+            message: format!("the plan has no step `{step}`"),
+        })?;
+        let item = self.nodes[i].item.as_ref().map(|(_, item)| item);
+        self.planned(i).render(&self.scope, item)
+    }
+
+    /// The outcome of the main steps for which the later step `i` is not made.
     fn not_for(&self, i: usize) -> Option<RunOutcome> {
-        let step = &self.plan.steps()[i];
+        let step = self.planned(i);
         match step.phase {
             Phase::Main => None,
-            Phase::Finally => self.main_outcome().filter(|outcome| !step.on.contains(outcome)),
+            Phase::OnFailure | Phase::Finally => {
+                self.main_outcome().filter(|outcome| !step.on.contains(outcome))
+            }
         }
     }
 
     /// The first need of step `i`, in the order of the plan, that ended in a way that it does not
     /// accept, traced back to where the trouble began.
     fn failed_need(&self, i: usize) -> Option<SkipReason> {
-        self.plan.steps()[i].needs.iter().find_map(|need| {
+        self.planned(i).needs.iter().find_map(|need| {
             let outcome = *self.scope.outcomes.get(&need.step)?;
             if need.outcomes.contains(&outcome) {
                 return None;
@@ -133,13 +249,17 @@ impl Run {
 
     /// Where the trouble of a step began: in itself, or where its own skipping says.
     fn root_of(&self, step: &StepId, outcome: Outcome) -> (StepId, Outcome) {
-        let why = self.index_of(step).and_then(|i| match &self.steps[i].state {
+        let why = self.index_of(step).and_then(|i| match &self.nodes[i].state {
             State::Ended { why, .. } => why.as_ref(),
             State::Waiting
+            | State::Items { .. }
+            | State::Open { .. }
             | State::Running { .. }
             | State::Lost { .. }
             | State::Failing { .. }
-            | State::Backoff { .. } => None,
+            | State::Backoff { .. }
+            | State::Asking { .. }
+            | State::Attention { .. } => None,
         });
         match why {
             Some(Why::Skipped(SkipReason::Need { root, root_outcome, .. })) => {
@@ -149,41 +269,52 @@ impl Run {
                 Why::Skipped(SkipReason::Condition | SkipReason::NotFor { .. })
                 | Why::NotStarted(_)
                 | Why::RunCancelled
-                | Why::NeedsAttention(_)
-                | Why::TooOftenLost,
+                | Why::Undecided(_)
+                | Why::TooOftenLost
+                | Why::Gate(_)
+                | Why::Kept(_)
+                | Why::Settled { .. }
+                | Why::Items { .. },
             )
             | None => (step.clone(), outcome),
         }
     }
 
-    /// Whether the first attempt of step `i` may begin: nothing starts before its needs.
+    /// Whether the first attempt of node `i` may begin, its gate open, or its items be written down:
+    /// nothing begins before its needs.
     pub(crate) fn may_begin(&self, i: usize) -> Result<(), ApplyError> {
         let step = || self.name(i);
-        match &self.steps[i].state {
+        match &self.nodes[i].state {
             State::Waiting => {}
-            State::Running { .. }
+            State::Items { .. }
+            | State::Open { .. }
+            | State::Running { .. }
             | State::Lost { .. }
             | State::Failing { .. }
-            | State::Backoff { .. } => return Err(ApplyError::Begun { step: step() }),
+            | State::Backoff { .. }
+            | State::Asking { .. }
+            | State::Attention { .. } => return Err(ApplyError::Begun { step: step() }),
             State::Ended { .. } => return Err(ApplyError::StepEnded { step: step() }),
         }
-        let finally_too_early = self.plan.steps()[i].phase == Phase::Finally && self.main.left > 0;
-        if finally_too_early
-            || self.steps[i].unmet > 0
-            || self.not_for(i).is_some()
-            || self.failed_need(i).is_some()
-        {
-            return Err(ApplyError::NotReady { step: step() });
-        }
-        Ok(())
+        let ready = match self.nodes[i].item {
+            // It was let in.
+            Some(_) => self.nodes[i].decided.is_some(),
+            None => {
+                self.has_come(self.planned(i).phase)
+                    && self.nodes[i].unmet == 0
+                    && self.not_for(i).is_none()
+                    && self.failed_need(i).is_none()
+            }
+        };
+        if ready { Ok(()) } else { Err(ApplyError::NotReady { step: step() }) }
     }
 
-    /// Whether step `i` may be skipped for `reason`.
+    /// Whether node `i` may be skipped for `reason`.
     pub(crate) fn may_skip(&self, i: usize, reason: &SkipReason) -> Result<(), ApplyError> {
         if *reason == SkipReason::Condition {
             return self.may_begin(i);
         }
-        let waits = self.steps[i].state == State::Waiting && self.decidable(i);
+        let waits = self.nodes[i].state == State::Waiting && self.decidable(i);
         let real = match reason {
             SkipReason::Condition => true,
             SkipReason::Need { .. } => self.failed_need(i).is_some(),

@@ -90,6 +90,66 @@ pub enum ApplyError {
         /// The step.
         step: StepId,
     },
+    /// A gate, or a step with items, has no attempts of its own.
+    #[error("step `{step}` has no attempts of its own")]
+    NoAttempts {
+        /// The step.
+        step: StepId,
+    },
+    /// A person must decide of its last attempt first.
+    #[error("step `{step}` waits for a decision about its last attempt")]
+    Undecided {
+        /// The step.
+        step: StepId,
+    },
+    /// No attempt of it waits for a decision.
+    #[error("step `{step}` has no attempt that waits for a decision")]
+    NothingToSettle {
+        /// The step.
+        step: StepId,
+    },
+    /// The items are no items.
+    #[error("the items of step `{step}` cannot be made: {problem}")]
+    BadItems {
+        /// The step.
+        step: StepId,
+        /// What is wrong.
+        problem: String,
+    },
+    /// It is no gate, or not one where people vote.
+    #[error("step `{step}` is not a gate at which one votes")]
+    NoGate {
+        /// The step.
+        step: StepId,
+    },
+    /// What it needs has not ended.
+    #[error("gate `{step}` is not open yet")]
+    GateNotOpen {
+        /// The step.
+        step: StepId,
+    },
+    /// The voter has no say at this gate, or not now.
+    #[error("{by} cannot vote at gate `{step}`: {why}")]
+    MayNotVote {
+        /// The step.
+        step: StepId,
+        /// The voter.
+        by: String,
+        /// Why not.
+        why: String,
+    },
+    /// It does not ask again.
+    #[error("step `{step}` is not waiting for news")]
+    NotAsking {
+        /// The step.
+        step: StepId,
+    },
+    /// The run waits for its turn.
+    #[error("it is not the run's turn yet")]
+    NotItsTurn,
+    /// The run need not, or need no longer, wait for its turn.
+    #[error("the run has its turn")]
+    HasItsTurn,
     /// Everything that can be stopped is stopping.
     #[error("the run is being cancelled")]
     CancelledAlready,

@@ -1,9 +1,10 @@
 //! The facts of a run, in the past tense: everything that a journal can say.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use fairlead_plan::{Outcome, RunOutcome};
+use fairlead_plan::{Item, Outcome, RunOutcome};
 use fairlead_step::{Digest, ErrorClass, HumanDuration, RunId, StepError, StepId, Verdict};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -88,6 +89,118 @@ pub struct Request {
     pub workspace: PathBuf,
     /// The version of the engine that took the request.
     pub engine: String,
+    /// The group whose turns the run waits for, where its plan has one.
+    pub group: Option<String>,
+    /// The run that this one makes again or takes back, where it does.
+    pub origin: Option<Origin>,
+}
+
+/// The run that another one begins from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    /// The run.
+    pub run: RunId,
+    /// What is done about it.
+    pub purpose: Purpose,
+    /// The steps that are made again, with all that needs them; empty for a run that takes back.
+    pub from: Vec<StepId>,
+    /// How steps of that run ended, which stands for this one.
+    pub kept: Vec<Kept>,
+}
+
+impl Origin {
+    /// How `step` ended in the run that this one begins from, when that is kept.
+    pub(crate) fn kept(&self, step: &StepId) -> Option<&Kept> {
+        self.kept.iter().find(|kept| kept.step == *step)
+    }
+}
+
+/// Why a run begins from another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// To make a part of it again.
+    Retry,
+    /// To take back what it did.
+    Undo,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Retry => "retry",
+            Self::Undo => "undo",
+        })
+    }
+}
+
+/// A step that is not made again, because an earlier run made it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// The step, or one item of it.
+    pub step: StepId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it gave.
+    pub outputs: Option<Value>,
+}
+
+/// Somebody who votes or decides, as the one who took the vote knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Voter {
+    /// The user's name.
+    pub name: String,
+    /// The groups that the user was in then.
+    pub groups: BTreeSet<String>,
+}
+
+impl Voter {
+    /// Whether `word` names this user, or a group of theirs.
+    #[must_use]
+    pub fn is(&self, word: &str) -> bool {
+        self.name == word || self.groups.contains(word)
+    }
+}
+
+/// What a voter says of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Vote {
+    /// Let the run on.
+    Approve,
+    /// Stop it here. One is enough.
+    Reject,
+}
+
+impl fmt::Display for Vote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+        })
+    }
+}
+
+/// What a person decides of an attempt that must not be made twice, and whose end nobody saw.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// It took effect.
+    Passed {
+        /// What the step would have given.
+        outputs: Value,
+    },
+    /// It did not, and shall not.
+    Failed,
+    /// It did not; it is made again.
+    Again,
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Passed { .. } => "passed",
+            Self::Failed => "failed",
+            Self::Again => "again",
+        })
+    }
 }
 
 /// Why a step has no verdict, in the form that the journal keeps. It never holds a secret.
@@ -206,6 +319,16 @@ pub enum CancelReason {
         /// How long it was allowed.
         after: HumanDuration,
     },
+    /// A later run of its group takes its place.
+    Superseded {
+        /// That run.
+        by: RunId,
+    },
+    /// Its group had no room, and its pipeline does not wait.
+    Busy {
+        /// A run that holds the group.
+        holder: RunId,
+    },
 }
 
 impl fmt::Display for CancelReason {
@@ -214,6 +337,8 @@ impl fmt::Display for CancelReason {
             Self::Asked { why: Some(why) } => f.write_str(why),
             Self::Asked { why: None } => f.write_str("no reason was given"),
             Self::TimedOut { after } => write!(f, "it ran longer than {after}"),
+            Self::Superseded { by } => write!(f, "run {by} takes its place"),
+            Self::Busy { holder } => write!(f, "its group is held by run {holder}"),
         }
     }
 }
@@ -227,6 +352,80 @@ pub enum RunEvent {
     Resumed {
         /// The lease under which it goes on.
         epoch: Epoch,
+    },
+    /// The run waits for its turn. Written once, when the first try found no room.
+    Queued {
+        /// The group; none when it is the limit of all runs that is reached.
+        group: Option<String>,
+        /// The run right before it: one that waits longer, or one that has the place.
+        behind: Option<RunId>,
+    },
+    /// The run has its turn, and keeps it until it ends.
+    Admitted,
+    /// The items of a step are known.
+    Expanded {
+        /// The step.
+        step: StepId,
+        /// Its items, in order.
+        items: Vec<Item>,
+    },
+    /// A gate is reached, and open.
+    GateOpened {
+        /// The step.
+        step: StepId,
+        /// When time decides.
+        due: Option<Timestamp>,
+    },
+    /// Somebody voted at an open gate.
+    Voted {
+        /// The step.
+        step: StepId,
+        /// Who.
+        by: Voter,
+        /// What.
+        vote: Vote,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// The time of an open gate came: an approval has expired, a wait is over.
+    GateDue {
+        /// The step.
+        step: StepId,
+    },
+    /// There is news for a step that asks again: it asks now.
+    Woken {
+        /// The step.
+        step: StepId,
+        /// What happened.
+        why: String,
+    },
+    /// A person decided of an attempt whose end nobody saw.
+    Settled {
+        /// The step.
+        step: StepId,
+        /// Which attempt.
+        attempt: u32,
+        /// Who.
+        by: Voter,
+        /// What.
+        decision: Decision,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// An attempt ended with the result of an earlier run, for the same went in.
+    Remembered {
+        /// The step.
+        step: StepId,
+        /// Which attempt.
+        attempt: u32,
+        /// The token of that attempt.
+        token: AttemptToken,
+        /// The digest of all that went in.
+        key: Digest,
+        /// The run whose result it is.
+        run: RunId,
+        /// What that gave.
+        outputs: Value,
     },
     /// An attempt of a step began.
     Started {

@@ -2,15 +2,17 @@
 
 use std::any::Any;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fairlead_plan::{Plan, RunOutcome};
-use fairlead_step::{BoxFuture, Digest, RunId};
+use fairlead_plan::{ConcurrencyPolicy, Plan, RunOutcome};
+use fairlead_step::{BoxFuture, CancelToken, Digest, RunId};
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 use crate::stored::DecodeError;
-use crate::{Epoch, Record, RunEvent, Seq};
+use crate::{Epoch, Record, Seq, Signal, SignalId, StoredSignal};
 
 /// The error beneath one of the store's.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -64,9 +66,23 @@ pub enum StoreError {
         /// What is wrong.
         problem: String,
     },
+    /// What a writer has for a run cannot be: a fault of the writer's.
+    #[error("what was to be written to run {run} cannot be right: {problem}")]
+    BadBatch {
+        /// The id.
+        run: RunId,
+        /// What is wrong.
+        problem: String,
+    },
     /// No run has this id.
     #[error("there is no run {run}")]
     NoSuchRun {
+        /// The id.
+        run: RunId,
+    },
+    /// The run has ended, and takes no signal.
+    #[error("run {run} has ended")]
+    RunEnded {
         /// The id.
         run: RunId,
     },
@@ -180,6 +196,19 @@ pub struct NewRun {
     /// The dedup key of the stored event that started it, where one did. One event starts at most one
     /// run of a pipeline, whoever asks and however often.
     pub started_by: Option<String>,
+    /// The group whose turns it waits for, where it has one. Its place is that of its creation.
+    pub group: Option<Group>,
+}
+
+/// The group of a run, as its plan says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// What the run does to those before it.
+    pub policy: ConcurrencyPolicy,
+    /// How many runs of the group may go on at a time, as far as this run is concerned.
+    pub max: NonZeroU32,
 }
 
 /// What creating a run came to.
@@ -202,11 +231,17 @@ pub struct StoredRun {
     pub records: Vec<Record>,
 }
 
-/// Where a run is, for lists.
+/// Where a run is, for lists. The one who writes the records says it: see [`Batch::status`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RunStatus {
+    /// It waits for its turn.
+    Queued,
     /// It has not ended.
     Running,
+    /// It has not ended, and waits for people, for a moment, or for evidence.
+    Waiting,
+    /// It has not ended, and a person must decide of a lost attempt.
+    NeedsAttention,
     /// It has not ended, and was told to stop.
     Cancelling,
     /// It has ended.
@@ -214,11 +249,15 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
-    /// The word for people and for the store: `running`, `cancelling`, or the outcome's.
+    /// The word for people and for the store: `queued`, `running`, `waiting`, `needs-attention`,
+    /// `cancelling`, or the outcome's.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::NeedsAttention => "needs-attention",
             Self::Cancelling => "cancelling",
             Self::Ended(outcome) => outcome.name(),
         }
@@ -228,26 +267,12 @@ impl RunStatus {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
+            "queued" => Some(Self::Queued),
             "running" => Some(Self::Running),
+            "waiting" => Some(Self::Waiting),
+            "needs-attention" => Some(Self::NeedsAttention),
             "cancelling" => Some(Self::Cancelling),
             _ => RunOutcome::from_name(name).map(Self::Ended),
-        }
-    }
-
-    /// The status after `event`.
-    #[must_use]
-    pub const fn after(self, event: &RunEvent) -> Self {
-        match event {
-            RunEvent::CancelRequested { .. } => Self::Cancelling,
-            RunEvent::Ended { outcome } => Self::Ended(*outcome),
-            RunEvent::Requested(_)
-            | RunEvent::Resumed { .. }
-            | RunEvent::Started { .. }
-            | RunEvent::Finished { .. }
-            | RunEvent::AttemptLost { .. }
-            | RunEvent::RetryScheduled { .. }
-            | RunEvent::Skipped { .. }
-            | RunEvent::NotStarted { .. } => self,
         }
     }
 }
@@ -276,6 +301,15 @@ pub struct RunSummary {
     /// Whether a live process holds its lease. False beside [`RunStatus::Running`] means that it
     /// was interrupted and waits to be resumed.
     pub held: bool,
+    /// The group whose turns it waits for.
+    pub group: Option<String>,
+    /// The run that it makes again or takes back.
+    pub origin: Option<RunId>,
+    /// For a run that nobody drives because it only waits: when to look at it again, where time
+    /// matters to it.
+    pub wake_at: Option<Timestamp>,
+    /// Whether signals wait for whoever drives it.
+    pub signaled: bool,
 }
 
 /// Which runs to list.
@@ -285,6 +319,8 @@ pub struct RunFilter {
     pub pipeline: Option<String>,
     /// Only those that have not ended.
     pub unfinished: bool,
+    /// Only those that make this run again or take it back.
+    pub origin: Option<RunId>,
     /// Only those older than this one: the last of the page before.
     pub before: Option<RunId>,
     /// At most this many; a store answers at most [`RunFilter::MOST`].
@@ -296,19 +332,25 @@ impl RunFilter {
     pub const MOST: usize = 1000;
 }
 
-/// The right to write to one run. Given back when dropped, or by the operating system when the
-/// process dies.
+/// The right to write to one run. Given back when dropped, or by the store when the process dies.
 pub struct Lease {
     run: RunId,
     epoch: Epoch,
+    lost: CancelToken,
     _guard: Box<dyn Any + Send + Sync>,
 }
 
 impl Lease {
-    /// A lease that lasts as long as `guard`; for stores.
+    /// A lease that lasts as long as `guard`, and of which `lost` says when it could not be renewed
+    /// in time; for stores.
     #[must_use]
-    pub fn new(run: RunId, epoch: Epoch, guard: Box<dyn Any + Send + Sync>) -> Self {
-        Self { run, epoch, _guard: guard }
+    pub fn new(
+        run: RunId,
+        epoch: Epoch,
+        lost: CancelToken,
+        guard: Box<dyn Any + Send + Sync>,
+    ) -> Self {
+        Self { run, epoch, lost, _guard: guard }
     }
 
     /// The run.
@@ -322,12 +364,74 @@ impl Lease {
     pub const fn epoch(&self) -> Epoch {
         self.epoch
     }
+
+    /// Says when another process may have taken the run over, before it can have: whatever is under
+    /// way must end then. Never for a lease that ends with its process.
+    #[must_use]
+    pub const fn lost(&self) -> &CancelToken {
+        &self.lost
+    }
 }
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").field("run", &self.run).field("epoch", &self.epoch).finish()
     }
+}
+
+/// What a driver writes to its run at once: all of it, or nothing.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The run.
+    pub run: RunId,
+    /// The epoch of the driver's lease.
+    pub epoch: Epoch,
+    /// The records, which follow one another and the run's last one. There may be none: then only
+    /// the rest is written.
+    pub records: Vec<Record>,
+    /// Where the run is after them. Ended exactly when the last record says so.
+    pub status: RunStatus,
+    /// When to look at the run again although nobody drives it.
+    pub wake_at: Option<Timestamp>,
+    /// The signals that are dealt with, which are forgotten.
+    pub taken: Vec<SignalId>,
+}
+
+/// What came of asking for a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// The run has its turn, and the batch is written. It keeps the turn until it ends, whoever
+    /// drives it.
+    Admitted,
+    /// It has to wait, and nothing was written.
+    Wait {
+        /// The run right before it in its group, if one waits longer; otherwise one that holds the
+        /// place. None when only the limit of all runs is reached.
+        behind: Option<RunId>,
+        /// The runs that hold the group's places.
+        holders: Vec<RunId>,
+    },
+    /// A later run of the group takes its place; nothing was written.
+    Superseded {
+        /// The latest of them.
+        by: RunId,
+    },
+    /// The group has no room, and the run does not wait; nothing was written.
+    Busy {
+        /// A run that holds the group.
+        holder: RunId,
+    },
+}
+
+/// A hint that somebody should look at runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wake {
+    /// At this one: a signal was posted.
+    Run(RunId),
+    /// At those that wait for their turn: a place became free, or a newcomer changed the order.
+    Turns,
+    /// At all: hints may have been lost.
+    All,
 }
 
 /// The journal of every run.
@@ -337,7 +441,8 @@ impl fmt::Debug for Lease {
 /// either happened as a whole or not at all.
 pub trait Journal: Send + Sync {
     /// Creates a run: its plan, its first record and, in the same transaction, the link to the
-    /// event that started it.
+    /// event that started it and its place in its group. Its status is [`RunStatus::Queued`] where it
+    /// has a group, and [`RunStatus::Running`] otherwise.
     ///
     /// # Errors
     /// When the id is taken or the store fails.
@@ -349,18 +454,49 @@ pub trait Journal: Send + Sync {
     /// [`LeaseError::Held`] while a live process, this one included, holds it.
     fn acquire(&self, run: &RunId) -> BoxFuture<'_, Result<Lease, LeaseError>>;
 
-    /// Appends records, which follow one another, behind the run's last one. All of them are
-    /// written, or none. An empty batch changes nothing.
+    /// Writes a batch behind the run's last record.
     ///
     /// # Errors
-    /// [`AppendError::Conflict`] when the first does not follow the last stored one,
-    /// [`AppendError::Fenced`] when `epoch` is not the run's current one.
-    fn append(
+    /// [`AppendError::Conflict`] when the first record does not follow the last stored one,
+    /// [`AppendError::Fenced`] when the epoch is not the run's current one.
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), AppendError>>;
+
+    /// Asks for the turn of a run, in one transaction with the batch that says so. A run without a
+    /// group needs one only where `most` is given: how many runs of the whole store may go on at a
+    /// time. A run that has its turn is told so, and the batch is written.
+    ///
+    /// A run has to wait while a run of its group that was created before it waits, unless its policy
+    /// takes the place of those; and while as many as its group allows have their turn and have not
+    /// ended.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    fn admit(
+        &self,
+        batch: Batch,
+        most: Option<NonZeroU32>,
+    ) -> BoxFuture<'_, Result<Admission, AppendError>>;
+
+    /// Posts a signal to a run that has not ended, and wakes its driver.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchRun`], [`StoreError::RunEnded`].
+    fn post(
         &self,
         run: &RunId,
-        epoch: Epoch,
-        records: Vec<Record>,
-    ) -> BoxFuture<'_, Result<(), AppendError>>;
+        at: Timestamp,
+        signal: Signal,
+    ) -> BoxFuture<'_, Result<SignalId, StoreError>>;
+
+    /// The signals that wait for the driver of a run, oldest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn signals(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<StoredSignal>, StoreError>>;
+
+    /// The hints of this store from now on, whichever process gave rise to them. The stream ends when
+    /// the store is closed; a listener that is too slow gets [`Wake::All`].
+    fn wakes(&self) -> BoxStream<'static, Wake>;
 
     /// A run with its plan and every record.
     ///
@@ -384,13 +520,33 @@ impl<J: Journal + ?Sized> Journal for Arc<J> {
         (**self).acquire(run)
     }
 
-    fn append(
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
+        (**self).append(batch)
+    }
+
+    fn admit(
+        &self,
+        batch: Batch,
+        most: Option<NonZeroU32>,
+    ) -> BoxFuture<'_, Result<Admission, AppendError>> {
+        (**self).admit(batch, most)
+    }
+
+    fn post(
         &self,
         run: &RunId,
-        epoch: Epoch,
-        records: Vec<Record>,
-    ) -> BoxFuture<'_, Result<(), AppendError>> {
-        (**self).append(run, epoch, records)
+        at: Timestamp,
+        signal: Signal,
+    ) -> BoxFuture<'_, Result<SignalId, StoreError>> {
+        (**self).post(run, at, signal)
+    }
+
+    fn signals(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<StoredSignal>, StoreError>> {
+        (**self).signals(run)
+    }
+
+    fn wakes(&self) -> BoxStream<'static, Wake> {
+        (**self).wakes()
     }
 
     fn load(&self, run: &RunId) -> BoxFuture<'_, Result<StoredRun, StoreError>> {

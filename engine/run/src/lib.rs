@@ -15,26 +15,36 @@ pub mod conformance;
 mod decide;
 mod error;
 mod fact;
+mod gates;
 mod inbox;
+mod items;
 mod journal;
 mod log;
+mod open;
 mod record;
+mod remembered;
 mod run;
+mod signal;
+mod steps;
 mod stored;
 mod view;
 
 pub use command::Command;
 pub use error::{ApplyError, ReplayError};
 pub use fact::{
-    AttemptToken, CancelReason, Epoch, Failure, Request, RunEvent, Seq, SkipReason, StepResult,
+    AttemptToken, CancelReason, Decision, Epoch, Failure, Kept, Origin, Purpose, Request, RunEvent,
+    Seq, SkipReason, StepResult, Vote, Voter,
 };
+pub use gates::Ballot;
 pub use inbox::{EventRun, EventStore, Inserted, NewEvent, StoredEvent};
 pub use journal::{
-    AppendError, BoxError, Created, Journal, Lease, LeaseError, NewRun, PlanBlob, RunFilter,
-    RunStatus, RunSummary, StoreError, StoredRun,
+    Admission, AppendError, Batch, BoxError, Created, Group, Journal, Lease, LeaseError, NewRun,
+    PlanBlob, RunFilter, RunStatus, RunSummary, StoreError, StoredRun, Wake,
 };
 pub use log::{LOG_CUT, LogKey, LogLine, LogPage, LogStore, MAX_LINE_BYTES, MAX_LOG_BYTES};
 pub use record::{ChainError, Record, RecordHash, SealError, check_chain};
-pub use run::{Cancel, MOST_LOST_ATTEMPTS, Run};
+pub use remembered::{Remembered, RememberedResult};
+pub use run::{Cancel, MOST_LOST_ATTEMPTS, Queue, Run};
+pub use signal::{Signal, SignalId, StoredSignal};
 pub use stored::{DecodeError, RECORD_VERSION};
 pub use view::{Attempt, AttemptEnd, StepStatus, StepView};

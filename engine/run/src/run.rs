@@ -1,21 +1,22 @@
 //! The run: the fold of its journal. [`Run::apply`] is the whole transition table, used live and in
-//! recovery alike.
+//! recovery alike; what each fact does is in `steps.rs`, `items.rs` and `gates.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use fairlead_plan::{Outcome, Phase, Plan, RetryOn, RunOutcome, Scope};
-use fairlead_step::{Effect, ErrorClass, RunId, StepId, Verdict};
+use fairlead_plan::{Item, Outcome, Phase, Plan, PlanStep, RunOutcome, Scope};
+use fairlead_step::{RunId, StepId};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::decide::Readiness;
+use crate::gates::{Ballot, GateEnd};
 use crate::journal::StoredRun;
+use crate::open::Open;
 use crate::record::{RecordHash, SealError, check_link};
 use crate::{
-    ApplyError, Attempt, AttemptEnd, AttemptToken, CancelReason, Epoch, Failure, Record,
-    ReplayError, Request, RunEvent, RunStatus, Seq, SkipReason, StepResult,
+    ApplyError, Attempt, AttemptToken, CancelReason, Decision, Epoch, Failure, Purpose, Record,
+    ReplayError, Request, RunEvent, RunStatus, Seq, SkipReason,
 };
 
 /// The most attempts of one step that may be lost before it counts as failed: a step that takes
@@ -25,7 +26,7 @@ pub const MOST_LOST_ATTEMPTS: usize = 20;
 /// How far a cancellation reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum CancelScope {
-    /// The main steps; `finally` still runs.
+    /// The main steps; `on_failure` and `finally` still run.
     Main,
     /// Every step.
     All,
@@ -48,6 +49,10 @@ pub struct Cancel {
 pub(crate) enum State {
     /// No attempt began.
     Waiting,
+    /// Its items are worked on; so many have not ended.
+    Items { left: usize },
+    /// It is a gate, and open.
+    Open { due: Option<Timestamp>, ballots: Vec<Ballot> },
     /// An attempt is under way.
     Running { attempt: u32, token: AttemptToken },
     /// The last attempt was lost; the step may begin again at once.
@@ -56,6 +61,10 @@ pub(crate) enum State {
     Failing { attempt: u32, due: Timestamp },
     /// The next attempt has its time.
     Backoff { attempt: u32, due: Timestamp },
+    /// The answer was no, and it asks again with this attempt.
+    Asking { attempt: u32, due: Timestamp },
+    /// An attempt that must not be made twice was lost: a person decides.
+    Attention { attempt: u32, reason: String },
     /// It is over.
     Ended { outcome: Outcome, at: Timestamp, why: Option<Why> },
 }
@@ -66,29 +75,73 @@ pub(crate) enum Why {
     Skipped(SkipReason),
     NotStarted(Failure),
     RunCancelled,
-    NeedsAttention(String),
+    /// Cancelled while a person was to decide.
+    Undecided(String),
     TooOftenLost,
+    Gate(GateEnd),
+    /// It is the result of this run's step.
+    Kept(RunId),
+    Settled {
+        by: String,
+        decision: Decision,
+        reason: Option<String>,
+    },
+    /// What its items make of it.
+    Items {
+        not_passed: usize,
+        of: usize,
+    },
 }
 
+/// A step of the plan, or one item of it.
 #[derive(Debug)]
-pub(crate) struct StepState {
+pub(crate) struct Node {
+    pub(crate) id: StepId,
+    /// The step in the plan.
+    pub(crate) planned: usize,
+    /// For an item: the node of its step, and the item.
+    pub(crate) item: Option<(usize, Item)>,
     pub(crate) state: State,
     pub(crate) attempts: Vec<Attempt>,
     /// Needs that have not ended.
     pub(crate) unmet: usize,
     /// Attempts that failed; lost ones do not count against `retry.max`.
-    failures: u32,
-    /// What its `when` makes of it, worked out once its needs have ended.
-    pub(crate) condition: OnceLock<Readiness>,
+    pub(crate) failures: u32,
+    /// What is to be done with it, worked out once everything that it depends on has ended.
+    pub(crate) decided: Option<Readiness>,
+    /// For a step with items: their nodes.
+    pub(crate) items: Vec<usize>,
+    /// Those of them that wait until fewer are worked on.
+    pub(crate) held_back: VecDeque<usize>,
+    /// For an item: what it gave. The outputs of a step are in the scope.
+    pub(crate) outputs: Option<Value>,
+}
+
+impl Node {
+    pub(crate) const fn new(id: StepId, planned: usize, unmet: usize) -> Self {
+        Self {
+            id,
+            planned,
+            item: None,
+            state: State::Waiting,
+            attempts: Vec::new(),
+            unmet,
+            failures: 0,
+            decided: None,
+            items: Vec::new(),
+            held_back: VecDeque::new(),
+            outputs: None,
+        }
+    }
 }
 
 /// How many steps of one phase are left, and how the others ended.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tally {
     pub(crate) left: usize,
-    rejected: usize,
-    failed: usize,
-    cancelled: usize,
+    pub(crate) rejected: usize,
+    pub(crate) failed: usize,
+    pub(crate) cancelled: usize,
 }
 
 /// One run: a plan, and what has become of it so far.
@@ -96,24 +149,39 @@ pub(crate) struct Tally {
 pub struct Run {
     id: RunId,
     pub(crate) plan: Arc<Plan>,
-    index: BTreeMap<StepId, usize>,
-    /// For each step, who needs it.
-    dependents: Vec<Vec<usize>>,
+    pub(crate) index: BTreeMap<StepId, usize>,
+    /// For each step of the plan, who needs it.
+    pub(crate) dependents: Vec<Vec<usize>>,
     seq: Seq,
     head: RecordHash,
     last_at: Timestamp,
-    request: Request,
+    pub(crate) request: Request,
     requested_at: Timestamp,
-    /// The time during which nobody drove the run.
+    /// The time during which nobody drove the run, or it only waited.
     idle: SignedDuration,
-    pub(crate) steps: Vec<StepState>,
-    /// The steps that a command may speak of, so that deciding costs what is open, not what is done.
-    pub(crate) open: BTreeSet<usize>,
-    pub(crate) main: Tally,
-    pub(crate) finally: Tally,
+    /// The steps in the order of the plan, and behind them their items as they became known.
+    pub(crate) nodes: Vec<Node>,
+    /// What a command may speak of, so that deciding costs what is open, not what is done.
+    pub(crate) open: Open,
+    /// By phase.
+    pub(crate) tallies: [Tally; 3],
     pub(crate) scope: Scope,
     pub(crate) cancel: Option<Cancel>,
+    /// Whether it has its turn.
+    pub(crate) admitted: bool,
+    pub(crate) queued: Option<Queue>,
     ended: Option<(RunOutcome, Timestamp)>,
+}
+
+/// That a run waits, or waited, for its turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// The group; none when it is the limit of all runs that was reached.
+    pub group: Option<String>,
+    /// The run right before it when it began to wait.
+    pub behind: Option<RunId>,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 impl Run {
@@ -157,19 +225,14 @@ impl Run {
         let index: BTreeMap<StepId, usize> =
             plan.steps().iter().enumerate().map(|(i, step)| (step.id.clone(), i)).collect();
         let mut dependents = vec![Vec::new(); plan.steps().len()];
-        let (mut main, mut finally) = (Tally::default(), Tally::default());
-        let mut steps = Vec::with_capacity(plan.steps().len());
+        let mut tallies = [Tally::default(); 3];
+        let mut nodes = Vec::with_capacity(plan.steps().len());
         for (i, step) in plan.steps().iter().enumerate() {
-            match step.phase {
-                Phase::Main => main.left += 1,
-                Phase::Finally => finally.left += 1,
-            }
+            tallies[step.phase as usize].left += 1;
             for need in &step.needs {
-                let needed = index.get(&need.step).filter(|&&needed| {
-                    needed < i
-                        && (step.phase == Phase::Finally
-                            || plan.steps()[needed].phase == Phase::Main)
-                });
+                let needed = index
+                    .get(&need.step)
+                    .filter(|&&needed| needed < i && step.phase >= plan.steps()[needed].phase);
                 let Some(&needed) = needed else {
                     return Err(ReplayError::BadNeed {
                         step: step.id.clone(),
@@ -178,13 +241,7 @@ impl Run {
                 };
                 dependents[needed].push(i);
             }
-            steps.push(StepState {
-                state: State::Waiting,
-                attempts: Vec::new(),
-                unmet: step.needs.len(),
-                failures: 0,
-                condition: OnceLock::new(),
-            });
+            nodes.push(Node::new(step.id.clone(), i, step.needs.len()));
         }
         let event = if request.event.is_null() { json!({}) } else { request.event.clone() };
         let scope = Scope {
@@ -205,21 +262,45 @@ impl Run {
             request: (**request).clone(),
             requested_at: first.at(),
             idle: SignedDuration::ZERO,
-            steps,
-            open: BTreeSet::new(),
-            main,
-            finally,
+            nodes,
+            open: Open::default(),
+            tallies,
             scope,
             cancel: None,
+            admitted: request.group.is_none(),
+            queued: None,
             ended: None,
         };
-        for i in 0..run.steps.len() {
+        run.take_over();
+        for i in 0..run.nodes.len() {
             run.consider(i);
         }
-        if run.main.left == 0 {
-            run.main_ended();
-        }
+        run.phases_ended();
         Ok(run)
+    }
+
+    /// What the run begins from stands for it.
+    fn take_over(&mut self) {
+        let Some(origin) = self.request.origin.clone() else { return };
+        let at = self.requested_at;
+        for kept in origin.kept {
+            match origin.purpose {
+                // The steps of a run that takes back have other names; what they read is this.
+                Purpose::Undo => {
+                    if let Some(outputs) = kept.outputs {
+                        self.scope.steps.insert(kept.step.clone(), outputs);
+                    }
+                    self.scope.outcomes.insert(kept.step, kept.outcome);
+                }
+                Purpose::Retry => {
+                    let Some(i) = self.index_of(&kept.step) else { continue };
+                    if let Some(outputs) = kept.outputs {
+                        self.keep_outputs(i, outputs);
+                    }
+                    self.end(i, kept.outcome, at, Some(Why::Kept(origin.run.clone())));
+                }
+            }
+        }
     }
 
     /// Takes in the next record.
@@ -236,11 +317,30 @@ impl Run {
         if self.ended.is_some() {
             return Err(ApplyError::RunEnded);
         }
+        // What only waits for others takes no time of its own.
+        let rested = self.only_waits() || matches!(record.event(), RunEvent::Resumed { .. });
         match record.event() {
             RunEvent::Requested(_) => return Err(ApplyError::RequestedTwice),
-            RunEvent::Resumed { .. } => {
-                let gap = at.duration_since(self.last_at).max(SignedDuration::ZERO);
-                self.idle = self.idle.saturating_add(gap);
+            // Counted below.
+            RunEvent::Resumed { .. } => {}
+            RunEvent::Queued { group, behind } => {
+                self.queue(group.as_ref(), behind.as_ref(), at)?
+            }
+            RunEvent::Admitted => self.admit()?,
+            RunEvent::Expanded { step, items } => self.expanded(self.find(step)?, items, at)?,
+            RunEvent::GateOpened { step, due } => self.gate_opened(self.find(step)?, *due)?,
+            RunEvent::Voted { step, by, vote, reason } => {
+                self.voted(self.find(step)?, by, *vote, reason.as_deref(), at)?;
+            }
+            RunEvent::GateDue { step } => self.gate_due(self.find(step)?, at)?,
+            RunEvent::Woken { step, why: _ } => self.woken(self.find(step)?, at)?,
+            RunEvent::Settled { step, attempt, by, decision, reason } => {
+                let i = self.find(step)?;
+                self.settled(i, *attempt, &by.name, decision, reason.as_deref(), at)?;
+            }
+            RunEvent::Remembered { step, attempt, token, key: _, run, outputs } => {
+                let i = self.running(step, *attempt, Some(token))?;
+                self.remembered(i, run, outputs, at);
             }
             RunEvent::Started { step, attempt, token } => {
                 self.started(self.find(step)?, *attempt, token, at)?;
@@ -275,299 +375,37 @@ impl Run {
                 self.ended = Some((is, at));
             }
         }
+        if rested {
+            let gap = at.duration_since(self.last_at).max(SignedDuration::ZERO);
+            self.idle = self.idle.saturating_add(gap);
+        }
         self.seq = record.seq();
         self.head = record.hash();
         self.last_at = at.max(self.last_at);
         Ok(())
     }
 
-    fn started(
+    fn queue(
         &mut self,
-        i: usize,
-        attempt: u32,
-        token: &AttemptToken,
+        group: Option<&String>,
+        behind: Option<&RunId>,
         at: Timestamp,
     ) -> Result<(), ApplyError> {
-        let next = match &self.steps[i].state {
-            State::Waiting => {
-                self.may_begin(i)?;
-                1
-            }
-            State::Lost { attempt } => attempt + 1,
-            State::Backoff { attempt, .. } => *attempt,
-            State::Running { .. } => return Err(ApplyError::Running { step: self.name(i) }),
-            State::Failing { .. } => return Err(ApplyError::NoRetryTime { step: self.name(i) }),
-            State::Ended { .. } => return Err(ApplyError::StepEnded { step: self.name(i) }),
-        };
-        if attempt != next {
-            return Err(ApplyError::OtherAttempt { step: self.name(i), is: next, said: attempt });
+        let begun = self.nodes.iter().any(|node| !node.attempts.is_empty());
+        if self.queued.is_some() || begun {
+            return Err(ApplyError::HasItsTurn);
         }
-        let step = &mut self.steps[i];
-        step.attempts.push(Attempt {
-            number: attempt,
-            token: token.clone(),
-            started_at: at,
-            ended: None,
-        });
-        step.state = State::Running { attempt, token: token.clone() };
-        self.open.remove(&i);
+        self.admitted = false;
+        self.queued = Some(Queue { group: group.cloned(), behind: behind.cloned(), since: at });
         Ok(())
     }
 
-    fn finished(&mut self, i: usize, attempt: u32, result: &StepResult, at: Timestamp) {
-        let plan = Arc::clone(&self.plan);
-        let retry = &plan.steps()[i].retry;
-        if let Some(last) = self.steps[i].attempts.last_mut() {
-            last.ended = Some((at, AttemptEnd::of(result)));
+    fn admit(&mut self) -> Result<(), ApplyError> {
+        if self.admitted && self.queued.is_some() {
+            return Err(ApplyError::HasItsTurn);
         }
-        let (failed_as, retryable) = match result {
-            StepResult::Verdict(verdict) => {
-                let (outcome, outputs) = match verdict {
-                    Verdict::Passed { outputs } => (Outcome::Passed, Some(outputs)),
-                    Verdict::Rejected { outputs, .. } => (Outcome::Rejected, Some(outputs)),
-                    Verdict::Skipped { .. } => (Outcome::Skipped, None),
-                };
-                if let Some(outputs) = outputs {
-                    self.scope.steps.insert(self.name(i), outputs.clone());
-                }
-                self.end(i, outcome, at, None);
-                return;
-            }
-            StepResult::Cancelled { .. } => (Outcome::Cancelled, false),
-            StepResult::TimedOut { .. } => (
-                Outcome::Failed,
-                match retry.on {
-                    RetryOn::Infra => false,
-                    RetryOn::Timeout | RetryOn::Any => true,
-                },
-            ),
-            StepResult::Failure(failure) => match failure.class {
-                ErrorClass::Cancelled => (Outcome::Cancelled, false),
-                ErrorClass::Retryable => (Outcome::Failed, true),
-                ErrorClass::Terminal => (
-                    Outcome::Failed,
-                    match retry.on {
-                        RetryOn::Infra | RetryOn::Timeout => false,
-                        RetryOn::Any => true,
-                    },
-                ),
-            },
-        };
-        self.steps[i].failures += 1;
-        let failures = self.steps[i].failures;
-        if retryable && retry.allows_after(failures) && !self.is_cancelled(i) {
-            let due = later(at, retry.delay_after(failures));
-            self.steps[i].state = State::Failing { attempt, due };
-            self.open.insert(i);
-        } else {
-            self.end(i, failed_as, at, None);
-        }
-    }
-
-    fn lost(&mut self, i: usize, attempt: u32, reason: &str, at: Timestamp) {
-        if let Some(last) = self.steps[i].attempts.last_mut() {
-            last.ended = Some((at, AttemptEnd::Lost { reason: reason.to_owned() }));
-        }
-        match self.plan.steps()[i].effect {
-            // Nobody can say what it did, and doing it again may do it twice.
-            Effect::Once => {
-                let why = Why::NeedsAttention(reason.to_owned());
-                self.end(i, Outcome::Failed, at, Some(why));
-            }
-            Effect::Pure | Effect::Idempotent | Effect::CheckThenAct => {
-                if self.is_cancelled(i) {
-                    self.end(i, Outcome::Cancelled, at, Some(Why::RunCancelled));
-                } else if self.steps[i].lost_attempts() >= MOST_LOST_ATTEMPTS {
-                    self.end(i, Outcome::Failed, at, Some(Why::TooOftenLost));
-                } else {
-                    self.steps[i].state = State::Lost { attempt };
-                    self.open.insert(i);
-                }
-            }
-        }
-    }
-
-    fn retry_scheduled(
-        &mut self,
-        i: usize,
-        attempt: u32,
-        due: Timestamp,
-    ) -> Result<(), ApplyError> {
-        match &self.steps[i].state {
-            State::Failing { attempt: failed, .. } if failed + 1 == attempt => {
-                self.steps[i].state = State::Backoff { attempt, due };
-                Ok(())
-            }
-            State::Failing { attempt: failed, .. } => {
-                let (step, is) = (self.name(i), failed + 1);
-                Err(ApplyError::OtherAttempt { step, is, said: attempt })
-            }
-            State::Running { .. } => Err(ApplyError::Running { step: self.name(i) }),
-            State::Ended { .. } => Err(ApplyError::StepEnded { step: self.name(i) }),
-            State::Waiting | State::Lost { .. } | State::Backoff { .. } => {
-                Err(ApplyError::NothingToRetry { step: self.name(i) })
-            }
-        }
-    }
-
-    fn cancel_requested(
-        &mut self,
-        by: &str,
-        reason: &CancelReason,
-        at: Timestamp,
-    ) -> Result<(), ApplyError> {
-        let scope = self.next_cancel_scope().ok_or(ApplyError::CancelledAlready)?;
-        match &mut self.cancel {
-            Some(cancel) => cancel.scope = scope,
-            none => {
-                *none = Some(Cancel { by: by.to_owned(), reason: reason.clone(), at, scope });
-            }
-        }
-        for i in 0..self.steps.len() {
-            if !self.is_cancelled(i) {
-                continue;
-            }
-            match self.steps[i].state {
-                State::Waiting
-                | State::Lost { .. }
-                | State::Failing { .. }
-                | State::Backoff { .. } => {
-                    self.end(i, Outcome::Cancelled, at, Some(Why::RunCancelled));
-                }
-                // Its attempt is told to stop, and says how it ended.
-                State::Running { .. } => {
-                    self.open.insert(i);
-                }
-                State::Ended { .. } => {}
-            }
-        }
+        self.admitted = true;
         Ok(())
-    }
-
-    /// What one more request to cancel would stop; nothing when everything is stopping already.
-    pub(crate) fn next_cancel_scope(&self) -> Option<CancelScope> {
-        match &self.cancel {
-            None if self.main.left > 0 => Some(CancelScope::Main),
-            None => Some(CancelScope::All),
-            Some(cancel) => match cancel.scope {
-                CancelScope::Main => Some(CancelScope::All),
-                CancelScope::All => None,
-            },
-        }
-    }
-
-    /// Whether step `i` is within the reach of a cancellation.
-    pub(crate) fn is_cancelled(&self, i: usize) -> bool {
-        match (&self.cancel, self.plan.steps()[i].phase) {
-            (None, _) => false,
-            (Some(_), Phase::Main) => true,
-            (Some(cancel), Phase::Finally) => cancel.scope == CancelScope::All,
-        }
-    }
-
-    /// Ends step `i`, and wakes whoever waits for it.
-    fn end(&mut self, i: usize, outcome: Outcome, at: Timestamp, why: Option<Why>) {
-        self.steps[i].state = State::Ended { outcome, at, why };
-        self.open.remove(&i);
-        self.scope.outcomes.insert(self.name(i), outcome);
-        let phase = self.plan.steps()[i].phase;
-        let tally = match phase {
-            Phase::Main => &mut self.main,
-            Phase::Finally => &mut self.finally,
-        };
-        tally.left -= 1;
-        match outcome {
-            Outcome::Passed | Outcome::Skipped => {}
-            Outcome::Rejected => tally.rejected += 1,
-            Outcome::Failed => tally.failed += 1,
-            Outcome::Cancelled => tally.cancelled += 1,
-        }
-        for d in std::mem::take(&mut self.dependents[i]) {
-            self.steps[d].unmet -= 1;
-            self.consider(d);
-        }
-        if phase == Phase::Main && self.main.left == 0 {
-            self.main_ended();
-        }
-    }
-
-    /// The main steps have ended: `finally` may begin, and may ask how the run went.
-    fn main_ended(&mut self) {
-        let outcome = self.outcome_of(&[self.main]);
-        let summary = self.summary(outcome);
-        if let Value::Object(run) = &mut self.scope.run {
-            run.insert("outcome".into(), outcome.name().into());
-            run.insert("summary".into(), summary.into());
-        }
-        for i in 0..self.steps.len() {
-            self.consider(i);
-        }
-    }
-
-    /// How the steps of these phases make the run end.
-    fn outcome_of(&self, phases: &[Tally]) -> RunOutcome {
-        let any = |count: fn(&Tally) -> usize| phases.iter().any(|tally| count(tally) > 0);
-        if any(|tally| tally.cancelled) {
-            match self.cancel.as_ref().map(|cancel| &cancel.reason) {
-                // Nobody wanted it to stop: it was too slow, which is a failure.
-                Some(CancelReason::TimedOut { .. }) => RunOutcome::Failed,
-                Some(CancelReason::Asked { .. }) | None => RunOutcome::Cancelled,
-            }
-        } else if any(|tally| tally.failed) {
-            RunOutcome::Failed
-        } else if any(|tally| tally.rejected) {
-            RunOutcome::Rejected
-        } else {
-            RunOutcome::Passed
-        }
-    }
-
-    /// How the main steps ended, once all of them have.
-    #[must_use]
-    pub fn main_outcome(&self) -> Option<RunOutcome> {
-        (self.main.left == 0).then(|| self.outcome_of(&[self.main]))
-    }
-
-    /// How the run ends, once every step has.
-    pub(crate) fn outcome_when_done(&self) -> Option<RunOutcome> {
-        (self.main.left == 0 && self.finally.left == 0)
-            .then(|| self.outcome_of(&[self.main, self.finally]))
-    }
-
-    fn find(&self, step: &StepId) -> Result<usize, ApplyError> {
-        self.index_of(step).ok_or_else(|| ApplyError::NoSuchStep { step: step.clone() })
-    }
-
-    /// The step whose attempt is running, when it is this attempt with this token.
-    fn running(
-        &self,
-        step: &StepId,
-        said: u32,
-        said_token: Option<&AttemptToken>,
-    ) -> Result<usize, ApplyError> {
-        let i = self.find(step)?;
-        let stale = || ApplyError::StaleResult { step: step.clone(), attempt: said };
-        match &self.steps[i].state {
-            State::Running { attempt, token } => {
-                if *attempt != said || said_token.is_some_and(|said| said != token) {
-                    return Err(stale());
-                }
-                Ok(i)
-            }
-            State::Waiting => Err(ApplyError::NotRunning { step: step.clone() }),
-            State::Lost { .. }
-            | State::Failing { .. }
-            | State::Backoff { .. }
-            | State::Ended { .. } => Err(stale()),
-        }
-    }
-
-    pub(crate) fn index_of(&self, step: &StepId) -> Option<usize> {
-        self.index.get(step).copied()
-    }
-
-    pub(crate) fn name(&self, i: usize) -> StepId {
-        self.plan.steps()[i].id.clone()
     }
 
     /// Makes the records that put `events` behind the last one applied. Their time is `at`, or that
@@ -589,23 +427,27 @@ impl Run {
     }
 
     /// The facts that a process writes first when it takes up a run under `epoch`: none for a run
-    /// that is new or over; otherwise that it goes on, and that every attempt which was under way
-    /// is lost, for `reason`.
+    /// that is new, over, or only waits; otherwise that it goes on, and that every attempt which was
+    /// under way is lost, for `reason`.
     #[must_use]
     pub fn recovery(&self, epoch: Epoch, reason: &str) -> Vec<RunEvent> {
-        if self.ended.is_some() || self.seq == Seq(1) {
+        if self.ended.is_some() || self.seq == Seq(1) || self.only_waits() {
             return Vec::new();
         }
-        let lost = self.steps.iter().enumerate().filter_map(|(i, step)| match &step.state {
+        let lost = self.nodes.iter().filter_map(|node| match &node.state {
             State::Running { attempt, .. } => Some(RunEvent::AttemptLost {
-                step: self.name(i),
+                step: node.id.clone(),
                 attempt: *attempt,
                 reason: reason.to_owned(),
             }),
             State::Waiting
+            | State::Items { .. }
+            | State::Open { .. }
             | State::Lost { .. }
             | State::Failing { .. }
             | State::Backoff { .. }
+            | State::Asking { .. }
+            | State::Attention { .. }
             | State::Ended { .. } => None,
         });
         std::iter::once(RunEvent::Resumed { epoch }).chain(lost).collect()
@@ -673,34 +515,87 @@ impl Run {
 
     /// Where it is.
     #[must_use]
-    pub const fn status(&self) -> RunStatus {
+    pub fn status(&self) -> RunStatus {
         match (self.ended, &self.cancel) {
             (Some((outcome, _)), _) => RunStatus::Ended(outcome),
             (None, Some(_)) => RunStatus::Cancelling,
+            (None, None) if !self.admitted => RunStatus::Queued,
+            (None, None) if self.open.needs_attention() => RunStatus::NeedsAttention,
+            (None, None) if self.only_waits() => RunStatus::Waiting,
             (None, None) => RunStatus::Running,
         }
     }
 
+    /// Whether it has its turn, or needs none.
+    #[must_use]
+    pub const fn has_its_turn(&self) -> bool {
+        self.admitted
+    }
+
+    /// That it waits, or waited, for its turn.
+    #[must_use]
+    pub const fn queued(&self) -> Option<&Queue> {
+        self.queued.as_ref()
+    }
+
+    /// Whether nothing is under way and nothing can begin, because it waits for its turn, for people,
+    /// for a moment or for evidence.
+    #[must_use]
+    pub fn only_waits(&self) -> bool {
+        self.ended.is_none()
+            && !self.is_done()
+            && (!self.admitted || self.open.only_waits())
+            && self.open.running == 0
+    }
+
+    /// When a run that only waits has to be looked at, as far as time matters to it.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<Timestamp> {
+        if self.admitted { self.open.first_due() } else { None }
+    }
+
     /// When it is out of time, where the pipeline has a `timeout`. The time between an interruption
-    /// and the resumption does not count.
+    /// and the resumption does not count, nor does that in which it only waited.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         let allowed = self.plan.timeout()?;
-        let end = later(self.requested_at, allowed.0);
+        let end = allowed.after(self.requested_at);
         Some(end.checked_add(self.idle).unwrap_or(Timestamp::MAX))
     }
-}
 
-impl StepState {
-    fn lost_attempts(&self) -> usize {
-        let lost = |end: &AttemptEnd| matches!(end, AttemptEnd::Lost { .. });
-        self.attempts.iter().filter(|a| a.ended.as_ref().is_some_and(|(_, end)| lost(end))).count()
+    /// The plan's side of node `i`.
+    pub(crate) fn planned(&self, i: usize) -> &PlanStep {
+        &self.plan.steps()[self.nodes[i].planned]
     }
-}
 
-fn later(at: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by)
-        .ok()
-        .and_then(|by| at.checked_add(by).ok())
-        .unwrap_or(Timestamp::MAX)
+    pub(crate) fn index_of(&self, step: &StepId) -> Option<usize> {
+        self.index.get(step).copied()
+    }
+
+    pub(crate) fn name(&self, i: usize) -> StepId {
+        self.nodes[i].id.clone()
+    }
+
+    /// What node `i` gave.
+    pub(crate) fn outputs_of(&self, i: usize) -> Option<&Value> {
+        let node = &self.nodes[i];
+        match node.item {
+            Some(_) => node.outputs.as_ref(),
+            None => self.scope.steps.get(&node.id),
+        }
+    }
+
+    pub(crate) fn keep_outputs(&mut self, i: usize, outputs: Value) {
+        match self.nodes[i].item {
+            Some(_) => self.nodes[i].outputs = Some(outputs),
+            None => {
+                self.scope.steps.insert(self.name(i), outputs);
+            }
+        }
+    }
+
+    /// The tally of the main steps.
+    pub(crate) fn main(&self) -> &Tally {
+        &self.tallies[Phase::Main as usize]
+    }
 }

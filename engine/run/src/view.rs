@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use fairlead_plan::{Outcome, PlanStep, RunOutcome};
-use fairlead_step::{HumanDuration, StepId, Verdict};
+use fairlead_plan::{Item, Outcome, PlanStep, RunOutcome};
+use fairlead_step::{HumanDuration, RunId, StepId, Verdict};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::run::{State, StepState, Why};
-use crate::{AttemptToken, Failure, Run, StepResult};
+use crate::gates::GateEnd;
+use crate::run::{Node, State, Why};
+use crate::{AttemptToken, Ballot, Decision, Failure, Run, StepResult};
 
 /// One attempt of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,11 @@ pub struct Attempt {
 pub enum AttemptEnd {
     /// It did what it is for.
     Passed,
+    /// The result of an earlier run stands for it, for the same went in.
+    Remembered {
+        /// That run.
+        run: RunId,
+    },
     /// Its answer is no.
     Rejected {
         /// Why.
@@ -78,6 +84,7 @@ impl fmt::Display for AttemptEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed => f.write_str("passed"),
+            Self::Remembered { run } => write!(f, "the result of run {run}, for the same went in"),
             Self::Rejected { reason } | Self::Skipped { reason } => f.write_str(reason),
             Self::Failed(failure) => f.write_str(&failure.message),
             Self::TimedOut { after } => write!(f, "it did not end within {after}"),
@@ -104,15 +111,53 @@ pub enum StepStatus {
         /// The earliest time for it; at once when there is none.
         due: Option<Timestamp>,
     },
+    /// It is a gate, and open.
+    Open {
+        /// When time decides.
+        due: Option<Timestamp>,
+    },
+    /// The answer was no, and it asks again.
+    Asking {
+        /// The attempt to come.
+        attempt: u32,
+        /// When, unless there is news before.
+        due: Timestamp,
+    },
+    /// An attempt that must not be made twice was lost, and a person must decide.
+    NeedsAttention {
+        /// That attempt.
+        attempt: u32,
+    },
+    /// Its items are worked on.
+    Items {
+        /// Those that have not ended.
+        left: usize,
+    },
     /// It is over.
     Ended(Outcome),
+}
+
+impl StepStatus {
+    /// The word for people and for machines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running { .. } | Self::Items { .. } => "running",
+            Self::Retrying { .. } => "retrying",
+            Self::Open { .. } => "open",
+            Self::Asking { .. } => "asking",
+            Self::NeedsAttention { .. } => "needs-attention",
+            Self::Ended(outcome) => outcome.name(),
+        }
+    }
 }
 
 /// One step of a run, for display.
 #[derive(Debug, Clone, Copy)]
 pub struct StepView<'a> {
     plan: &'a PlanStep,
-    step: &'a StepState,
+    step: &'a Node,
     outputs: Option<&'a Value>,
 }
 
@@ -120,7 +165,30 @@ impl<'a> StepView<'a> {
     /// Its name.
     #[must_use]
     pub const fn id(&self) -> &'a StepId {
-        &self.plan.id
+        &self.step.id
+    }
+
+    /// The item it is made for, for one of a step with `for_each`.
+    #[must_use]
+    pub fn item(&self) -> Option<&'a Item> {
+        self.step.item.as_ref().map(|(_, item)| item)
+    }
+
+    /// The approvals that an open gate has.
+    #[must_use]
+    pub fn ballots(&self) -> &'a [Ballot] {
+        match &self.step.state {
+            State::Open { ballots, .. } => ballots,
+            State::Waiting
+            | State::Items { .. }
+            | State::Running { .. }
+            | State::Lost { .. }
+            | State::Failing { .. }
+            | State::Backoff { .. }
+            | State::Asking { .. }
+            | State::Attention { .. }
+            | State::Ended { .. } => &[],
+        }
     }
 
     /// What the plan says of it.
@@ -142,6 +210,10 @@ impl<'a> StepView<'a> {
             State::Backoff { attempt, due } => {
                 StepStatus::Retrying { attempt: *attempt, due: Some(*due) }
             }
+            State::Open { due, .. } => StepStatus::Open { due: *due },
+            State::Asking { attempt, due } => StepStatus::Asking { attempt: *attempt, due: *due },
+            State::Attention { attempt, .. } => StepStatus::NeedsAttention { attempt: *attempt },
+            State::Items { left } => StepStatus::Items { left: *left },
             State::Ended { outcome, .. } => StepStatus::Ended(*outcome),
         }
     }
@@ -151,7 +223,13 @@ impl<'a> StepView<'a> {
     pub const fn outcome(&self) -> Option<Outcome> {
         match self.status() {
             StepStatus::Ended(outcome) => Some(outcome),
-            StepStatus::Waiting | StepStatus::Running { .. } | StepStatus::Retrying { .. } => None,
+            StepStatus::Waiting
+            | StepStatus::Running { .. }
+            | StepStatus::Retrying { .. }
+            | StepStatus::Open { .. }
+            | StepStatus::Asking { .. }
+            | StepStatus::NeedsAttention { .. }
+            | StepStatus::Items { .. } => None,
         }
     }
 
@@ -179,30 +257,37 @@ impl<'a> StepView<'a> {
         match &self.step.state {
             State::Ended { at, .. } => Some(*at),
             State::Waiting
+            | State::Items { .. }
+            | State::Open { .. }
             | State::Running { .. }
             | State::Lost { .. }
             | State::Failing { .. }
-            | State::Backoff { .. } => None,
+            | State::Backoff { .. }
+            | State::Asking { .. }
+            | State::Attention { .. } => None,
         }
     }
 
-    /// One line for people: why it did not simply pass.
+    /// One line for people: why it did not simply pass, or what it waits for.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
-        if let State::Ended { why: Some(why), .. } = &self.step.state {
-            return Some(match why {
-                Why::Skipped(reason) => reason.to_string(),
-                Why::NotStarted(failure) => failure.message.clone(),
-                Why::RunCancelled => "the run was cancelled".to_owned(),
-                Why::NeedsAttention(reason) => format!(
-                    "needs attention: an attempt that must not be made twice was lost ({reason}); \
-                     look whether it took effect"
-                ),
-                Why::TooOftenLost => format!(
-                    "{} attempts were lost, so it is not begun again",
-                    crate::MOST_LOST_ATTEMPTS
-                ),
-            });
+        match &self.step.state {
+            State::Ended { why: Some(why), .. } => return Some(why.to_string()),
+            State::Attention { reason, .. } => {
+                return Some(format!(
+                    "an attempt that must not be made twice was lost ({reason}); look whether it \
+                     took effect, and say so with `fairlead settle`"
+                ));
+            }
+            State::Waiting
+            | State::Items { .. }
+            | State::Open { .. }
+            | State::Running { .. }
+            | State::Lost { .. }
+            | State::Failing { .. }
+            | State::Backoff { .. }
+            | State::Asking { .. }
+            | State::Ended { why: None, .. } => {}
         }
         match self.step.attempts.last()?.ended.as_ref()? {
             (_, AttemptEnd::Passed) => None,
@@ -221,6 +306,7 @@ impl<'a> StepView<'a> {
             (
                 _,
                 AttemptEnd::Passed
+                | AttemptEnd::Remembered { .. }
                 | AttemptEnd::Rejected { .. }
                 | AttemptEnd::Skipped { .. }
                 | AttemptEnd::TimedOut { .. }
@@ -231,21 +317,68 @@ impl<'a> StepView<'a> {
     }
 }
 
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let because = |f: &mut fmt::Formatter<'_>, reason: &Option<String>| match reason {
+            Some(reason) => write!(f, ": {reason}"),
+            None => Ok(()),
+        };
+        match self {
+            Self::Skipped(reason) => reason.fmt(f),
+            Self::NotStarted(failure) => f.write_str(&failure.message),
+            Self::RunCancelled => f.write_str("the run was cancelled"),
+            Self::Undecided(reason) => write!(
+                f,
+                "the run was cancelled before anybody said whether its lost attempt took effect \
+                 ({reason})"
+            ),
+            Self::TooOftenLost => write!(
+                f,
+                "{} attempts were lost, so it is not begun again",
+                crate::MOST_LOST_ATTEMPTS
+            ),
+            Self::Gate(GateEnd::Approved(by)) => write!(f, "approved by {}", by.join(", ")),
+            Self::Gate(GateEnd::Rejected { by, reason }) => {
+                write!(f, "rejected by {by}")?;
+                because(f, reason)
+            }
+            Self::Gate(GateEnd::Expired { after: Some(after) }) => {
+                write!(f, "too few approved within {after}")
+            }
+            Self::Gate(GateEnd::Expired { after: None }) => f.write_str("too few approved in time"),
+            Self::Gate(GateEnd::TimeCame) => f.write_str("its time came"),
+            Self::Kept(run) => write!(f, "kept from run {run}"),
+            Self::Settled { by, decision, reason } => {
+                let said = match decision {
+                    Decision::Passed { .. } => "took effect",
+                    Decision::Failed => "did not take effect",
+                    Decision::Again => "is made again",
+                };
+                write!(f, "{by} decided that its lost attempt {said}")?;
+                because(f, reason)
+            }
+            Self::Items { not_passed, of } => write!(f, "{not_passed} of {of} items did not pass"),
+        }
+    }
+}
+
 impl Run {
-    /// Its steps, in the order of the plan.
+    /// Its steps, in the order of the plan; the items of a step stand behind it.
     pub fn steps(&self) -> impl Iterator<Item = StepView<'_>> {
-        (0..self.steps.len()).map(|i| self.view(i))
+        let of_plan = 0..self.plan.steps().len();
+        of_plan.flat_map(|i| {
+            std::iter::once(i).chain(self.nodes[i].items.iter().copied()).map(|i| self.view(i))
+        })
     }
 
-    /// The step called `id`.
+    /// The step called `id`, or one item of a step.
     #[must_use]
     pub fn step(&self, id: &StepId) -> Option<StepView<'_>> {
         self.index_of(id).map(|i| self.view(i))
     }
 
     fn view(&self, i: usize) -> StepView<'_> {
-        let plan = &self.plan.steps()[i];
-        StepView { plan, step: &self.steps[i], outputs: self.scope.steps.get(&plan.id) }
+        StepView { plan: self.planned(i), step: &self.nodes[i], outputs: self.outputs_of(i) }
     }
 
     /// One line for people: `outcome`, and the steps that made it so.

@@ -1,29 +1,59 @@
 //! [`Artifacts`] in an object store: a local folder, or memory.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fairlead_step::{Algorithm, Artifact, ArtifactError, Artifacts, BoxFuture, Digest};
+use futures::StreamExt as _;
+use jiff::Timestamp;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
-use object_store::{ObjectStore, ObjectStoreExt as _, path};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, path};
 
 /// The most bytes of one artifact: documents that people and tools read, not images.
 pub const MAX_ARTIFACT_BYTES: usize = 256 << 20;
 
 /// Artifacts by digest. An object is written under another name and renamed, so whoever finds it
 /// finds all of it; it is synced, because the journal will speak of it.
-struct Objects<S>(S);
-
-pub(crate) fn in_folder(folder: &Path) -> std::io::Result<Arc<dyn Artifacts>> {
-    std::fs::create_dir_all(folder)?;
-    let store = LocalFileSystem::new_with_prefix(folder).map_err(std::io::Error::other)?;
-    Ok(Arc::new(Objects(store.with_fsync(true))))
+struct Objects<S> {
+    store: S,
+    /// Where the objects are files, their folder.
+    folder: Option<PathBuf>,
 }
 
-pub(crate) fn in_memory() -> Arc<dyn Artifacts> {
-    Arc::new(Objects(InMemory::new()))
+/// Artifacts, and what retention does with them.
+pub(crate) trait Keep: Artifacts {
+    /// The artifacts that were last put before `before`, by the text of their digest, with their
+    /// sizes.
+    fn older(
+        &self,
+        before: Timestamp,
+        dry: bool,
+    ) -> BoxFuture<'_, Result<BTreeMap<String, u64>, ArtifactError>>;
+
+    /// Removes an artifact, unless it was put again after `before`. Answers whether it did.
+    fn remove<'a>(
+        &'a self,
+        digest: &'a Digest,
+        before: Timestamp,
+    ) -> BoxFuture<'a, Result<bool, ArtifactError>>;
+}
+
+/// Where an artifact stands while it is being removed. Whoever puts it again meanwhile does not find
+/// it, and writes it anew.
+const LEAVING: &str = ".leaving";
+
+pub(crate) fn in_folder(folder: &Path) -> std::io::Result<Arc<dyn Keep>> {
+    std::fs::create_dir_all(folder)?;
+    let folder = folder.canonicalize()?;
+    let store = LocalFileSystem::new_with_prefix(&folder).map_err(std::io::Error::other)?;
+    Ok(Arc::new(Objects { store: store.with_fsync(true), folder: Some(folder) }))
+}
+
+pub(crate) fn in_memory() -> Arc<dyn Keep> {
+    Arc::new(Objects { store: InMemory::new(), folder: None })
 }
 
 /// `sha256/ab/abcdef…`: no folder grows without bound.
@@ -32,8 +62,156 @@ fn place(digest: &Digest) -> path::Path {
     path::Path::from_iter([algorithm, &hex[..2], hex])
 }
 
+/// The digest of what stands at a place, as text.
+fn digest_at(place: &path::Path) -> Option<String> {
+    let mut parts = place.parts();
+    let (algorithm, _, hex) = (parts.next()?, parts.next()?, parts.next()?);
+    let digest: Digest = format!("{}:{}", algorithm.as_ref(), hex.as_ref()).parse().ok()?;
+    parts.next().is_none().then(|| digest.to_string())
+}
+
 fn unavailable(error: object_store::Error) -> ArtifactError {
     ArtifactError::Unavailable { message: error.to_string() }
+}
+
+fn io_unavailable(error: std::io::Error) -> ArtifactError {
+    ArtifactError::Unavailable { message: error.to_string() }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, ArtifactError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other).flatten();
+    done.map_err(io_unavailable)
+}
+
+impl<S: ObjectStore> Objects<S> {
+    /// Whether the artifact is there already. What is there is young again from now on, so that
+    /// retention does not take it before it is written down who needs it.
+    async fn renewed(&self, place: &path::Path, size: u64) -> bool {
+        let known = self.store.head(place).await.is_ok_and(|there| there.size == size);
+        // In memory it is simply put again.
+        let Some(folder) = self.folder.as_ref().filter(|_| known) else { return false };
+        let file = folder.join(place.as_ref());
+        let renew = move || {
+            let file = std::fs::File::options().append(true).open(file)?;
+            rustix::fs::futimens(&file, &NOW).map_err(std::io::Error::from)
+        };
+        blocking(renew).await.is_ok()
+    }
+
+    async fn older(&self, before: Timestamp) -> Result<BTreeMap<String, u64>, ArtifactError> {
+        let mut old = BTreeMap::new();
+        let mut all = self.store.list(None);
+        while let Some(object) = all.next().await {
+            let object = object.map_err(unavailable)?;
+            if is_before(&object, before)
+                && let Some(digest) = digest_at(&object.location)
+            {
+                old.insert(digest, object.size);
+            }
+        }
+        Ok(old)
+    }
+
+    /// Puts back what a pass that was killed had taken away: it is looked at like any other.
+    async fn put_back(&self, folder: &Path) -> Result<(), ArtifactError> {
+        let leaving = folder.join(LEAVING);
+        let folder = folder.to_owned();
+        blocking(move || {
+            let entries = match std::fs::read_dir(&leaving) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                entries => entries?,
+            };
+            for entry in entries {
+                let entry = entry?;
+                let name = entry.file_name();
+                let digest = name.to_str().and_then(|name| name.replace('-', ":").parse().ok());
+                if let Some(digest) = digest {
+                    restore(&entry.path(), &folder.join(place(&digest).as_ref()))?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The access time is left as it is.
+const NOW: rustix::fs::Timestamps = rustix::fs::Timestamps {
+    last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+    last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+};
+
+fn is_before(object: &ObjectMeta, before: Timestamp) -> bool {
+    object.last_modified.timestamp_micros() < before.as_microsecond()
+}
+
+/// Moves a file back to where it was, unless it was put there again.
+fn restore(from: &Path, to: &Path) -> std::io::Result<()> {
+    match std::fs::hard_link(from, to) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    std::fs::remove_file(from)
+}
+
+/// Moves the file away, and only then looks how old it is: nobody can renew it in between. Answers
+/// whether it is gone.
+fn remove_file(file: &Path, leaving: &Path, before: Timestamp) -> std::io::Result<bool> {
+    if let Some(folder) = leaving.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    match std::fs::rename(file, leaving) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        moved => moved?,
+    }
+    let modified = Timestamp::try_from(std::fs::metadata(leaving)?.modified()?);
+    if modified.is_ok_and(|modified| modified < before) {
+        std::fs::remove_file(leaving)?;
+        Ok(true)
+    } else {
+        restore(leaving, file)?;
+        Ok(false)
+    }
+}
+
+impl<S: ObjectStore> Keep for Objects<S> {
+    fn older(
+        &self,
+        before: Timestamp,
+        dry: bool,
+    ) -> BoxFuture<'_, Result<BTreeMap<String, u64>, ArtifactError>> {
+        Box::pin(async move {
+            if let Some(folder) = self.folder.as_ref().filter(|_| !dry) {
+                self.put_back(folder).await?;
+            }
+            self.older(before).await
+        })
+    }
+
+    fn remove<'a>(
+        &'a self,
+        digest: &'a Digest,
+        before: Timestamp,
+    ) -> BoxFuture<'a, Result<bool, ArtifactError>> {
+        let place = place(digest);
+        Box::pin(async move {
+            if let Some(folder) = &self.folder {
+                let file = folder.join(place.as_ref());
+                let leaving = folder.join(LEAVING).join(digest.to_string().replace(':', "-"));
+                return blocking(move || remove_file(&file, &leaving, before)).await;
+            }
+            match self.store.head(&place).await {
+                Ok(object) if is_before(&object, before) => {
+                    self.store.delete(&place).await.map_err(unavailable)?;
+                    Ok(true)
+                }
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(false),
+                Err(error) => Err(unavailable(error)),
+            }
+        })
+    }
 }
 
 impl<S: ObjectStore> Artifacts for Objects<S> {
@@ -56,9 +234,8 @@ impl<S: ObjectStore> Artifacts for Objects<S> {
             }
             let digest = Digest::sha256(&bytes);
             let place = place(&digest);
-            let known = self.0.head(&place).await.is_ok_and(|there| there.size == size as u64);
-            if !known {
-                self.0.put(&place, bytes.into()).await.map_err(unavailable)?;
+            if !self.renewed(&place, size as u64).await {
+                self.store.put(&place, bytes.into()).await.map_err(unavailable)?;
             }
             Ok(Artifact { name, media_type, digest, size: size as u64 })
         })
@@ -67,7 +244,7 @@ impl<S: ObjectStore> Artifacts for Objects<S> {
     fn get(&self, digest: &Digest) -> BoxFuture<'_, Result<Bytes, ArtifactError>> {
         let digest = digest.clone();
         Box::pin(async move {
-            let found = match self.0.get(&place(&digest)).await {
+            let found = match self.store.get(&place(&digest)).await {
                 Ok(found) => found,
                 Err(object_store::Error::NotFound { .. }) => {
                     return Err(ArtifactError::NotFound { digest });
@@ -142,5 +319,22 @@ mod tests {
         std::fs::write(&file, b"cut").unwrap();
         artifacts.put("a", "text/plain", Bytes::from_static(b"true")).await.unwrap();
         assert_eq!(artifacts.get(&kept.digest).await.unwrap(), "true");
+    }
+
+    #[tokio::test]
+    async fn what_was_put_again_in_the_meantime_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        for artifacts in [in_memory(), in_folder(folder.path()).unwrap()] {
+            let bytes = Bytes::from_static(b"a document");
+            let kept = artifacts.put("a", "text/plain", bytes.clone()).await.unwrap();
+            // To a pass that believes it to be old.
+            let removed = artifacts.remove(&kept.digest, Timestamp::UNIX_EPOCH).await.unwrap();
+            assert!(!removed);
+            assert_eq!(artifacts.get(&kept.digest).await.unwrap(), bytes);
+            assert!(artifacts.remove(&kept.digest, Timestamp::MAX).await.unwrap());
+            assert!(artifacts.get(&kept.digest).await.is_err());
+            assert!(!artifacts.remove(&kept.digest, Timestamp::MAX).await.unwrap());
+        }
+        assert_eq!(std::fs::read_dir(folder.path().join(LEAVING)).unwrap().count(), 0);
     }
 }

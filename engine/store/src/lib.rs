@@ -1,34 +1,55 @@
-//! The ports of `fairlead-run` in memory and in SQLite: the journal, events, logs and artifacts.
-//! No stable API.
+//! The ports of `fairlead-run` in memory, in SQLite and in Postgres: the journal, events, remembered
+//! results, logs and artifacts. No stable API.
 //!
-//! A store is one folder: `fairlead.db` with the journal and the events, `leases/` with a locked
-//! file for each run that a process drives, `logs/` with a text file for each attempt, and
-//! `artifacts/` with what steps left behind, by digest.
+//! In SQLite a store is one folder: `fairlead.db` with the journal and the events, `leases/` with a
+//! locked file for each run that a process drives, `wakes/` through which processes wake each other,
+//! `logs/` with a text file for each attempt, and `artifacts/` with what steps left behind, by
+//! digest. In Postgres all but the artifacts are in one schema of a database that several servers
+//! share.
 
+mod accept;
 mod artifacts;
+mod bell;
+mod error;
 mod logs;
 mod memory;
+mod postgres;
+mod prune;
 mod sqlite;
+mod turns;
+mod values;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fairlead_run::{
-    AppendError, EventStore, Journal, LogStore, NewEvent, NewRun, Record, RunEvent, Seq, StoreError,
-};
-use fairlead_step::{Artifacts, RunId};
+use fairlead_run::{EventStore, Journal, LogStore, Remembered, StoreError};
+use fairlead_step::Artifacts;
 
 pub use artifacts::MAX_ARTIFACT_BYTES;
-pub use sqlite::OpenError;
+pub use error::{OpenError, Place};
+pub use postgres::LEASE_TTL;
+pub use prune::{ARTIFACT_GRACE, Amount, PruneReport, PruneRules};
 
 /// A store, opened: every port that keeps something. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     journal: Arc<dyn Journal>,
     events: Arc<dyn EventStore>,
+    remembered: Arc<dyn Remembered>,
     logs: Arc<dyn LogStore>,
     artifacts: Arc<dyn Artifacts>,
-    sqlite: Option<Arc<sqlite::Sqlite>>,
+    shelves: Arc<dyn prune::Shelves>,
+    log_shelves: Arc<dyn prune::LogShelves>,
+    kept: Arc<dyn artifacts::Keep>,
+    base: Base,
+}
+
+/// What a store is made of.
+#[derive(Clone)]
+enum Base {
+    Memory(memory::Memory),
+    Sqlite(Arc<sqlite::Sqlite>),
+    Postgres(Arc<postgres::Postgres>),
 }
 
 impl Store {
@@ -39,32 +60,67 @@ impl Store {
     /// When the folder cannot be used, or holds a database that is foreign, damaged, or of a newer
     /// build.
     pub async fn open(folder: &Path) -> Result<Self, OpenError> {
-        let fail = |path: PathBuf| move |source| OpenError::Folder { path, source };
-        std::fs::create_dir_all(folder).map_err(fail(folder.to_owned()))?;
-        let folder = folder.canonicalize().map_err(fail(folder.to_owned()))?;
-        let sqlite = sqlite::open(folder.join("fairlead.db"), folder.join("leases")).await?;
-        let sqlite = Arc::new(sqlite);
-        let kept = folder.join("artifacts");
-        let artifacts = artifacts::in_folder(&kept).map_err(fail(kept))?;
-        Ok(Self {
-            journal: sqlite.clone(),
-            events: sqlite.clone(),
-            logs: Arc::new(logs::Files::new(folder.join("logs"))),
-            artifacts,
-            sqlite: Some(sqlite),
-        })
+        let folder = made(folder)?;
+        let (file, leases) = (folder.join("fairlead.db"), folder.join("leases"));
+        let sqlite = Arc::new(sqlite::open(file, leases, folder.join("wakes")).await?);
+        let logs = Arc::new(logs::Files::new(folder.join("logs")));
+        let kept = artifacts_in(&folder)?;
+        Ok(Self::of(Arc::clone(&sqlite), logs, kept, Base::Sqlite(sqlite)))
+    }
+
+    /// Connects to the store in the database at `url` (`postgres://USER@HOST:PORT/DATABASE`, with
+    /// parameters as libpq has them, such as `sslmode`, `sslrootcert` and
+    /// `options=-csearch_path%3DSCHEMA`), making its tables when there are none, and bringing them
+    /// forward when an older build made them. What the address leaves out is taken from `PGUSER`,
+    /// `PGPASSWORD` and their like, and from the password file. Must be called within a tokio
+    /// runtime, whose tasks do the writing.
+    ///
+    /// Several processes, on several machines, may share one such store. `folder` holds the artifacts
+    /// alone; all of those processes must see the same files in it, so on several machines it is a
+    /// shared file system. The connection must be to the server itself, or through a pool that keeps
+    /// sessions: hints between processes are lost behind one that does not.
+    ///
+    /// # Errors
+    /// When the folder or the address cannot be used, the server does not answer, or the database is
+    /// foreign, or of a newer build. No error shows the password.
+    pub async fn connect(url: &str, folder: &Path) -> Result<Self, OpenError> {
+        Self::connect_with(url, folder, postgres::Options::default()).await
+    }
+
+    pub(crate) async fn connect_with(
+        url: &str,
+        folder: &Path,
+        options: postgres::Options,
+    ) -> Result<Self, OpenError> {
+        let kept = artifacts_in(&made(folder)?)?;
+        let postgres = Arc::new(postgres::open(url, options).await?);
+        let logs = Arc::clone(&postgres);
+        Ok(Self::of(Arc::clone(&postgres), logs, kept, Base::Postgres(postgres)))
     }
 
     /// A store that is gone when its last clone is dropped.
     #[must_use]
     pub fn memory() -> Self {
-        let memory = Arc::new(memory::Memory::default());
+        let memory = memory::Memory::default();
+        let logs = Arc::new(logs::Memory::default());
+        Self::of(Arc::new(memory.clone()), logs, artifacts::in_memory(), Base::Memory(memory))
+    }
+
+    fn of<S, L>(state: Arc<S>, logs: Arc<L>, kept: Arc<dyn artifacts::Keep>, base: Base) -> Self
+    where
+        S: Journal + EventStore + Remembered + prune::Shelves + 'static,
+        L: LogStore + prune::LogShelves + 'static,
+    {
         Self {
-            journal: memory.clone(),
-            events: memory,
-            logs: Arc::new(logs::Memory::default()),
-            artifacts: artifacts::in_memory(),
-            sqlite: None,
+            journal: state.clone(),
+            events: state.clone(),
+            remembered: state.clone(),
+            shelves: state,
+            logs: logs.clone(),
+            log_shelves: logs,
+            artifacts: kept.clone(),
+            kept,
+            base,
         }
     }
 
@@ -80,6 +136,12 @@ impl Store {
         Arc::clone(&self.events)
     }
 
+    /// The results that are remembered.
+    #[must_use]
+    pub fn remembered(&self) -> Arc<dyn Remembered> {
+        Arc::clone(&self.remembered)
+    }
+
     /// The logs.
     #[must_use]
     pub fn logs(&self) -> Arc<dyn LogStore> {
@@ -92,64 +154,50 @@ impl Store {
         Arc::clone(&self.artifacts)
     }
 
+    /// Removes what the rules allow, with all that nobody needs any more. With `dry_run` nothing is
+    /// changed, and the same is reported. It may be killed at any point, and may run beside servers
+    /// that use the store.
+    ///
+    /// # Errors
+    /// When the store fails. What was removed until then is gone; the rest goes with the next pass.
+    pub async fn prune(
+        &self,
+        rules: &PruneRules,
+        dry_run: bool,
+    ) -> Result<PruneReport, StoreError> {
+        prune::prune(&*self.shelves, &*self.log_shelves, &*self.kept, rules, dry_run).await
+    }
+
     /// Finishes what is being written and closes the files. What is asked of a clone afterwards
     /// fails. A store that is merely dropped has lost nothing either: success was told after the
     /// sync.
     pub async fn close(&self) {
-        if let Some(sqlite) = &self.sqlite {
-            sqlite.close().await;
+        match &self.base {
+            Base::Memory(memory) => memory.close(),
+            Base::Sqlite(sqlite) => sqlite.close().await,
+            Base::Postgres(postgres) => postgres.close().await,
         }
     }
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("in_memory", &self.sqlite.is_none()).finish_non_exhaustive()
+        let base = match &self.base {
+            Base::Memory(_) => "memory",
+            Base::Sqlite(_) => "sqlite",
+            Base::Postgres(_) => "postgres",
+        };
+        f.debug_struct("Store").field("base", &base).finish_non_exhaustive()
     }
 }
 
-/// What every journal refuses about a new run.
-fn check_new_run(run: &NewRun) -> Result<(), StoreError> {
-    let fail =
-        |problem: &str| StoreError::BadRun { run: run.id.clone(), problem: problem.to_owned() };
-    match run.first.event() {
-        RunEvent::Requested(request) if request.plan == *run.plan.digest() => {}
-        RunEvent::Requested(_) => return Err(fail("its request names another plan")),
-        RunEvent::Resumed { .. }
-        | RunEvent::Started { .. }
-        | RunEvent::Finished { .. }
-        | RunEvent::AttemptLost { .. }
-        | RunEvent::RetryScheduled { .. }
-        | RunEvent::Skipped { .. }
-        | RunEvent::NotStarted { .. }
-        | RunEvent::CancelRequested { .. }
-        | RunEvent::Ended { .. } => return Err(fail("its first record is not a request")),
-    }
-    if run.first.seq() == Seq(1) { Ok(()) } else { Err(fail("its first record is not number 1")) }
+fn made(folder: &Path) -> Result<PathBuf, OpenError> {
+    let fail = |source| OpenError::Folder { path: folder.to_owned(), source };
+    std::fs::create_dir_all(folder).map_err(fail)?;
+    folder.canonicalize().map_err(fail)
 }
 
-/// The place behind which `records` are to stand, when they follow one another; none when there
-/// are none.
-fn place_before(run: &RunId, records: &[Record]) -> Result<Option<Seq>, AppendError> {
-    let Some(first) = records.first() else { return Ok(None) };
-    for pair in records.windows(2) {
-        let (expected, found) = (pair[0].seq().next(), pair[1].seq());
-        if expected != found {
-            return Err(AppendError::Conflict { run: run.clone(), expected, found });
-        }
-    }
-    Ok(Some(Seq(first.seq().0.saturating_sub(1))))
-}
-
-/// What every event store refuses about a new event.
-fn check_new_event(event: &NewEvent) -> Result<(), StoreError> {
-    let size = event.document.len();
-    if size > NewEvent::MAX_BYTES {
-        return Err(StoreError::TooLarge {
-            what: format!("event `{}`", event.id),
-            size,
-            limit: NewEvent::MAX_BYTES,
-        });
-    }
-    Ok(())
+fn artifacts_in(folder: &Path) -> Result<Arc<dyn artifacts::Keep>, OpenError> {
+    let kept = folder.join("artifacts");
+    artifacts::in_folder(&kept).map_err(|source| OpenError::Folder { path: kept, source })
 }

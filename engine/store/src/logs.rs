@@ -18,15 +18,17 @@ use fairlead_run::{
 use fairlead_step::{BoxFuture, RunId, Stream};
 use jiff::Timestamp;
 
+use crate::prune::{Amount, LogShelves};
+
 /// What a line has besides its text: a time, a stream, two spaces and a line end.
 const MOST_BESIDE_TEXT: usize = 64;
 /// Within this many bytes of the limit a log may be cut, so its end is looked at before more is
 /// added.
-const NEAR_THE_END: u64 = 2 * (MAX_LINE_BYTES + MOST_BESIDE_TEXT) as u64;
+pub(crate) const NEAR_THE_END: u64 = 2 * (MAX_LINE_BYTES + MOST_BESIDE_TEXT) as u64;
 /// The least that is read at once: a whole line fits.
-const LEAST_PAGE: usize = MAX_LINE_BYTES + MOST_BESIDE_TEXT;
+pub(crate) const LEAST_PAGE: usize = MAX_LINE_BYTES + MOST_BESIDE_TEXT;
 /// The most that is read at once.
-const MOST_PAGE: usize = 4 << 20;
+pub(crate) const MOST_PAGE: usize = 4 << 20;
 
 fn write_line(into: &mut String, line: &LogLine) {
     let stream = match line.stream {
@@ -56,7 +58,7 @@ fn read_line(line: &str) -> Option<LogLine> {
 }
 
 /// What of `lines` still fits behind the `size` bytes of a log, ready to be written.
-fn fitting(lines: &[LogLine], size: u64) -> String {
+pub(crate) fn fitting(lines: &[LogLine], size: u64) -> String {
     let mut text = String::new();
     for line in lines {
         let before = text.len();
@@ -71,12 +73,12 @@ fn fitting(lines: &[LogLine], size: u64) -> String {
     text
 }
 
-fn is_cut(tail: &[u8]) -> bool {
+pub(crate) fn is_cut(tail: &[u8]) -> bool {
     tail.strip_suffix(b"\n").is_some_and(|tail| tail.ends_with(LOG_CUT.as_bytes()))
 }
 
 /// The page that `bytes`, read at `from`, make; `more` says that the log goes on behind them.
-fn page(bytes: &[u8], from: u64, more: bool) -> LogPage {
+pub(crate) fn page(bytes: &[u8], from: u64, more: bool) -> LogPage {
     // A line that is still being written has no end; it belongs to the next page.
     let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
     let text = String::from_utf8_lossy(&bytes[..whole]);
@@ -205,6 +207,55 @@ impl LogStore for Files {
     }
 }
 
+fn runs_with_logs(folder: &Path) -> io::Result<Vec<RunId>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut runs = Vec::new();
+    for entry in entries {
+        runs.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()));
+    }
+    runs.sort();
+    Ok(runs)
+}
+
+fn remove(folder: &Path, dry: bool) -> io::Result<Amount> {
+    let mut amount = Amount::default();
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(amount),
+        entries => entries?,
+    };
+    for entry in entries {
+        amount.one(entry?.metadata()?.len());
+    }
+    if !dry {
+        std::fs::remove_dir_all(folder)?;
+    }
+    Ok(amount)
+}
+
+impl LogShelves for Files {
+    fn runs(&self) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
+        let folder = self.folder.clone();
+        Box::pin(blocking("list the logs", "of all runs".to_owned(), move || {
+            runs_with_logs(&folder)
+        }))
+    }
+
+    fn remove(&self, runs: Vec<RunId>, dry: bool) -> BoxFuture<'_, Result<Amount, StoreError>> {
+        Box::pin(async move {
+            let mut amount = Amount::default();
+            for run in runs {
+                let folder = self.folder.join(run.as_str());
+                let work = move || remove(&folder, dry);
+                amount.add(blocking("remove the logs of run", run.to_string(), work).await?);
+            }
+            Ok(amount)
+        })
+    }
+}
+
 /// Logs in memory, in the form that the files have.
 #[derive(Default)]
 pub(crate) struct Memory(Mutex<BTreeMap<LogKey, Arc<Mutex<String>>>>);
@@ -241,5 +292,25 @@ impl LogStore for Memory {
     fn logs_of(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<LogKey>, StoreError>> {
         let keys = locked(&self.0).keys().filter(|key| key.run == *run).cloned().collect();
         Box::pin(std::future::ready(Ok(keys)))
+    }
+}
+
+impl LogShelves for Memory {
+    fn runs(&self) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
+        let mut runs: Vec<RunId> = locked(&self.0).keys().map(|key| key.run.clone()).collect();
+        runs.dedup();
+        Box::pin(std::future::ready(Ok(runs)))
+    }
+
+    fn remove(&self, runs: Vec<RunId>, dry: bool) -> BoxFuture<'_, Result<Amount, StoreError>> {
+        let mut amount = Amount::default();
+        locked(&self.0).retain(|key, log| {
+            let goes = runs.contains(&key.run);
+            if goes {
+                amount.one(locked(log).len() as u64);
+            }
+            !goes || dry
+        });
+        Box::pin(std::future::ready(Ok(amount)))
     }
 }

@@ -1,55 +1,165 @@
-//! Both stores keep what the ports promise.
+//! Every store keeps what the ports promise.
+
+#[expect(dead_code, reason = "each test binary uses a part of it")]
+mod server;
 
 use std::sync::Arc;
 
 use fairlead_run::conformance::{
-    event_store_conformance, journal_conformance, log_store_conformance,
+    event_store_conformance, journal_conformance, log_store_conformance, remembered_conformance,
+    reopened_conformance,
 };
-use fairlead_run::{EventStore, Journal, LogStore};
+use fairlead_run::{EventStore, Journal, LogStore, Remembered};
 use fairlead_store::Store;
+use server::Schema;
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
-/// A store in a new folder. The folder is left to the returned guard.
-async fn on_disk(folders: &std::sync::Mutex<Vec<TempDir>>) -> Store {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(folder.path()).await.expect("a store");
-    folders.lock().expect("nobody panicked").push(folder);
-    store
+/// Stores, one after another, and where they are. Each is left to its guard.
+#[derive(Default)]
+struct Stores {
+    folders: Mutex<Vec<TempDir>>,
+    schemas: Mutex<Vec<Schema>>,
+}
+
+impl Stores {
+    async fn folder(&self) -> std::path::PathBuf {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().to_owned();
+        self.folders.lock().await.push(folder);
+        path
+    }
+
+    async fn on_disk(&self) -> Store {
+        Store::open(&self.folder().await).await.expect("a store")
+    }
+
+    async fn in_postgres(&self, schema: Schema) -> Store {
+        let store = Store::connect(&schema.url, &self.folder().await).await.expect("a store");
+        self.schemas.lock().await.push(schema);
+        store
+    }
+}
+
+/// Runs a suite against Postgres, where there is a server.
+macro_rules! in_postgres {
+    ($suite:ident, $port:expr) => {{
+        if Schema::new().await.is_none() {
+            return;
+        }
+        let stores = Stores::default();
+        $suite(async || {
+            let schema = Schema::new().await.expect("the server was there");
+            let port: fn(Store) -> _ = $port;
+            port(stores.in_postgres(schema).await)
+        })
+        .await;
+    }};
+}
+
+fn journal(store: Store) -> Arc<dyn Journal> {
+    store.journal()
 }
 
 #[tokio::test]
 async fn the_journal_in_memory() {
-    journal_conformance(async || Store::memory().journal()).await;
+    journal_conformance(async || journal(Store::memory())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_journal_in_sqlite() {
-    let folders = std::sync::Mutex::default();
-    journal_conformance(async || on_disk(&folders).await.journal()).await;
+    let stores = Stores::default();
+    journal_conformance(async || journal(stores.on_disk().await)).await;
 }
 
-fn sides(store: &Store) -> (Arc<dyn EventStore>, Arc<dyn Journal>) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journal_in_postgres() {
+    in_postgres!(journal_conformance, journal);
+}
+
+fn sides(store: Store) -> (Arc<dyn EventStore>, Arc<dyn Journal>) {
     (store.events(), store.journal())
 }
 
 #[tokio::test]
 async fn the_events_in_memory() {
-    event_store_conformance(async || sides(&Store::memory())).await;
+    event_store_conformance(async || sides(Store::memory())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_events_in_sqlite() {
-    let folders = std::sync::Mutex::default();
-    event_store_conformance(async || sides(&on_disk(&folders).await)).await;
+    let stores = Stores::default();
+    event_store_conformance(async || sides(stores.on_disk().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_events_in_postgres() {
+    in_postgres!(event_store_conformance, sides);
+}
+
+fn remembered(store: Store) -> Arc<dyn Remembered> {
+    store.remembered()
+}
+
+#[tokio::test]
+async fn the_results_in_memory() {
+    remembered_conformance(async || remembered(Store::memory())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_results_in_sqlite() {
+    let stores = Stores::default();
+    remembered_conformance(async || remembered(stores.on_disk().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_results_in_postgres() {
+    in_postgres!(remembered_conformance, remembered);
+}
+
+fn logs(store: Store) -> Arc<dyn LogStore> {
+    store.logs()
 }
 
 #[tokio::test]
 async fn the_logs_in_memory() {
-    log_store_conformance(async || -> Arc<dyn LogStore> { Store::memory().logs() }).await;
+    log_store_conformance(async || logs(Store::memory())).await;
 }
 
 #[tokio::test]
 async fn the_logs_in_files() {
-    let folders = std::sync::Mutex::default();
-    log_store_conformance(async || on_disk(&folders).await.logs()).await;
+    let stores = Stores::default();
+    log_store_conformance(async || logs(stores.on_disk().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_logs_in_postgres() {
+    in_postgres!(log_store_conformance, logs);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_finds_again_what_it_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    reopened_conformance(async || {
+        let store = Store::open(folder.path()).await.expect("a store");
+        (store.journal(), store.remembered())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_finds_again_what_it_kept() {
+    let Some(schema) = Schema::new().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let before: Mutex<Option<Store>> = Mutex::default();
+    reopened_conformance(async || {
+        // Closing gives back the leases, which would otherwise last a while.
+        if let Some(before) = before.lock().await.take() {
+            before.close().await;
+        }
+        let store = Store::connect(&schema.url, folder.path()).await.expect("a store");
+        *before.lock().await = Some(store.clone());
+        (store.journal(), store.remembered())
+    })
+    .await;
 }

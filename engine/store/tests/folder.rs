@@ -1,15 +1,18 @@
 //! A store in a folder: opened again, opened twice, and refused when it is not ours to open.
 
 use std::path::Path;
+use std::time::Duration;
 
-use fairlead_plan::Plan;
+use fairlead_plan::{ConcurrencyPolicy, Plan, RunOutcome};
 use fairlead_run::{
-    AppendError, Created, Journal, LeaseError, LogKey, NewRun, PlanBlob, Record, Request, Run,
-    RunEvent, RunFilter, StoreError,
+    Admission, AppendError, Batch, Created, Epoch, Group, Journal, LeaseError, LogKey, NewRun,
+    PlanBlob, Record, Request, Run, RunEvent, RunFilter, RunStatus, Signal, StoreError, Wake,
 };
 use fairlead_step::{Digest, RunId};
 use fairlead_store::{OpenError, Store};
+use futures::StreamExt as _;
 use futures::future::join_all;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
@@ -23,6 +26,14 @@ fn time() -> Timestamp {
 }
 
 fn new_run(number: u64) -> NewRun {
+    new_run_with(number, None)
+}
+
+fn new_run_in(number: u64, group: Group) -> NewRun {
+    new_run_with(number, Some(group))
+}
+
+fn new_run_with(number: u64, group: Option<Group>) -> NewRun {
     let plan: Plan = serde_json::from_value(json!({
         "format": "fairlead.dev/plan/v1", "name": "test", "source_name": "test.yaml",
         "source_digest": Digest::sha256(b"test"), "steps": [],
@@ -38,16 +49,24 @@ fn new_run(number: u64) -> NewRun {
         by: "somebody".into(),
         workspace: "/srv".into(),
         engine: "0.1.0".into(),
+        group: group.as_ref().map(|group| group.name.clone()),
+        origin: None,
     };
     NewRun {
         id: run_id(number),
         plan,
         first: Record::first(time(), request).expect("test data"),
         started_by: None,
+        group,
     }
 }
 
-async fn next(journal: &dyn Journal, number: u64, epoch: fairlead_run::Epoch) -> Vec<Record> {
+fn batch(number: u64, epoch: Epoch, records: Vec<Record>) -> Batch {
+    let status = RunStatus::Running;
+    Batch { run: run_id(number), epoch, records, status, wake_at: None, taken: vec![] }
+}
+
+async fn next(journal: &dyn Journal, number: u64, epoch: Epoch) -> Vec<Record> {
     let run =
         Run::restore(&journal.load(&run_id(number)).await.expect("test data")).expect("test data");
     run.seal(time(), vec![RunEvent::Resumed { epoch }]).expect("test data")
@@ -62,7 +81,7 @@ async fn what_was_kept_is_found_again_however_the_store_was_left() {
         assert_eq!(created, Created::New);
         let lease = store.journal().acquire(&run_id(number)).await.unwrap();
         let records = next(&*store.journal(), number, lease.epoch()).await;
-        store.journal().append(&run_id(number), lease.epoch(), records).await.unwrap();
+        store.journal().append(batch(number, lease.epoch(), records)).await.unwrap();
         if number % 2 == 0 {
             store.close().await;
             let late = store.journal().create(new_run(99)).await;
@@ -111,9 +130,9 @@ async fn two_stores_on_one_folder_share_the_leases() {
     let old = lease.epoch();
     drop(lease);
     let taken = two.journal().acquire(&run_id(1)).await.unwrap();
-    let fenced = one.journal().append(&run_id(1), old, records.clone()).await;
+    let fenced = one.journal().append(batch(1, old, records.clone())).await;
     assert!(matches!(fenced, Err(AppendError::Fenced { .. })), "{fenced:?}");
-    two.journal().append(&run_id(1), taken.epoch(), records).await.unwrap();
+    two.journal().append(batch(1, taken.epoch(), records)).await.unwrap();
 }
 
 async fn database(folder: &Path) -> SqliteConnection {
@@ -138,8 +157,8 @@ async fn what_is_not_ours_is_refused_and_left_alone() {
     db.execute("PRAGMA user_version = 7").await.unwrap();
     db.close().await.unwrap();
     let error = Store::open(newer.path()).await.unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 7, known: 1, .. }), "{error}");
-    assert!(error.to_string().ends_with("has version 7, and this build knows up to 1"), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 7, known: 2, .. }), "{error}");
+    assert!(error.to_string().ends_with("has version 7, and this build knows up to 2"), "{error}");
 
     let garbage = tempfile::tempdir().unwrap();
     std::fs::write(garbage.path().join("fairlead.db"), "not a database at all ".repeat(100))
@@ -170,7 +189,7 @@ async fn what_was_changed_behind_our_back_is_told() {
         .execute(&mut db)
         .await
         .unwrap();
-    sqlx::query("UPDATE record SET bytes = replace(bytes, '\"v\":1', '\"v\":2') WHERE run = ?")
+    sqlx::query("UPDATE record SET bytes = replace(bytes, '\"v\":1', '\"v\":9') WHERE run = ?")
         .bind(run_id(2).as_str())
         .execute(&mut db)
         .await
@@ -194,7 +213,7 @@ async fn what_was_changed_behind_our_back_is_told() {
     )
     .unwrap();
     let records = honest.seal(time(), vec![RunEvent::Resumed { epoch: lease.epoch() }]).unwrap();
-    store.journal().append(&run_id(3), lease.epoch(), records).await.unwrap();
+    store.journal().append(batch(3, lease.epoch(), records)).await.unwrap();
     let stored = store.journal().load(&run_id(3)).await.unwrap();
     assert!(Run::restore(&stored).is_err());
 }
@@ -213,4 +232,121 @@ async fn a_log_that_is_being_written_or_was_edited_is_shown_as_far_as_it_goes() 
     let texts: Vec<&str> = page.lines.iter().map(|line| line.text.as_str()).collect();
     assert_eq!(texts, ["one", "\u{fffd} edited"]);
     assert_eq!(store.logs().logs_of(&run_id(1)).await.unwrap(), [key]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_stores_on_one_folder_wake_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = Store::open(folder.path()).await.unwrap();
+    let two = Store::open(folder.path()).await.unwrap();
+    one.journal().create(new_run(1)).await.unwrap();
+    let wakes = folder.path().join("wakes");
+    assert!(!wakes.exists(), "who does not listen pays nothing");
+
+    let mut heard = two.journal().wakes();
+    let news = Signal::News { about: "sha256:abc".to_owned(), why: "it is there".to_owned() };
+    one.journal().post(&run_id(1), time(), news.clone()).await.unwrap();
+    hear(&mut heard, &Wake::Run(run_id(1))).await;
+    let group = Group {
+        name: "g".to_owned(),
+        policy: ConcurrencyPolicy::Queue,
+        max: std::num::NonZeroU32::MIN,
+    };
+    one.journal().create(new_run_in(2, group)).await.unwrap();
+    hear(&mut heard, &Wake::Turns).await;
+    let lease = one.journal().acquire(&run_id(2)).await.unwrap();
+    let run = Run::restore(&one.journal().load(&run_id(2)).await.unwrap()).unwrap();
+    let outcome = RunOutcome::Passed;
+    let end = run.seal(time(), vec![RunEvent::Ended { outcome }]).unwrap();
+    let end = Batch { status: RunStatus::Ended(outcome), ..batch(2, lease.epoch(), end) };
+    one.journal().append(end).await.unwrap();
+    hear(&mut heard, &Wake::Turns).await;
+    assert_eq!(std::fs::read_dir(&wakes).unwrap().count(), 0, "nothing is left of the hints");
+
+    // A folder that is gone wakes nobody, and breaks nothing.
+    std::fs::remove_dir_all(&wakes).unwrap();
+    one.journal().post(&run_id(1), time(), news).await.unwrap();
+    two.close().await;
+    while heard.next().await.is_some() {}
+}
+
+async fn hear(wakes: &mut BoxStream<'static, Wake>, wanted: &Wake) {
+    let heard = async { while wakes.next().await.expect("the store is open") != *wanted {} };
+    tokio::time::timeout(Duration::from_secs(10), heard).await.expect("a hint");
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_version_is_brought_forward() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut db = database(folder.path()).await;
+    db.execute("PRAGMA journal_mode = WAL").await.unwrap();
+    db.execute(include_str!("../migrations/0001_journal.sql")).await.unwrap();
+    let plan = new_run(1).plan;
+    sqlx::query("INSERT INTO plan (digest, bytes) VALUES (?, ?)")
+        .bind(plan.digest().to_string())
+        .bind(plan.bytes().to_vec())
+        .execute(&mut db)
+        .await
+        .unwrap();
+    // As the first version wrote them: one that has ended, one that was told to stop, one that runs.
+    for (number, status, ended_at) in
+        [(2_u64, "passed", Some(7_i64)), (3, "cancelling", None), (1, "running", None)]
+    {
+        sqlx::query(
+            "INSERT INTO run (id, pipeline, plan, status, requested_by, requested_at, ended_at, \
+             seq, epoch) VALUES (?, 'test', ?, ?, 'somebody', ?, ?, 1, 4)",
+        )
+        .bind(run_id(number).as_str())
+        .bind(plan.digest().to_string())
+        .bind(status)
+        .bind(time().as_microsecond())
+        .bind(ended_at)
+        .execute(&mut db)
+        .await
+        .unwrap();
+        sqlx::query("INSERT INTO record (run, seq, bytes) VALUES (?, 1, ?)")
+            .bind(run_id(number).as_str())
+            .bind(new_run(number).first.bytes())
+            .execute(&mut db)
+            .await
+            .unwrap();
+    }
+    db.execute(
+        "INSERT INTO event (key, id, received_at, document) VALUES ('key', 'id', 5, '{}'); \
+         INSERT INTO event_run (key, pipeline, run) SELECT 'key', 'test', id FROM run \
+         WHERE status = 'passed'",
+    )
+    .await
+    .unwrap();
+    db.close().await.unwrap();
+
+    let store = Store::open(folder.path()).await.unwrap();
+    let journal = store.journal();
+    let all = journal.list(RunFilter { limit: 9, ..RunFilter::default() }).await.unwrap();
+    let lines: Vec<_> = all.iter().map(|run| (run.id.clone(), run.status)).collect();
+    let known = [
+        (run_id(3), RunStatus::Cancelling),
+        (run_id(2), RunStatus::Ended(RunOutcome::Passed)),
+        (run_id(1), RunStatus::Running),
+    ];
+    assert_eq!(lines, known);
+    assert!(all.iter().all(|run| run.group.is_none() && run.origin.is_none() && !run.signaled));
+    assert_eq!(store.events().runs_of("key").await.unwrap()[0].run, run_id(2));
+
+    let lease = journal.acquire(&run_id(1)).await.unwrap();
+    assert_eq!(lease.epoch(), Epoch(5));
+    let records = next(&*journal, 1, lease.epoch()).await;
+    let most = std::num::NonZeroU32::new(1);
+    let admitted = journal.admit(batch(1, lease.epoch(), records), most).await.unwrap();
+    assert_eq!(admitted, Admission::Admitted);
+    journal.create(new_run(4)).await.unwrap();
+    store.close().await;
+
+    let mut db = database(folder.path()).await;
+    let numbers: Vec<(String, i64)> = sqlx::query_as("SELECT id, number FROM run ORDER BY number")
+        .fetch_all(&mut db)
+        .await
+        .unwrap();
+    let ids: Vec<_> = (1..).zip(1..=4).map(|(n, id)| (run_id(id).to_string(), n)).collect();
+    assert_eq!(numbers, ids, "the order of creation goes on");
 }

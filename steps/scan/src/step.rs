@@ -154,6 +154,37 @@ impl StepKind for Scan {
         problems
     }
 
+    async fn reads(
+        &self,
+        input: &ScanInput,
+        context: &StepContext,
+    ) -> Result<Vec<(String, Digest)>, StepError> {
+        let db_dir = Arc::clone(&self.db_dir);
+        let ignore = input.ignore.clone().map(|path| (context.workspace().to_owned(), path));
+        let now = context.now();
+        // An ignored finding counts until a day, and a database is young enough until a moment.
+        let by_day = input.ignore.is_some();
+        let max_age = input.max_db_age;
+        let read = move || {
+            let database = Database::open(&db_dir).map_err(db_error)?;
+            if let Some(allowed) = max_age {
+                database.check_age(allowed.0, now).map_err(db_error)?;
+            }
+            let mut reads = vec![("database".to_owned(), database.digest().clone())];
+            if let Some((workspace, path)) = ignore {
+                let text = ignore_file(&workspace, &path)?;
+                reads.push(("ignore".to_owned(), Digest::sha256(text.as_bytes())));
+            }
+            if by_day {
+                let today = now.to_zoned(TimeZone::UTC).date().to_string();
+                reads.push(("today".to_owned(), Digest::sha256(today.as_bytes())));
+            }
+            Ok(reads)
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|error| StepError::terminal("the scan broke off").because(error))?
+    }
+
     async fn run(
         &self,
         input: ScanInput,
@@ -252,7 +283,8 @@ fn stays_inside(path: &Path) -> bool {
     path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-fn read_ignores(workspace: &Path, path: &str) -> Result<Ignores, StepError> {
+/// The text of an ignore file.
+fn ignore_file(workspace: &Path, path: &str) -> Result<String, StepError> {
     let failed = |problem: String| {
         StepError::terminal(format!("cannot read the ignore file `{path}`: {problem}"))
     };
@@ -270,7 +302,11 @@ fn read_ignores(workspace: &Path, path: &str) -> Result<Ignores, StepError> {
     if metadata.len() > MAX_FILE {
         return Err(failed("it is over 1 MiB".to_owned()));
     }
-    let text = std::fs::read_to_string(&file).map_err(io)?;
+    std::fs::read_to_string(&file).map_err(io)
+}
+
+fn read_ignores(workspace: &Path, path: &str) -> Result<Ignores, StepError> {
+    let text = ignore_file(workspace, path)?;
     Ignores::read(Path::new(path), &text).map_err(|error| {
         StepError::terminal(error.to_string()).hint(
             "each entry needs `id`, `owner`, `reason` and `expires`, and may have `package` or \

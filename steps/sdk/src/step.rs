@@ -8,7 +8,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Outputs, StepContext, StepError, Verdict};
+use crate::{Digest, Outputs, StepContext, StepError, Verdict};
 
 /// The `format` keywords that give a JSON string or object in a step's schemas its Fairlead type.
 /// The plan checks that what an expression yields has the format that the input asks for.
@@ -105,7 +105,7 @@ pub trait StepKind: Send + Sync + 'static {
 
     /// What stands under `with:`. Derive `Deserialize` and `JsonSchema`, with
     /// `#[serde(deny_unknown_fields)]`; the doc comments become the reference.
-    type Input: DeserializeOwned + JsonSchema + Send;
+    type Input: DeserializeOwned + JsonSchema + Send + Sync;
     /// What later steps may refer to as `steps.<id>.<field>`. Serializes to an object.
     type Output: Serialize + JsonSchema + Send;
 
@@ -113,6 +113,22 @@ pub trait StepKind: Send + Sync + 'static {
     fn check(&self, input: &Self::Input) -> Vec<InputProblem> {
         let _ = input;
         Vec::new()
+    }
+
+    /// What an attempt reads besides its input, each with a name and the digest of what it is now: files
+    /// of the workspace, databases, the day where it matters. Asked only of kinds whose effect is
+    /// [`Effect::Pure`], and only when their results are remembered: the same input and the same
+    /// digests stand for the same result.
+    ///
+    /// # Errors
+    /// When it cannot be told; the attempt is then made, and says what is wrong.
+    fn reads(
+        &self,
+        input: &Self::Input,
+        context: &StepContext,
+    ) -> impl Future<Output = Result<Vec<(String, Digest)>, StepError>> + Send {
+        let _ = (input, context);
+        async { Ok(Vec::new()) }
     }
 
     /// Does the work. Called at least once for an attempt; it must end soon after
@@ -154,6 +170,16 @@ pub trait Step: Send + Sync {
     /// # Errors
     /// Every problem found.
     fn check(&self, with: &Value) -> Result<(), Vec<InputProblem>>;
+
+    /// What an attempt with this complete `with` value would read besides: see [`StepKind::reads`].
+    ///
+    /// # Errors
+    /// When it cannot be told, or the value is not one of the kind's.
+    fn reads<'a>(
+        &'a self,
+        with: &Value,
+        context: &'a StepContext,
+    ) -> BoxFuture<'a, Result<Vec<(String, Digest)>, StepError>>;
 
     /// Runs one attempt.
     fn run<'a>(
@@ -212,6 +238,16 @@ fn parse<T: DeserializeOwned>(with: Value) -> Result<T, InputProblem> {
     })
 }
 
+fn refuse(problem: InputProblem) -> StepError {
+    let place = problem.pointer.trim_start_matches('/').replace('/', ".");
+    let at = if place.is_empty() { String::new() } else { format!(".{place}") };
+    let error = StepError::terminal(format!("`with{at}`: {}", problem.message));
+    match problem.hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
 impl<K: StepKind> Step for Erased<K> {
     fn spec(&self) -> &StepSpec {
         &self.spec
@@ -223,21 +259,21 @@ impl<K: StepKind> Step for Erased<K> {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
+    fn reads<'a>(
+        &'a self,
+        with: &Value,
+        context: &'a StepContext,
+    ) -> BoxFuture<'a, Result<Vec<(String, Digest)>, StepError>> {
+        let input = parse::<K::Input>(with.clone()).map_err(refuse);
+        Box::pin(async move { self.kind.reads(&input?, context).await })
+    }
+
     fn run<'a>(
         &'a self,
         with: Value,
         context: &'a StepContext,
     ) -> BoxFuture<'a, Result<Verdict<Outputs>, StepError>> {
         Box::pin(async move {
-            let refuse = |problem: InputProblem| {
-                let place = problem.pointer.trim_start_matches('/').replace('/', ".");
-                let at = if place.is_empty() { String::new() } else { format!(".{place}") };
-                let error = StepError::terminal(format!("`with{at}`: {}", problem.message));
-                match problem.hint {
-                    Some(hint) => error.hint(hint),
-                    None => error,
-                }
-            };
             let input = parse::<K::Input>(with).map_err(refuse)?;
             if let Some(problem) = self.kind.check(&input).into_iter().next() {
                 return Err(refuse(problem));

@@ -1,11 +1,13 @@
 //! A journal that fails, is taken over, or is held by somebody else.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fairlead_run::{
-    AppendError, Created, Epoch, Journal, Lease, LeaseError, NewRun, Record, RunFilter, RunSummary,
-    StoreError, StoredRun,
+    Admission, AppendError, Batch, Created, Epoch, Journal, Lease, LeaseError, NewRun, RunFilter,
+    RunSummary, Signal, SignalId, StoreError, StoredRun, StoredSignal, Wake,
 };
+use futures::stream::BoxStream;
 
 use super::*;
 use crate::{DispatchError, Update};
@@ -27,17 +29,37 @@ impl Journal for Failing {
         self.journal.acquire(run)
     }
 
-    fn append(
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
+        let n = self.appends.fetch_add(1, Ordering::Relaxed);
+        match (self.answer)(n, &batch.run) {
+            Some(error) => Box::pin(std::future::ready(Err(error))),
+            None => self.journal.append(batch),
+        }
+    }
+
+    fn admit(
+        &self,
+        batch: Batch,
+        most: Option<NonZeroU32>,
+    ) -> BoxFuture<'_, Result<Admission, AppendError>> {
+        self.journal.admit(batch, most)
+    }
+
+    fn post(
         &self,
         run: &RunId,
-        epoch: Epoch,
-        records: Vec<Record>,
-    ) -> BoxFuture<'_, Result<(), AppendError>> {
-        let n = self.appends.fetch_add(1, Ordering::Relaxed);
-        match (self.answer)(n, run) {
-            Some(error) => Box::pin(std::future::ready(Err(error))),
-            None => self.journal.append(run, epoch, records),
-        }
+        at: Timestamp,
+        signal: Signal,
+    ) -> BoxFuture<'_, Result<SignalId, StoreError>> {
+        self.journal.post(run, at, signal)
+    }
+
+    fn signals(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<StoredSignal>, StoreError>> {
+        self.journal.signals(run)
+    }
+
+    fn wakes(&self) -> BoxStream<'static, Wake> {
+        self.journal.wakes()
     }
 
     fn load(&self, run: &RunId) -> BoxFuture<'_, Result<StoredRun, StoreError>> {
@@ -123,7 +145,7 @@ async fn a_run_can_be_driven_on_a_task() {
     let run = bench.request("steps: {a: {uses: fake, with: {do: pass}}}\n").await;
     let (_canceller, cancel) = cancellation();
     let engine = bench.engine.clone();
-    let task = tokio::spawn(async move { engine.drive(&run, cancel).await });
+    let task = tokio::spawn(async move { engine.finish(&run, cancel, |_| {}).await });
     assert_eq!(task.await.unwrap().unwrap(), RunOutcome::Passed);
 }
 

@@ -1,6 +1,6 @@
 //! Crashes: at every place of the journal, and on demand.
 
-use fairlead_run::{Created, NewRun, PlanBlob, Record};
+use fairlead_run::{Batch, Created, NewRun, PlanBlob, Record, RunStatus};
 
 use super::*;
 use crate::{DispatchError, Injection};
@@ -22,10 +22,24 @@ async fn crashed(plan: &Plan, run: &RunId, records: &[Record]) -> Store {
     let journal = store.journal();
     let plan = PlanBlob::of(plan).unwrap();
     let first = records[0].clone();
-    let created = journal.create(NewRun { id: run.clone(), plan, first, started_by: None }).await;
+    let created = journal
+        .create(NewRun { id: run.clone(), plan, first, started_by: None, group: None })
+        .await;
     assert_eq!(created.unwrap(), Created::New);
     let lease = journal.acquire(run).await.unwrap();
-    journal.append(run, lease.epoch(), records[1..].to_vec()).await.unwrap();
+    let status = match records.last().map(Record::event) {
+        Some(RunEvent::Ended { outcome }) => RunStatus::Ended(*outcome),
+        _ => RunStatus::Running,
+    };
+    let batch = Batch {
+        run: run.clone(),
+        epoch: lease.epoch(),
+        records: records[1..].to_vec(),
+        status,
+        wake_at: None,
+        taken: Vec::new(),
+    };
+    journal.append(batch).await.unwrap();
     store
 }
 

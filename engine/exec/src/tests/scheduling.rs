@@ -190,7 +190,7 @@ finally: {b: {uses: fake, with: {do: hang}}}
         }
     };
     tokio::select! {
-        outcome = bench.engine.drive(&run, cancel) => {
+        outcome = bench.engine.finish(&run, cancel, |_| {}) => {
             assert_eq!(outcome.unwrap(), RunOutcome::Cancelled);
         }
         () = watch => panic!("the engine is gone"),

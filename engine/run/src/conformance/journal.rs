@@ -5,10 +5,11 @@ use fairlead_step::{RunId, Verdict};
 use futures::future::join_all;
 use serde_json::json;
 
-use super::{new_run, run_id, time};
+use super::driver::listed;
+use super::{new_run, run_again, run_id, run_in, time};
 use crate::{
-    AppendError, CancelReason, Created, Epoch, Journal, LeaseError, Record, Run, RunEvent,
-    RunFilter, RunStatus, Seq, StepResult, StoreError, check_chain,
+    AppendError, Batch, CancelReason, Created, Epoch, Group, Journal, LeaseError, Record, Run,
+    RunEvent, RunFilter, RunStatus, Seq, StepResult, StoreError, check_chain,
 };
 
 /// Checks that what `factory` makes keeps the promises of [`Journal`]. Each call of `factory`
@@ -25,12 +26,28 @@ pub async fn journal_conformance<J: Journal>(factory: impl AsyncFn() -> J) {
     what_is_not_there_is_told(&factory().await).await;
     many_appends_at_once_all_land(&factory().await).await;
     runs_are_listed_newest_first(&factory().await).await;
+    a_run_knows_the_one_it_begins_from(&factory().await).await;
+    super::turns::conformance(&factory).await;
+    super::signals::conformance(&factory).await;
 }
 
 async fn loaded(journal: &impl Journal, id: &RunId) -> Run {
     let stored = journal.load(id).await.expect("the run is there");
     check_chain(&stored.records).expect("a whole chain");
     Run::restore(&stored).expect("the journal makes a run")
+}
+
+/// What a writer says that has nothing to say but `records`.
+fn batch(run: &RunId, epoch: Epoch, records: Vec<Record>) -> Batch {
+    let last = records.last().map(Record::event);
+    let status = if let Some(RunEvent::Ended { outcome }) = last {
+        RunStatus::Ended(*outcome)
+    } else if let Some(RunEvent::CancelRequested { .. }) = last {
+        RunStatus::Cancelling
+    } else {
+        RunStatus::Running
+    };
+    Batch { run: run.clone(), epoch, records, status, wake_at: None, taken: vec![] }
 }
 
 fn resumed(run: &Run) -> Vec<Record> {
@@ -64,7 +81,7 @@ async fn what_was_written_is_read(journal: &impl Journal) {
     let lease = journal.acquire(&new.id).await.expect("a lease");
     let run = loaded(journal, &new.id).await;
     let records = to_the_end(&run, lease.epoch());
-    journal.append(&new.id, lease.epoch(), records.clone()).await.expect("appended");
+    journal.append(batch(&new.id, lease.epoch(), records.clone())).await.expect("appended");
     let stored = journal.load(&new.id).await.expect("the run is there");
     assert_eq!(stored.records[1..], records[..], "byte for byte");
     assert_eq!(
@@ -85,12 +102,12 @@ async fn a_batch_is_written_as_a_whole(journal: &impl Journal) {
     journal.create(new.clone()).await.expect("created");
     let lease = journal.acquire(&new.id).await.expect("a lease");
     let run = loaded(journal, &new.id).await;
-    journal.append(&new.id, lease.epoch(), Vec::new()).await.expect("nothing to do");
+    journal.append(batch(&new.id, lease.epoch(), Vec::new())).await.expect("nothing to do");
 
     // A batch with a hole in it is the fault of the writer, and nothing of it is kept.
     let mut torn = to_the_end(&run, lease.epoch());
     torn.remove(1);
-    let refused = journal.append(&new.id, lease.epoch(), torn).await;
+    let refused = journal.append(batch(&new.id, lease.epoch(), torn)).await;
     assert!(matches!(refused, Err(AppendError::Conflict { .. })), "{refused:?}");
     assert_eq!(loaded(journal, &new.id).await.seq(), Seq(1));
 }
@@ -100,8 +117,8 @@ async fn a_writer_that_is_late_is_refused(journal: &impl Journal) {
     journal.create(new.clone()).await.expect("created");
     let lease = journal.acquire(&new.id).await.expect("a lease");
     let run = loaded(journal, &new.id).await;
-    journal.append(&new.id, lease.epoch(), resumed(&run)).await.expect("appended");
-    match journal.append(&new.id, lease.epoch(), resumed(&run)).await {
+    journal.append(batch(&new.id, lease.epoch(), resumed(&run))).await.expect("appended");
+    match journal.append(batch(&new.id, lease.epoch(), resumed(&run))).await {
         Err(AppendError::Conflict { run, expected, found }) => {
             assert_eq!((run, expected, found), (new.id.clone(), Seq(1), Seq(2)));
         }
@@ -127,13 +144,13 @@ async fn a_lease_is_held_once_and_fences(journal: &impl Journal) {
     assert!(next.epoch() > old, "epochs rise");
 
     let run = loaded(journal, &new.id).await;
-    match journal.append(&new.id, old, resumed(&run)).await {
+    match journal.append(batch(&new.id, old, resumed(&run))).await {
         Err(AppendError::Fenced { held, current, .. }) => {
             assert_eq!((held, current), (old, next.epoch()));
         }
         other => panic!("an old epoch wrote: {other:?}"),
     }
-    journal.append(&new.id, next.epoch(), resumed(&run)).await.expect("the new one writes");
+    journal.append(batch(&new.id, next.epoch(), resumed(&run))).await.expect("the new one writes");
 }
 
 async fn a_run_that_ended_takes_no_record(journal: &impl Journal) {
@@ -142,7 +159,7 @@ async fn a_run_that_ended_takes_no_record(journal: &impl Journal) {
     let lease = journal.acquire(&new.id).await.expect("a lease");
     let run = loaded(journal, &new.id).await;
     let all = to_the_end(&run, lease.epoch());
-    journal.append(&new.id, lease.epoch(), all.clone()).await.expect("appended");
+    journal.append(batch(&new.id, lease.epoch(), all.clone())).await.expect("appended");
     let last = all.last().expect("a record");
     let more = Record::seal(
         last.seq().next(),
@@ -150,7 +167,8 @@ async fn a_run_that_ended_takes_no_record(journal: &impl Journal) {
         last.hash(),
         RunEvent::Resumed { epoch: lease.epoch() },
     );
-    let refused = journal.append(&new.id, lease.epoch(), vec![more.expect("a record")]).await;
+    let refused =
+        journal.append(batch(&new.id, lease.epoch(), vec![more.expect("a record")])).await;
     assert!(matches!(refused, Err(AppendError::Ended { .. })), "{refused:?}");
 }
 
@@ -161,7 +179,7 @@ async fn what_is_not_there_is_told(journal: &impl Journal) {
     let lease = journal.acquire(&nobody).await;
     assert!(matches!(lease, Err(LeaseError::Store(StoreError::NoSuchRun { .. }))), "{lease:?}");
     let new = new_run(99, "one", None);
-    let append = journal.append(&nobody, Epoch(1), vec![new.first]).await;
+    let append = journal.append(batch(&nobody, Epoch(1), vec![new.first])).await;
     assert!(matches!(append, Err(AppendError::Store(StoreError::NoSuchRun { .. }))), "{append:?}");
     let list = journal.list(RunFilter { limit: 10, ..RunFilter::default() }).await;
     assert_eq!(list.expect("a list"), []);
@@ -178,7 +196,7 @@ async fn many_appends_at_once_all_land(journal: &impl Journal) {
     let done = join_all(leases.iter().map(|lease| async move {
         let run = loaded(journal, lease.run()).await;
         let epoch = if *lease.run() == run_id(7) { Epoch(0) } else { lease.epoch() };
-        journal.append(lease.run(), epoch, to_the_end(&run, epoch)).await
+        journal.append(batch(lease.run(), epoch, to_the_end(&run, epoch))).await
     }))
     .await;
     for (lease, done) in leases.iter().zip(done) {
@@ -201,7 +219,7 @@ async fn runs_are_listed_newest_first(journal: &impl Journal) {
         let lease = journal.acquire(&run_id(n)).await.expect("a lease");
         let run = loaded(journal, &run_id(n)).await;
         let all = to_the_end(&run, lease.epoch());
-        journal.append(&run_id(n), lease.epoch(), all).await.expect("appended");
+        journal.append(batch(&run_id(n), lease.epoch(), all)).await.expect("appended");
     };
     end(2).await;
     end(5).await;
@@ -212,7 +230,7 @@ async fn runs_are_listed_newest_first(journal: &impl Journal) {
     };
     let run = loaded(journal, &run_id(3)).await;
     let stop = run.seal(time(50), vec![stop]).expect("a record");
-    journal.append(&run_id(3), lease.epoch(), stop).await.expect("appended");
+    journal.append(batch(&run_id(3), lease.epoch(), stop)).await.expect("appended");
 
     let list = |filter: RunFilter| async move {
         let runs = journal.list(filter).await.expect("a list");
@@ -243,4 +261,36 @@ async fn runs_are_listed_newest_first(journal: &impl Journal) {
     assert_eq!(summaries[0].requested_at, time(5));
     assert_eq!(summaries[0].ended_at, Some(time(2000)));
     assert_eq!(summaries[1].ended_at, None);
+}
+
+async fn a_run_knows_the_one_it_begins_from(journal: &impl Journal) {
+    let alone = journal.create(run_again(2, run_id(1))).await;
+    assert!(matches!(alone, Err(StoreError::BadRun { .. })), "{alone:?}");
+    journal.create(new_run(1, "one", None)).await.expect("created");
+    for number in 2..=3 {
+        journal.create(run_again(number, run_id(1))).await.expect("created");
+    }
+    journal.create(run_again(4, run_id(2))).await.expect("created");
+    let of_first = RunFilter { origin: Some(run_id(1)), limit: 9, ..RunFilter::default() };
+    let runs = journal.list(of_first.clone()).await.expect("a list");
+    let ids: Vec<_> = runs.iter().map(|run| run.id.clone()).collect();
+    assert_eq!(ids, [run_id(3), run_id(2)]);
+    assert!(runs.iter().all(|run| run.origin == Some(run_id(1))), "{runs:?}");
+    let page = RunFilter { before: Some(run_id(3)), unfinished: true, ..of_first };
+    assert_eq!(journal.list(page).await.expect("a list").len(), 1);
+
+    let group = Group {
+        name: "release/ä".to_owned(),
+        policy: fairlead_plan::ConcurrencyPolicy::Reject,
+        max: std::num::NonZeroU32::MIN,
+    };
+    let mut lying = run_in(5, group.clone());
+    lying.group = None;
+    let refused = journal.create(lying).await;
+    assert!(matches!(refused, Err(StoreError::BadRun { .. })), "{refused:?}");
+    journal.create(run_in(5, group)).await.expect("created");
+    let line = listed(journal, &run_id(5)).await;
+    assert_eq!((line.group.as_deref(), line.origin), (Some("release/ä"), None));
+    assert_eq!((line.status, line.wake_at, line.signaled), (RunStatus::Queued, None, false));
+    assert_eq!(listed(journal, &run_id(1)).await.status, RunStatus::Running);
 }

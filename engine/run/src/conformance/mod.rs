@@ -1,13 +1,20 @@
 //! What an implementation of the ports must keep, as suites that run against it. Each takes a
 //! factory of empty stores and panics at the first promise that is broken.
 
+mod driver;
 mod events;
 mod journal;
 mod logs;
+mod remembered;
+mod reopened;
+mod signals;
+mod turns;
 
 pub use events::event_store_conformance;
 pub use journal::journal_conformance;
 pub use logs::log_store_conformance;
+pub use remembered::remembered_conformance;
+pub use reopened::reopened_conformance;
 
 use std::path::PathBuf;
 
@@ -16,7 +23,7 @@ use fairlead_step::RunId;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::{NewRun, PlanBlob, Record, Request};
+use crate::{Group, NewRun, Origin, PlanBlob, Purpose, Record, Request};
 
 fn time(second: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + second).expect("a time")
@@ -44,6 +51,22 @@ fn plan() -> Plan {
 
 /// A run of that plan, by the name of `pipeline`.
 fn new_run(number: u64, pipeline: &str, started_by: Option<&str>) -> NewRun {
+    let run = run_with(number, pipeline, None, None);
+    NewRun { started_by: started_by.map(str::to_owned), ..run }
+}
+
+/// A run of that plan in a group.
+fn run_in(number: u64, group: Group) -> NewRun {
+    run_with(number, "one", Some(group), None)
+}
+
+/// A run of that plan that makes another one again.
+fn run_again(number: u64, origin: RunId) -> NewRun {
+    let origin = Origin { run: origin, purpose: Purpose::Retry, from: vec![], kept: vec![] };
+    run_with(number, "one", None, Some(origin))
+}
+
+fn run_with(number: u64, pipeline: &str, group: Option<Group>, origin: Option<Origin>) -> NewRun {
     let plan = PlanBlob::of(&plan()).expect("a plan has a JSON form");
     let request = Request {
         pipeline: pipeline.to_owned(),
@@ -54,8 +77,10 @@ fn new_run(number: u64, pipeline: &str, started_by: Option<&str>) -> NewRun {
         by: "somebody".to_owned(),
         workspace: PathBuf::from("/tmp"),
         engine: "0.0.0".to_owned(),
+        group: group.as_ref().map(|group| group.name.clone()),
+        origin,
     };
     let seconds = i64::try_from(number).expect("a small number");
     let first = Record::first(time(seconds), request).expect("a record");
-    NewRun { id: run_id(number), plan, first, started_by: started_by.map(str::to_owned) }
+    NewRun { id: run_id(number), plan, first, started_by: None, group }
 }

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Sqlite, damaged, micros, store_error, timestamp};
-use crate::check_new_event;
+use super::{Sqlite, store_error};
+use crate::accept;
+use crate::values::{damaged, micros, timestamp};
 
 macro_rules! select {
     ($rest:literal) => {
@@ -24,7 +25,7 @@ const MOST: usize = 1000;
 impl EventStore for Sqlite {
     fn insert(&self, event: NewEvent) -> BoxFuture<'_, Result<Inserted, StoreError>> {
         Box::pin(async move {
-            check_new_event(&event)?;
+            accept::new_event(&event)?;
             let known: Option<(String, i64)> = self
                 .writer
                 .write(

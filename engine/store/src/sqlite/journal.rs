@@ -1,25 +1,36 @@
 //! [`Journal`] in SQLite.
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
 use fairlead_run::{
-    AppendError, Created, Epoch, Journal, Lease, LeaseError, NewRun, PlanBlob, Record, RunFilter,
-    RunStatus, RunSummary, Seq, StoreError, StoredRun,
+    Admission, AppendError, Batch, Created, Epoch, Journal, Lease, LeaseError, NewRun, PlanBlob,
+    Record, RunFilter, RunStatus, RunSummary, Seq, Signal, SignalId, StoreError, StoredRun,
+    StoredSignal, Wake,
 };
-use fairlead_step::{BoxFuture, Digest, RunId};
+use fairlead_step::{BoxFuture, CancelToken, Digest, RunId};
+use futures::stream::BoxStream;
+use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use super::writer::Transaction;
-use super::{Sqlite, counted, damaged, lease, micros, store_error, stored, timestamp};
-use crate::check_new_run;
+use super::{Sqlite, lease, store_error, turns};
+use crate::accept::{self, Sequel};
+use crate::values::{counted, damaged, micros, run_id, status, stored, timestamp};
 
 impl Journal for Sqlite {
     fn create(&self, run: NewRun) -> BoxFuture<'_, Result<Created, StoreError>> {
         Box::pin(async move {
-            check_new_run(&run)?;
+            accept::new_run(&run)?;
             let id = run.id.clone();
+            let in_group = run.group.is_some();
             let doing = || format!("create run {id}");
-            self.writer.write(doing, |db| Box::pin(create(db, run))).await?
+            let created = self.writer.write(doing, |db| Box::pin(create(db, run))).await??;
+            if in_group && created == Created::New {
+                self.wakes.ring(Wake::Turns);
+            }
+            Ok(created)
         })
     }
 
@@ -42,42 +53,95 @@ impl Journal for Sqlite {
                     })
                 })
                 .await?;
-            match epoch {
-                Some(epoch) => Ok(Lease::new(run, Epoch(counted(epoch)?), Box::new(guard))),
-                None => Err(StoreError::NoSuchRun { run }.into()),
-            }
+            let Some(epoch) = epoch else { return Err(StoreError::NoSuchRun { run }.into()) };
+            let (never, lost) = CancelToken::new();
+            let held = Box::new(lease::Held::new(guard, never));
+            Ok(Lease::new(run, Epoch(counted(epoch)?), lost, held))
         })
     }
 
-    fn append(
-        &self,
-        run: &RunId,
-        epoch: Epoch,
-        records: Vec<Record>,
-    ) -> BoxFuture<'_, Result<(), AppendError>> {
-        let run = run.clone();
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
-            let Some(before) = crate::place_before(&run, &records)? else { return Ok(()) };
+            let sequel = accept::batch(&batch)?;
+            let (run, epoch) = (batch.run.clone(), batch.epoch);
             let doing = || format!("append to run {run}");
-            let id = run.clone();
-            let done = if records.len() <= APPENDS.len() {
+            let done = if batch.records.len() < APPENDS.len() {
                 self.writer
                     .write_whole(doing, move |db, transaction| {
-                        Box::pin(append(db, transaction, id, epoch, before, records))
+                        Box::pin(append(db, transaction, batch, sequel))
                     })
                     .await?
             } else {
                 self.writer
                     .write(doing, move |db| {
-                        Box::pin(append(db, Transaction::Shared, id, epoch, before, records))
+                        Box::pin(append(db, Transaction::Shared, batch, sequel))
                     })
                     .await?
             };
             match done {
-                Ok(()) => Ok(()),
-                Err(stand) => Err(stand.refuses(run, epoch, before)?),
+                Ok(frees) => {
+                    if frees {
+                        self.wakes.ring(Wake::Turns);
+                    }
+                    Ok(())
+                }
+                Err(stand) => Err(stand.refuses(run, epoch, sequel)?),
             }
         })
+    }
+
+    fn admit(
+        &self,
+        batch: Batch,
+        most: Option<NonZeroU32>,
+    ) -> BoxFuture<'_, Result<Admission, AppendError>> {
+        Box::pin(async move {
+            let sequel = accept::batch(&batch)?;
+            let (run, epoch) = (batch.run.clone(), batch.epoch);
+            let doing = || format!("admit run {run}");
+            let admitted = self
+                .writer
+                .write(doing, move |db| Box::pin(turns::admit(db, batch, sequel, most)))
+                .await?;
+            match admitted {
+                Ok(Ok((admission, frees))) => {
+                    if frees {
+                        self.wakes.ring(Wake::Turns);
+                    }
+                    Ok(admission)
+                }
+                Ok(Err(damaged)) => Err(damaged.into()),
+                Err(stand) => Err(stand.refuses(run, epoch, sequel)?),
+            }
+        })
+    }
+
+    fn post(
+        &self,
+        run: &RunId,
+        at: Timestamp,
+        signal: Signal,
+    ) -> BoxFuture<'_, Result<SignalId, StoreError>> {
+        let run = run.clone();
+        Box::pin(async move {
+            let body = accept::signal(&signal)?;
+            let doing = || format!("post a signal to run {run}");
+            let id = run.clone();
+            let number = self
+                .writer
+                .write(doing, move |db| Box::pin(turns::post(db, id, at, body)))
+                .await??;
+            self.wakes.ring(Wake::Run(run));
+            Ok(number)
+        })
+    }
+
+    fn signals(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<StoredSignal>, StoreError>> {
+        Box::pin(turns::signals(&self.readers, run.clone()))
+    }
+
+    fn wakes(&self) -> BoxStream<'static, Wake> {
+        self.wakes.listen()
     }
 
     fn load(&self, run: &RunId) -> BoxFuture<'_, Result<StoredRun, StoreError>> {
@@ -96,19 +160,17 @@ impl Journal for Sqlite {
             let Some((digest, bytes)) = plan else {
                 return Err(StoreError::NoSuchRun { run });
             };
-            let digest: Digest =
-                digest.parse().map_err(|error| damaged(format!("the plan of run {run}"), error))?;
-            let plan = PlanBlob::new(Bytes::from(bytes));
-            if *plan.digest() != digest {
-                let what = format!("plan {digest} hashes to {}", plan.digest());
-                return Err(StoreError::Damaged { what, source: None });
-            }
+            let plan = checked_plan(&run, &digest, bytes)?;
             let records: Vec<String> =
                 sqlx::query_scalar("SELECT bytes FROM record WHERE run = ? ORDER BY seq")
                     .bind(run.as_str())
                     .fetch_all(&mut *db)
                     .await
                     .map_err(failed)?;
+            if records.is_empty() {
+                // A run has its first record from the beginning: retention has just removed it.
+                return Err(StoreError::NoSuchRun { run });
+            }
             let records = records.iter().map(|bytes| Record::read(bytes)).collect();
             match records {
                 Ok(records) => Ok(StoredRun { id: run, plan, records }),
@@ -119,9 +181,8 @@ impl Journal for Sqlite {
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, StoreError>> {
         Box::pin(async move {
-            let limit = filter.limit.min(RunFilter::MOST);
             let rows = list_query(&filter)
-                .bind(limit as i64)
+                .build()
                 .fetch_all(&self.readers)
                 .await
                 .map_err(|error| store_error("list the runs", error))?;
@@ -134,13 +195,25 @@ impl Journal for Sqlite {
     }
 }
 
+/// The plan of a run, when its bytes are those that its digest stands for.
+fn checked_plan(run: &RunId, digest: &str, bytes: Vec<u8>) -> Result<PlanBlob, StoreError> {
+    let digest: Digest =
+        digest.parse().map_err(|error| damaged(format!("the plan of run {run}"), error))?;
+    let plan = PlanBlob::new(Bytes::from(bytes));
+    if *plan.digest() == digest {
+        return Ok(plan);
+    }
+    let what = format!("plan {digest} hashes to {}", plan.digest());
+    Err(StoreError::Damaged { what, source: None })
+}
+
 async fn create(
     db: &mut SqliteConnection,
     run: NewRun,
 ) -> sqlx::Result<Result<Created, StoreError>> {
-    let fairlead_run::RunEvent::Requested(request) = run.first.event() else {
-        let problem = "its first record is not a request".to_owned();
-        return Ok(Err(StoreError::BadRun { run: run.id, problem }));
+    let request = match accept::new_run(&run) {
+        Ok(request) => request,
+        Err(error) => return Ok(Err(error)),
     };
     if let Some(key) = &run.started_by {
         let known: Option<(Option<String>,)> = sqlx::query_as(
@@ -153,24 +226,17 @@ async fn create(
         .await?;
         match known {
             Some((None,)) => {}
-            Some((Some(earlier),)) => {
-                return Ok(earlier
-                    .parse()
-                    .map(Created::Already)
-                    .map_err(|error| damaged("the run that an event started", error)));
-            }
-            None => {
-                let problem = format!("event `{key}`, which should start it, is not stored");
-                return Ok(Err(StoreError::BadRun { run: run.id, problem }));
-            }
+            Some((Some(earlier),)) => return Ok(run_id(&earlier).map(Created::Already)),
+            None => return Ok(Err(accept::no_event(&run, key))),
         }
     }
-    let taken: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM run WHERE id = ?)")
-        .bind(run.id.as_str())
-        .fetch_one(&mut *db)
-        .await?;
-    if taken {
+    if is_there(db, &run.id).await? {
         return Ok(Err(StoreError::RunExists { run: run.id }));
+    }
+    if let Some(origin) = &request.origin
+        && !is_there(db, &origin.run).await?
+    {
+        return Ok(Err(accept::no_origin(&run, request)));
     }
     sqlx::query("INSERT INTO plan (digest, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING")
         .bind(run.plan.digest().to_string())
@@ -178,16 +244,21 @@ async fn create(
         .execute(&mut *db)
         .await?;
     sqlx::query(
-        "INSERT INTO run (id, pipeline, plan, status, requested_by, requested_at, seq) \
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO run (id, number, pipeline, plan, status, requested_by, requested_at, seq, \
+         origin, group_name, policy, max) \
+         SELECT ?, coalesce(max(number), 0) + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM run",
     )
     .bind(run.id.as_str())
     .bind(&request.pipeline)
     .bind(run.plan.digest().to_string())
-    .bind(RunStatus::Running.name())
+    .bind(accept::first_status(&run).name())
     .bind(&request.by)
     .bind(micros(run.first.at()))
     .bind(stored(run.first.seq().0))
+    .bind(request.origin.as_ref().map(|origin| origin.run.as_str()))
+    .bind(run.group.as_ref().map(|group| &group.name))
+    .bind(run.group.as_ref().map(|group| group.policy.name()))
+    .bind(run.group.as_ref().map(|group| group.max.get()))
     .execute(&mut *db)
     .await?;
     insert_record(db, &run.id, &run.first).await?;
@@ -200,6 +271,13 @@ async fn create(
             .await?;
     }
     Ok(Ok(Created::New))
+}
+
+async fn is_there(db: &mut SqliteConnection, run: &RunId) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM run WHERE id = ?)")
+        .bind(run.as_str())
+        .fetch_one(db)
+        .await
 }
 
 async fn insert_record(
@@ -216,12 +294,29 @@ async fn insert_record(
         .map(|_| ())
 }
 
-/// Where a run stands that did not take an append.
+/// Where a run stands that did not take a batch.
 #[derive(Debug)]
-struct Stand(Option<(i64, i64, Option<i64>)>);
+pub(super) struct Stand(Option<(i64, i64, Option<i64>)>);
 
 impl Stand {
-    fn refuses(self, run: RunId, held: Epoch, expected: Seq) -> Result<AppendError, StoreError> {
+    pub(super) async fn of(db: &mut SqliteConnection, run: &RunId) -> sqlx::Result<Self> {
+        let stand = sqlx::query_as("SELECT seq, epoch, ended_at FROM run WHERE id = ?")
+            .bind(run.as_str())
+            .fetch_optional(db)
+            .await?;
+        Ok(Self(stand))
+    }
+
+    /// Whether a batch of the holder of `epoch` that begins behind `before` may be written.
+    pub(super) fn takes(&self, epoch: Epoch, sequel: Sequel) -> bool {
+        self.0.is_some_and(|(seq, current, ended_at)| {
+            current == stored(epoch.0)
+                && ended_at.is_none()
+                && sequel.before.is_none_or(|before| seq == stored(before.0))
+        })
+    }
+
+    fn refuses(self, run: RunId, held: Epoch, sequel: Sequel) -> Result<AppendError, StoreError> {
         let Some((seq, epoch, ended_at)) = self.0 else {
             return Err(StoreError::NoSuchRun { run });
         };
@@ -231,136 +326,152 @@ impl Stand {
         } else if ended_at.is_some() {
             AppendError::Ended { run }
         } else {
-            AppendError::Conflict { run, expected, found }
+            AppendError::Conflict { run, expected: sequel.expected(), found }
         })
     }
 }
 
+/// The run moves: it answers a row when it did, which says whether its end can give another run its
+/// turn.
 macro_rules! move_run {
-    () => {
-        "UPDATE run SET seq = ?, status = coalesce(?, status), ended_at = ? \
-         WHERE id = ? AND seq = ? AND epoch = ? AND ended_at IS NULL RETURNING 1"
+    ($set:literal, $and:literal) => {
+        concat!(
+            "UPDATE run SET status = ?, ended_at = ?, wake_at = ?",
+            $set,
+            " WHERE id = ? AND epoch = ? AND ended_at IS NULL",
+            $and,
+            " RETURNING admitted OR group_name IS NOT NULL"
+        )
     };
 }
-macro_rules! then_put {
+macro_rules! put {
     () => {
         "; INSERT INTO record (run, seq, bytes) SELECT ?, ?, ? WHERE changes() = 1"
     };
 }
-macro_rules! append {
-    ($($put:expr),+) => {
-        (
-            concat!(move_run!(), $($put),+),
-            // Immediate: the lock is taken, or waited for, before anything is read.
-            concat!("BEGIN IMMEDIATE; ", move_run!(), $($put),+, "; COMMIT"),
-        )
+/// Those signals go that are named; all of them, when none are.
+macro_rules! forget {
+    () => {
+        "; DELETE FROM signal WHERE changes() = 1 AND run = ? \
+         AND (? IS NULL OR number IN (SELECT value FROM json_each(?)))"
+    };
+}
+macro_rules! texts {
+    ($moved:expr $(, $put:expr)*) => {
+        [
+            [
+                concat!($moved $(, $put)*),
+                // Immediate: the lock is taken, or waited for, before anything is read.
+                concat!("BEGIN IMMEDIATE; ", $moved $(, $put)*, "; COMMIT"),
+            ],
+            [
+                concat!($moved $(, $put)*, forget!()),
+                concat!("BEGIN IMMEDIATE; ", $moved $(, $put)*, forget!(), "; COMMIT"),
+            ],
+        ]
     };
 }
 
-/// The run moves and its first records land in one call to the database's thread, because each call
-/// costs more than the statement: in a transaction that is there, and in one of its own. One pair of
-/// texts for each number of records, so that each is prepared once.
-const APPENDS: [(&str, &str); 4] = [
-    append!(then_put!()),
-    append!(then_put!(), then_put!()),
-    append!(then_put!(), then_put!(), then_put!()),
-    append!(then_put!(), then_put!(), then_put!(), then_put!()),
+/// The run moves, its first records land and its signals go in one call to the database's thread,
+/// because each call costs more than the statement. One text for each number of records, without and
+/// with signals, in a transaction that is there and in one of its own: so each is prepared once.
+const APPENDS: [[[&str; 2]; 2]; 5] = [
+    texts!(move_run!("", "")),
+    texts!(move_run!(", seq = ?", " AND seq = ?"), put!()),
+    texts!(move_run!(", seq = ?", " AND seq = ?"), put!(), put!()),
+    texts!(move_run!(", seq = ?", " AND seq = ?"), put!(), put!(), put!()),
+    texts!(move_run!(", seq = ?", " AND seq = ?"), put!(), put!(), put!(), put!()),
 ];
 
-/// Appends records to a run. In a transaction of its own, they must be no more than [`APPENDS`] has
-/// texts for.
-async fn append(
+/// Writes a batch, and answers whether that can give another run its turn. In a transaction of its
+/// own, the records must be no more than [`APPENDS`] has texts for.
+pub(super) async fn append(
     db: &mut SqliteConnection,
     transaction: Transaction,
-    run: RunId,
-    epoch: Epoch,
-    before: Seq,
-    records: Vec<Record>,
-) -> sqlx::Result<Result<(), Stand>> {
-    let mut status = None;
-    let mut ended_at = None;
-    for record in &records {
-        let after = status.unwrap_or(RunStatus::Running).after(record.event());
-        if after != RunStatus::Running {
-            status = Some(after);
-        }
-        if let RunStatus::Ended(_) = after {
-            ended_at = Some(micros(record.at()));
-        }
+    batch: Batch,
+    sequel: Sequel,
+) -> sqlx::Result<Result<bool, Stand>> {
+    let Batch { run, epoch, records, status, wake_at, taken } = batch;
+    let ends = sequel.ended_at.is_some();
+    let forgets = ends || !taken.is_empty();
+    let (first, rest) = records.split_at(records.len().min(APPENDS.len() - 1));
+    let text = APPENDS[first.len()][usize::from(forgets)][match transaction {
+        Transaction::Shared => 0,
+        Transaction::Own => 1,
+    }];
+    let mut query = sqlx::query(text)
+        .bind(status.name())
+        .bind(sequel.ended_at.map(micros))
+        .bind(wake_at.filter(|_| !ends).map(micros));
+    if let Some(last) = records.last() {
+        query = query.bind(stored(last.seq().0));
     }
-    let Some(last) = records.last() else { return Ok(Ok(())) };
-    let (first, rest) = records.split_at(records.len().min(APPENDS.len()));
-    let (shared, own) = APPENDS[first.len() - 1];
-    let text = match transaction {
-        Transaction::Shared => shared,
-        Transaction::Own => own,
-    };
-    let mut moved = sqlx::query(text)
-        .bind(stored(last.seq().0))
-        .bind(status.map(RunStatus::name))
-        .bind(ended_at)
-        .bind(run.as_str())
-        .bind(stored(before.0))
-        .bind(stored(epoch.0));
+    query = query.bind(run.as_str()).bind(stored(epoch.0));
+    if let Some(before) = sequel.before {
+        query = query.bind(stored(before.0));
+    }
     for record in first {
-        moved = moved.bind(run.as_str()).bind(stored(record.seq().0)).bind(record.bytes());
+        query = query.bind(run.as_str()).bind(stored(record.seq().0)).bind(record.bytes());
+    }
+    if forgets {
+        let named = (!ends).then(|| numbers(&taken));
+        query = query.bind(run.as_str()).bind(named.clone()).bind(named);
     }
     // Every statement is carried out; only the first has a row, when the run has moved.
-    let moved = moved.fetch_all(&mut *db).await?;
-    if moved.is_empty() {
-        let stand = sqlx::query_as("SELECT seq, epoch, ended_at FROM run WHERE id = ?")
-            .bind(run.as_str())
-            .fetch_optional(db)
-            .await?;
-        return Ok(Err(Stand(stand)));
-    }
+    let moved = query.fetch_all(&mut *db).await?;
+    let Some(moved) = moved.first() else { return Ok(Err(Stand::of(db, &run).await?)) };
     for record in rest {
         insert_record(db, &run, record).await?;
     }
-    Ok(Ok(()))
+    Ok(Ok(ends && moved.try_get(0)?))
 }
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+/// A list for `json_each`.
+fn numbers(signals: &[SignalId]) -> String {
+    let numbers: Vec<String> = signals.iter().map(SignalId::to_string).collect();
+    format!("[{}]", numbers.join(","))
+}
 
-/// One text for each filter, so that each is prepared once and uses its index.
-fn list_query(filter: &RunFilter) -> Query<'_> {
-    macro_rules! select {
-        ($and:literal) => {
-            sqlx::query(concat!(
-                "SELECT id, pipeline, status, requested_by, requested_at, ended_at FROM run \
-                 WHERE id < ? ",
-                $and,
-                " ORDER BY id DESC LIMIT ?"
-            ))
-        };
-    }
+/// The text follows from which filters are there, so that each is prepared once and uses its index.
+fn list_query(filter: &RunFilter) -> QueryBuilder<sqlx::Sqlite> {
+    let mut query = QueryBuilder::new(
+        "SELECT id, pipeline, status, requested_by, requested_at, ended_at, group_name, origin, \
+         wake_at, ended_at IS NULL AND EXISTS (SELECT 1 FROM signal WHERE signal.run = run.id) \
+         FROM run WHERE id < ",
+    );
     // Behind every id: `{` follows `z`.
-    let before = filter.before.as_ref().map_or("{", RunId::as_str);
-    match (&filter.pipeline, filter.unfinished) {
-        (None, false) => select!("").bind(before),
-        (None, true) => select!("AND ended_at IS NULL").bind(before),
-        (Some(pipeline), false) => select!("AND pipeline = ?").bind(before).bind(pipeline),
-        (Some(pipeline), true) => {
-            select!("AND pipeline = ? AND ended_at IS NULL").bind(before).bind(pipeline)
-        }
+    query.push_bind(filter.before.as_ref().map_or("{", RunId::as_str).to_owned());
+    if let Some(pipeline) = &filter.pipeline {
+        query.push(" AND pipeline = ").push_bind(pipeline.clone());
     }
+    if let Some(origin) = &filter.origin {
+        query.push(" AND origin = ").push_bind(origin.as_str().to_owned());
+    }
+    if filter.unfinished {
+        query.push(" AND ended_at IS NULL");
+    }
+    let limit = filter.limit.min(RunFilter::MOST);
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(stored(limit as u64));
+    query
 }
 
 fn summary(row: &SqliteRow) -> Result<RunSummary, StoreError> {
     let unreadable = |error: sqlx::Error| damaged("a run's line is not readable", error);
+    let time = |at: Option<i64>| at.map(timestamp).transpose();
     let id: &str = row.try_get(0).map_err(unreadable)?;
-    let status: &str = row.try_get(2).map_err(unreadable)?;
-    let ended_at: Option<i64> = row.try_get(5).map_err(unreadable)?;
+    let known: RunStatus = status(id, row.try_get(2).map_err(unreadable)?)?;
+    let origin: Option<&str> = row.try_get(7).map_err(unreadable)?;
     Ok(RunSummary {
-        id: id.parse().map_err(|error| damaged("a run's id", error))?,
+        id: run_id(id)?,
         pipeline: row.try_get(1).map_err(unreadable)?,
-        status: RunStatus::from_name(status).ok_or_else(|| {
-            let what = format!("run {id} has the unknown status `{status}`");
-            StoreError::Damaged { what, source: None }
-        })?,
+        status: known,
         by: row.try_get(3).map_err(unreadable)?,
         requested_at: timestamp(row.try_get(4).map_err(unreadable)?)?,
-        ended_at: ended_at.map(timestamp).transpose()?,
+        ended_at: time(row.try_get(5).map_err(unreadable)?)?,
         held: false,
+        group: row.try_get(6).map_err(unreadable)?,
+        origin: origin.map(run_id).transpose()?,
+        wake_at: time(row.try_get(8).map_err(unreadable)?)?,
+        signaled: row.try_get(9).map_err(unreadable)?,
     })
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fairlead_run::{LeaseError, StoreError};
-use fairlead_step::RunId;
+use fairlead_step::{CancelHandle, RunId};
 
 /// Looking whether a lease is held locks it for a moment, so a lock is asked for this often before
 /// it counts as held.
@@ -19,6 +19,19 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(2);
 pub(super) struct Guard {
     file: File,
     path: PathBuf,
+}
+
+/// A lease that is held as long as its file is locked. The lock cannot be lost while the process
+/// lives, so nobody ever hears from the handle.
+pub(super) struct Held {
+    _guard: Guard,
+    _never: CancelHandle,
+}
+
+impl Held {
+    pub(super) const fn new(guard: Guard, never: CancelHandle) -> Self {
+        Self { _guard: guard, _never: never }
+    }
 }
 
 impl Drop for Guard {

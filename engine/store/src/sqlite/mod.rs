@@ -3,19 +3,22 @@
 mod events;
 mod journal;
 mod lease;
+mod prune;
+mod remembered;
 mod schema;
+mod turns;
+mod wakes;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fairlead_run::{BoxError, StoreError};
-use jiff::Timestamp;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
-pub use schema::OpenError;
 pub(crate) use schema::open;
+use wakes::Wakes;
 use writer::Writer;
 
 /// How long a connection waits for another process to finish its write.
@@ -29,10 +32,12 @@ pub(crate) struct Sqlite {
     readers: SqlitePool,
     /// One locked file for each run that somebody drives.
     leases: PathBuf,
+    wakes: Wakes,
 }
 
 impl Sqlite {
     pub(crate) async fn close(&self) {
+        self.wakes.end();
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -72,25 +77,4 @@ fn store_error(doing: impl Into<String>, error: impl Into<BoxError>) -> StoreErr
         }
         _ => StoreError::Unavailable { doing: doing.into(), source },
     }
-}
-
-fn damaged(what: impl Into<String>, source: impl Into<BoxError>) -> StoreError {
-    StoreError::Damaged { what: what.into(), source: Some(source.into()) }
-}
-
-fn micros(at: Timestamp) -> i64 {
-    at.as_microsecond()
-}
-
-fn timestamp(micros: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_microsecond(micros).map_err(|error| damaged("a time is out of range", error))
-}
-
-/// A count as SQLite stores it.
-fn stored(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-fn counted(stored: i64) -> Result<u64, StoreError> {
-    u64::try_from(stored).map_err(|error| damaged("a count is negative", error))
 }

@@ -146,7 +146,7 @@ impl Writer {
         match answer.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(failure)) if super::says_damaged(&failure) => {
-                Err(super::damaged(failure.to_string(), failure))
+                Err(crate::values::damaged(failure.to_string(), failure))
             }
             Ok(Err(failure)) => Err(store_error(doing(), failure)),
             Err(_) => Err(stopped()),

@@ -1,5 +1,4 @@
-//! The stored form of records: shadows of the facts, with versions. A version is never changed
-//! once released; a new one is added beside it, and every older one stays readable.
+//! Version 1.
 
 use std::path::PathBuf;
 
@@ -10,49 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    AttemptToken, CancelReason, Epoch, Failure, RecordHash, Request, RunEvent, Seq, SkipReason,
-    StepResult,
+    AttemptToken, CancelReason, Epoch, Failure, Request, RunEvent, SkipReason, StepResult,
 };
-
-/// The version that this build writes.
-pub const RECORD_VERSION: u32 = 1;
-
-/// Why stored bytes are no record.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// A newer build wrote it.
-    #[error("the record has version {found}, and this build reads up to {RECORD_VERSION}")]
-    Newer {
-        /// The version of the record.
-        found: u32,
-    },
-    /// It is not what any build writes.
-    #[error("the bytes are not a record")]
-    Malformed(#[source] serde_json::Error),
-    /// It names a hash that is none.
-    #[error("the record names a hash before it that is not 64 hex digits")]
-    BadHash,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    v: u32,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RecordV1 {
-    v: u32,
-    seq: u64,
-    at: Timestamp,
-    prev: String,
-    fact: FactV1,
-}
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum FactV1 {
+pub(super) enum FactV1 {
     Requested {
         pipeline: String,
         plan: Digest,
@@ -107,7 +69,7 @@ enum FactV1 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "end", rename_all = "snake_case", deny_unknown_fields)]
-enum ResultV1 {
+pub(super) enum ResultV1 {
     Passed { outputs: Value },
     Rejected { reason: String, outputs: Value },
     Skipped { reason: String },
@@ -118,7 +80,7 @@ enum ResultV1 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FailureV1 {
+pub(super) struct FailureV1 {
     class: ClassV1,
     message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,7 +89,7 @@ struct FailureV1 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum ClassV1 {
+pub(super) enum ClassV1 {
     Retryable,
     Terminal,
     Cancelled,
@@ -135,7 +97,7 @@ enum ClassV1 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "snake_case", deny_unknown_fields)]
-enum SkipV1 {
+pub(super) enum SkipV1 {
     Condition,
     Need { step: StepId, outcome: OutcomeV1, root: StepId, root_outcome: OutcomeV1 },
     NotFor { outcome: RunOutcomeV1 },
@@ -143,7 +105,7 @@ enum SkipV1 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "snake_case", deny_unknown_fields)]
-enum CancelV1 {
+pub(super) enum CancelV1 {
     Asked {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
@@ -172,7 +134,7 @@ macro_rules! shadow {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum OutcomeV1 {
+pub(super) enum OutcomeV1 {
     Passed,
     Rejected,
     Skipped,
@@ -182,7 +144,7 @@ enum OutcomeV1 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum RunOutcomeV1 {
+pub(super) enum RunOutcomeV1 {
     Passed,
     Rejected,
     Failed,
@@ -273,11 +235,12 @@ impl From<SkipV1> for SkipReason {
     }
 }
 
-impl From<&CancelReason> for CancelV1 {
-    fn from(reason: &CancelReason) -> Self {
+impl CancelV1 {
+    fn of(reason: &CancelReason) -> Option<Self> {
         match reason {
-            CancelReason::Asked { why } => Self::Asked { text: why.clone() },
-            CancelReason::TimedOut { after } => Self::TimedOut { after: *after },
+            CancelReason::Asked { why } => Some(Self::Asked { text: why.clone() }),
+            CancelReason::TimedOut { after } => Some(Self::TimedOut { after: *after }),
+            CancelReason::Superseded { .. } | CancelReason::Busy { .. } => None,
         }
     }
 }
@@ -291,11 +254,15 @@ impl From<CancelV1> for CancelReason {
     }
 }
 
-impl From<&RunEvent> for FactV1 {
-    fn from(event: &RunEvent) -> Self {
-        match event {
+impl FactV1 {
+    /// The stored form of a fact that this version can say.
+    pub(super) fn of(event: &RunEvent) -> Option<Self> {
+        Some(match event {
             RunEvent::Requested(request) => {
                 let request = (**request).clone();
+                if request.group.is_some() || request.origin.is_some() {
+                    return None;
+                }
                 Self::Requested {
                     pipeline: request.pipeline,
                     plan: request.plan,
@@ -332,10 +299,19 @@ impl From<&RunEvent> for FactV1 {
                 Self::NotStarted { step: step.clone(), failure: failure.into() }
             }
             RunEvent::CancelRequested { by, reason } => {
-                Self::CancelRequested { by: by.clone(), reason: reason.into() }
+                Self::CancelRequested { by: by.clone(), reason: CancelV1::of(reason)? }
             }
             RunEvent::Ended { outcome } => Self::Ended { outcome: (*outcome).into() },
-        }
+            RunEvent::Queued { .. }
+            | RunEvent::Admitted
+            | RunEvent::Expanded { .. }
+            | RunEvent::GateOpened { .. }
+            | RunEvent::Voted { .. }
+            | RunEvent::GateDue { .. }
+            | RunEvent::Woken { .. }
+            | RunEvent::Settled { .. }
+            | RunEvent::Remembered { .. } => return None,
+        })
     }
 }
 
@@ -360,6 +336,8 @@ impl From<FactV1> for RunEvent {
                 by,
                 workspace,
                 engine,
+                group: None,
+                origin: None,
             })),
             FactV1::Resumed { epoch } => Self::Resumed { epoch: Epoch(epoch) },
             FactV1::Started { step, attempt, token } => {
@@ -387,31 +365,4 @@ impl From<FactV1> for RunEvent {
             FactV1::Ended { outcome } => Self::Ended { outcome: outcome.into() },
         }
     }
-}
-
-/// The bytes of a record in the version that this build writes.
-pub(crate) fn encode(
-    seq: Seq,
-    at: Timestamp,
-    prev: RecordHash,
-    event: &RunEvent,
-) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&RecordV1 {
-        v: RECORD_VERSION,
-        seq: seq.0,
-        at,
-        prev: prev.to_string(),
-        fact: event.into(),
-    })
-}
-
-/// Reads a record of any version.
-pub(crate) fn decode(bytes: &str) -> Result<(Seq, Timestamp, RecordHash, RunEvent), DecodeError> {
-    let Version { v } = serde_json::from_str(bytes).map_err(DecodeError::Malformed)?;
-    if v > RECORD_VERSION {
-        return Err(DecodeError::Newer { found: v });
-    }
-    let record: RecordV1 = serde_json::from_str(bytes).map_err(DecodeError::Malformed)?;
-    let prev = RecordHash::from_hex(&record.prev).ok_or(DecodeError::BadHash)?;
-    Ok((Seq(record.seq), record.at, prev, record.fact.into()))
 }

@@ -1,0 +1,87 @@
+//! The stored form of records: shadows of the facts, with versions. A version is never changed once
+//! released; a new one is added beside it, and every older one stays readable.
+//!
+//! A fact is written in the oldest version that can say it. So an older build reads every run that
+//! uses nothing new, and tells the others by the number that it does not know.
+
+mod v1;
+mod v2;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{RecordHash, RunEvent, Seq};
+
+pub(crate) use v2::{CancelV2, SettledV2, VotedV2};
+
+/// The newest version that this build writes and reads.
+pub const RECORD_VERSION: u32 = 2;
+
+/// Why stored bytes are no record.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// A newer build wrote it.
+    #[error("the record has version {found}, and this build reads up to {RECORD_VERSION}")]
+    Newer {
+        /// The version of the record.
+        found: u32,
+    },
+    /// It is not what any build writes.
+    #[error("the bytes are not a record")]
+    Malformed(#[source] serde_json::Error),
+    /// It names a hash that is none.
+    #[error("the record names a hash before it that is not 64 hex digits")]
+    BadHash,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
+/// The envelope is the same in every version.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope<F> {
+    v: u32,
+    seq: u64,
+    at: Timestamp,
+    prev: String,
+    fact: F,
+}
+
+/// The bytes of a record, in the oldest version that can say it.
+pub(crate) fn encode(
+    seq: Seq,
+    at: Timestamp,
+    prev: RecordHash,
+    event: &RunEvent,
+) -> Result<String, serde_json::Error> {
+    let (seq, prev) = (seq.0, prev.to_string());
+    match v1::FactV1::of(event) {
+        Some(fact) => serde_json::to_string(&Envelope { v: 1, seq, at, prev, fact }),
+        None => {
+            let fact = v2::FactV2::of(event);
+            serde_json::to_string(&Envelope { v: 2, seq, at, prev, fact })
+        }
+    }
+}
+
+/// Reads a record of any version.
+pub(crate) fn decode(bytes: &str) -> Result<(Seq, Timestamp, RecordHash, RunEvent), DecodeError> {
+    let Version { v } = serde_json::from_str(bytes).map_err(DecodeError::Malformed)?;
+    match v {
+        ..=1 => opened::<v1::FactV1>(bytes),
+        2 => opened::<v2::FactV2>(bytes),
+        3.. => Err(DecodeError::Newer { found: v }),
+    }
+}
+
+fn opened<'b, F: Deserialize<'b> + Into<RunEvent>>(
+    bytes: &'b str,
+) -> Result<(Seq, Timestamp, RecordHash, RunEvent), DecodeError> {
+    let record: Envelope<F> = serde_json::from_str(bytes).map_err(DecodeError::Malformed)?;
+    let prev = RecordHash::from_hex(&record.prev).ok_or(DecodeError::BadHash)?;
+    Ok((Seq(record.seq), record.at, prev, record.fact.into()))
+}

@@ -1,0 +1,95 @@
+//! Everything but logs and artifacts in memory: for tests, and for runs that nobody needs to find
+//! again.
+
+mod events;
+mod journal;
+mod prune;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use fairlead_run::{
+    Epoch, Group, Record, Remembered, RememberedResult, RunSummary, StoreError, StoredEvent,
+    StoredSignal,
+};
+use fairlead_step::{BoxFuture, Digest, RunId};
+
+use crate::bell::Bell;
+
+#[derive(Default)]
+struct State {
+    /// The last number given to a run, a signal or an event.
+    last: u64,
+    plans: BTreeMap<Digest, Bytes>,
+    runs: BTreeMap<RunId, MemoryRun>,
+    held: BTreeSet<RunId>,
+    signals: BTreeMap<RunId, Vec<StoredSignal>>,
+    events: BTreeMap<u64, StoredEvent>,
+    number_of: BTreeMap<String, u64>,
+    started: BTreeMap<(String, String), RunId>,
+    remembered: BTreeMap<String, RememberedResult>,
+}
+
+struct MemoryRun {
+    summary: RunSummary,
+    number: u64,
+    plan: Digest,
+    records: Vec<Record>,
+    epoch: Epoch,
+    group: Option<Group>,
+    admitted: bool,
+}
+
+impl MemoryRun {
+    fn has_ended(&self) -> bool {
+        self.summary.ended_at.is_some()
+    }
+}
+
+impl State {
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn event(&self, key: &str) -> Option<&StoredEvent> {
+        self.events.get(self.number_of.get(key)?)
+    }
+}
+
+/// Everything, behind one lock that is never held across a wait.
+#[derive(Clone, Default)]
+pub(crate) struct Memory {
+    state: Arc<Mutex<State>>,
+    bell: Arc<Bell>,
+}
+
+impl Memory {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn close(&self) {
+        self.bell.silence();
+    }
+}
+
+fn ready<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, T> {
+    Box::pin(std::future::ready(answer))
+}
+
+impl Remembered for Memory {
+    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<RememberedResult>, StoreError>> {
+        ready(Ok(self.state().remembered.get(&key.to_string()).cloned()))
+    }
+
+    fn remember(
+        &self,
+        key: &Digest,
+        result: RememberedResult,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.state().remembered.insert(key.to_string(), result);
+        ready(Ok(()))
+    }
+}

@@ -1,0 +1,330 @@
+//! Retention in Postgres.
+
+use std::collections::BTreeSet;
+
+use fairlead_run::StoreError;
+use fairlead_step::{BoxFuture, RunId};
+use jiff::Timestamp;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+
+use super::{Postgres, ids, on};
+use crate::prune::{Amount, Choice, Gone, Shelves};
+use crate::values::{counted, micros, run_id, stored, timestamp};
+
+/// What keeps a finished run from going: an unfinished one that begins from it, and an event that
+/// has not been handled, which would start it again.
+macro_rules! not_needed {
+    ($run:literal) => {
+        concat!(
+            " NOT EXISTS (SELECT 1 FROM run AS later WHERE later.origin = ",
+            $run,
+            ".id AND later.ended_at IS NULL) AND NOT EXISTS (SELECT 1 FROM event_run \
+             JOIN event ON event.key = event_run.key WHERE event_run.run = ",
+            $run,
+            ".id AND event.handled_at IS NULL)"
+        )
+    };
+}
+
+/// Texts that are shown at once: a page that fits in memory many times over.
+const TEXTS_AT_ONCE: i64 = 256;
+/// Rows of the smaller tables that are removed in one transaction.
+const ROWS_AT_ONCE: i64 = 512;
+const SHOWING: &str = "look for what names artifacts";
+
+/// Rows of one table that go. The texts ask for the runs that count as gone and for a time, and the
+/// second one for how many rows it may remove.
+#[derive(Clone, Copy)]
+struct Sweep {
+    doing: &'static str,
+    count: &'static str,
+    remove: &'static str,
+    cutoff: i64,
+}
+
+impl Postgres {
+    async fn sweep(
+        &self,
+        sweep: Sweep,
+        gone: Vec<String>,
+        dry: bool,
+    ) -> Result<Amount, StoreError> {
+        let doing = || sweep.doing.to_owned();
+        let work = on(|db| {
+            let query = sqlx::query_as(sweep.count).bind(gone.clone()).bind(sweep.cutoff);
+            Box::pin(async move { query.fetch_one(db).await })
+        });
+        let (count, bytes): (i64, i64) = self.pool.call(doing, work).await?;
+        let amount = Amount { count: counted(count)?, bytes: counted(bytes)? };
+        let mut left = !dry && amount.count > 0;
+        while left {
+            let work = on(|db| {
+                // The runs are not there by now.
+                let query = sqlx::query(sweep.remove)
+                    .bind(Vec::<String>::new())
+                    .bind(sweep.cutoff)
+                    .bind(ROWS_AT_ONCE);
+                Box::pin(async move { query.execute(db).await.map(|done| done.rows_affected()) })
+            });
+            left = self.pool.call(doing, work).await? > 0;
+        }
+        Ok(amount)
+    }
+
+    /// Shows the texts of a table, in the order of their keys.
+    async fn show_table(
+        &self,
+        text: &'static str,
+        gone: Vec<String>,
+        see: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> Result<(), StoreError> {
+        let mut last = String::new();
+        loop {
+            let work = on(|db| {
+                let query =
+                    sqlx::query_as(text).bind(gone.clone()).bind(last.clone()).bind(TEXTS_AT_ONCE);
+                Box::pin(async move { query.fetch_all(db).await })
+            });
+            let rows: Vec<(String, Vec<u8>)> = self.pool.call(|| SHOWING.to_owned(), work).await?;
+            rows.iter().for_each(|(_, text)| see(text));
+            match rows.into_iter().next_back() {
+                Some((key, _)) => last = key,
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+async fn remove_runs(
+    db: &mut PgConnection,
+    runs: Vec<String>,
+    dry: bool,
+) -> sqlx::Result<(Vec<String>, i64, i64)> {
+    let mut change = db.begin().await?;
+    if !dry {
+        // Whoever creates a run that begins from one of these has the row locked, or waits here; the
+        // statement after this one sees what was created.
+        sqlx::query("SELECT 1 FROM run WHERE id = ANY ($1) ORDER BY id FOR UPDATE")
+            .bind(&runs)
+            .execute(&mut *change)
+            .await?;
+    }
+    let going: Vec<String> = sqlx::query_scalar(concat!(
+        "SELECT id FROM run WHERE id = ANY ($1) AND ended_at IS NOT NULL AND",
+        not_needed!("run"),
+        " ORDER BY id",
+    ))
+    .bind(&runs)
+    .fetch_all(&mut *change)
+    .await?;
+    let (count, bytes) = sqlx::query_as(
+        "SELECT count(*), coalesce(sum(octet_length(bytes)), 0)::bigint FROM record \
+         WHERE run = ANY ($1)",
+    )
+    .bind(&going)
+    .fetch_one(&mut *change)
+    .await?;
+    if !dry && !going.is_empty() {
+        for text in [
+            "DELETE FROM record WHERE run = ANY ($1)",
+            "DELETE FROM signal WHERE run = ANY ($1)",
+            "DELETE FROM event_run WHERE run = ANY ($1)",
+            "DELETE FROM lease WHERE run = ANY ($1)",
+            "DELETE FROM run WHERE id = ANY ($1)",
+        ] {
+            sqlx::query(text).bind(&going).execute(&mut *change).await?;
+        }
+    }
+    change.commit().await?;
+    Ok((going, count, bytes))
+}
+
+impl Shelves for Postgres {
+    fn choose(&self, choice: Choice) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
+        Box::pin(async move {
+            let work = on(|db| {
+                let query = sqlx::query_scalar(concat!(
+                    "SELECT id FROM (SELECT id, ended_at, row_number() OVER \
+                     (PARTITION BY pipeline ORDER BY ended_at DESC, id DESC) AS place \
+                     FROM run WHERE ended_at IS NOT NULL) AS ended \
+                     WHERE ($1::bigint IS NULL OR ended_at < $1) AND place > $2 AND",
+                    not_needed!("ended"),
+                    " ORDER BY id",
+                ))
+                .bind(choice.ended_before.map(micros))
+                .bind(stored(choice.keep_last.unwrap_or(0) as u64));
+                Box::pin(async move { query.fetch_all(db).await })
+            });
+            let doing = || "choose the runs to remove".to_owned();
+            let chosen: Vec<String> = self.pool.call(doing, work).await?;
+            chosen.iter().map(|id| run_id(id)).collect()
+        })
+    }
+
+    fn remove_runs(&self, runs: Vec<RunId>, dry: bool) -> BoxFuture<'_, Result<Gone, StoreError>> {
+        Box::pin(async move {
+            let runs = ids(&runs);
+            let work = on(|db| Box::pin(remove_runs(db, runs.clone(), dry)));
+            let (runs, count, bytes) = self.pool.call(|| "remove runs".to_owned(), work).await?;
+            let runs = runs.iter().map(|id| run_id(id)).collect::<Result<_, _>>()?;
+            let records = Amount { count: counted(count)?, bytes: counted(bytes)? };
+            Ok(Gone { runs, records })
+        })
+    }
+
+    fn unknown(&self, runs: Vec<RunId>) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
+        Box::pin(async move {
+            let runs = ids(&runs);
+            let work = on(|db| {
+                let query = sqlx::query_scalar(
+                    "SELECT named FROM unnest($1::text[]) AS named \
+                     WHERE NOT EXISTS (SELECT 1 FROM run WHERE run.id = named)",
+                )
+                .bind(runs.clone());
+                Box::pin(async move { query.fetch_all(db).await })
+            });
+            let unknown: Vec<String> = self.pool.call(|| "look up runs".to_owned(), work).await?;
+            unknown.iter().map(|id| run_id(id)).collect()
+        })
+    }
+
+    fn remove_plans<'a>(
+        &'a self,
+        gone: &'a BTreeSet<RunId>,
+        dry: bool,
+    ) -> BoxFuture<'a, Result<Amount, StoreError>> {
+        macro_rules! unnamed {
+            ($select:literal, $limit:literal) => {
+                concat!(
+                    $select,
+                    " FROM plan WHERE NOT EXISTS (SELECT 1 FROM run WHERE run.plan = plan.digest \
+                     AND run.id <> ALL ($1)) AND $2::bigint = 0",
+                    $limit
+                )
+            };
+        }
+        let sweep = Sweep {
+            doing: "remove plans",
+            count: unnamed!("SELECT count(*), coalesce(sum(octet_length(bytes)), 0)::bigint", ""),
+            remove: concat!(
+                "DELETE FROM plan WHERE digest IN (",
+                unnamed!("SELECT digest", " LIMIT $3"),
+                ")"
+            ),
+            cutoff: 0,
+        };
+        Box::pin(self.sweep(sweep, ids(gone), dry))
+    }
+
+    fn remove_events<'a>(
+        &'a self,
+        cutoff: Timestamp,
+        gone: &'a BTreeSet<RunId>,
+        dry: bool,
+    ) -> BoxFuture<'a, Result<Amount, StoreError>> {
+        macro_rules! old {
+            ($select:literal, $limit:literal) => {
+                concat!(
+                    $select,
+                    " FROM event WHERE NOT EXISTS (SELECT 1 FROM event_run \
+                     WHERE event_run.key = event.key AND event_run.run <> ALL ($1)) \
+                     AND handled_at < $2",
+                    $limit
+                )
+            };
+        }
+        let sweep = Sweep {
+            doing: "remove events",
+            count: old!("SELECT count(*), coalesce(sum(octet_length(document)), 0)::bigint", ""),
+            remove: concat!(
+                "DELETE FROM event WHERE number IN (",
+                old!("SELECT number", " LIMIT $3"),
+                ")"
+            ),
+            cutoff: micros(cutoff),
+        };
+        Box::pin(self.sweep(sweep, ids(gone), dry))
+    }
+
+    fn remove_remembered(
+        &self,
+        cutoff: Timestamp,
+        dry: bool,
+    ) -> BoxFuture<'_, Result<Amount, StoreError>> {
+        let sweep = Sweep {
+            doing: "remove remembered results",
+            count: "SELECT count(*), coalesce(sum(octet_length(outputs)), 0)::bigint \
+                    FROM remembered WHERE run <> ALL ($1) AND at < $2",
+            remove: "DELETE FROM remembered WHERE key IN (SELECT key FROM remembered \
+                     WHERE run <> ALL ($1) AND at < $2 LIMIT $3)",
+            cutoff: micros(cutoff),
+        };
+        // Which run made a result does not matter.
+        Box::pin(self.sweep(sweep, Vec::new(), dry))
+    }
+
+    fn oldest_driven(&self) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        Box::pin(async move {
+            let free = self.leases.given_back();
+            let work = on(|db| {
+                let query = sqlx::query_scalar(
+                    "SELECT min(requested_at) FROM run JOIN lease ON lease.run = run.id \
+                     WHERE ended_at IS NULL AND lease.until > clock_timestamp() \
+                     AND lease.token <> ALL ($1)",
+                )
+                .bind(free.clone());
+                Box::pin(async move { query.fetch_one(db).await })
+            });
+            let doing = || "look for runs that are driven".to_owned();
+            let oldest: Option<i64> = self.pool.call(doing, work).await?;
+            oldest.map(timestamp).transpose()
+        })
+    }
+
+    fn show_texts<'a>(
+        &'a self,
+        gone: &'a BTreeSet<RunId>,
+        see: &'a mut (dyn FnMut(&[u8]) + Send),
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let left_out: BTreeSet<&str> = gone.iter().map(RunId::as_str).collect();
+            let mut last = (String::new(), 0_i64);
+            loop {
+                let work = on(|db| {
+                    let query = sqlx::query_as(
+                        "SELECT run, seq, bytes FROM record WHERE (run, seq) > ($1, $2) \
+                         ORDER BY run, seq LIMIT $3",
+                    )
+                    .bind(last.0.clone())
+                    .bind(last.1)
+                    .bind(TEXTS_AT_ONCE);
+                    Box::pin(async move { query.fetch_all(db).await })
+                });
+                let rows: Vec<(String, i64, String)> =
+                    self.pool.call(|| SHOWING.to_owned(), work).await?;
+                for (run, _, text) in &rows {
+                    if !left_out.contains(run.as_str()) {
+                        see(text.as_bytes());
+                    }
+                }
+                match rows.into_iter().next_back() {
+                    Some((run, seq, _)) => last = (run, seq),
+                    None => break,
+                }
+            }
+            let plans = "SELECT digest, bytes FROM plan WHERE EXISTS (SELECT 1 FROM run \
+                         WHERE run.plan = plan.digest AND run.id <> ALL ($1)) \
+                         AND digest > $2 ORDER BY digest LIMIT $3";
+            self.show_table(plans, ids(gone), see).await?;
+            let signals = "SELECT to_char(number, 'FM0000000000000000000'), \
+                           convert_to(body, 'UTF8') FROM signal WHERE run <> ALL ($1) \
+                           AND number > coalesce(nullif($2, '')::bigint, 0) \
+                           ORDER BY number LIMIT $3";
+            self.show_table(signals, ids(gone), see).await?;
+            let remembered = "SELECT key, convert_to(outputs, 'UTF8') FROM remembered \
+                              WHERE run <> ALL ($1) AND key > $2 ORDER BY key LIMIT $3";
+            self.show_table(remembered, Vec::new(), see).await
+        })
+    }
+}

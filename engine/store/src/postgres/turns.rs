@@ -1,0 +1,236 @@
+//! Turns and signals in Postgres.
+
+use std::num::NonZeroU32;
+
+use fairlead_run::{Admission, AppendError, Batch, Signal, SignalId, StoreError, StoredSignal};
+use fairlead_step::RunId;
+use jiff::Timestamp;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+
+use super::append::{Answer, answer_of, append_all};
+use super::schema::LOCK;
+use super::{Pool, on, wakes};
+use crate::accept::Sequel;
+use crate::turns::{self, Others, Wish};
+use crate::values::{counted, damaged, micros, policy, run_id, stored, timestamp};
+
+/// What an asker finds about its run: its last record, epoch and end; its number; its group, with
+/// policy and size; and whether it has its turn.
+type Asker = (i64, i64, Option<i64>, i64, Option<String>, Option<String>, Option<i64>, bool);
+
+/// A refusal that was decided, or the batch that was written.
+pub(super) type Admitted = Result<(Admission, bool), AppendError>;
+
+/// Decides, and writes the batch of a run that has its turn. Answers also whether that can give
+/// another run its turn: when the batch ends the run.
+pub(super) async fn admit(
+    db: &mut PgConnection,
+    schema: &str,
+    batch: &Batch,
+    sequel: Sequel,
+    most: Option<NonZeroU32>,
+) -> sqlx::Result<Admitted> {
+    let group: Option<Option<String>> =
+        sqlx::query_scalar("SELECT group_name FROM run WHERE id = $1")
+            .bind(batch.run.as_str())
+            .fetch_optional(&mut *db)
+            .await?;
+    let Some(group) = group else {
+        return Ok(Err(StoreError::NoSuchRun { run: batch.run.clone() }.into()));
+    };
+    let mut turn = db.begin_with(AssertSqlSafe(locked(schema, group.as_deref(), most))).await?;
+    let decided = decide(&mut turn, batch, sequel, most).await?;
+    let admitted = match decided {
+        Ok(None) => {
+            sqlx::query("UPDATE run SET admitted = true WHERE id = $1 AND NOT admitted")
+                .bind(batch.run.as_str())
+                .execute(&mut *turn)
+                .await?;
+            let answer = append_all(&mut turn, schema, &[(batch, sequel)]).await?;
+            let answer = answer.into_values().next();
+            answer_of(batch.run.clone(), batch.epoch, sequel, answer)
+                .map(|frees| (Admission::Admitted, frees))
+        }
+        Ok(Some(refused)) => Ok((refused, false)),
+        Err(error) => Err(error),
+    };
+    match &admitted {
+        Ok((Admission::Admitted, _)) => turn.commit().await?,
+        Ok(_) | Err(_) => turn.rollback().await?,
+    }
+    Ok(admitted)
+}
+
+/// The statements that begin a transaction in which nobody else is given a turn of the same group,
+/// nor any turn where the number of all is limited. Always in this order, so that two never wait for
+/// each other.
+fn locked(schema: &str, group: Option<&str>, most: Option<NonZeroU32>) -> String {
+    let mut text = "BEGIN".to_owned();
+    let mut lock = |of: &str| {
+        // A number only, so that nothing that somebody wrote gets into a statement. That two groups
+        // may have the same costs them a little time.
+        let key = fairlead_step::Digest::sha256(format!("{schema}\n{of}").as_bytes());
+        let key = i32::from_str_radix(&key.hex()[..7], 16).unwrap_or_default();
+        text.push_str(&format!("; SELECT pg_advisory_xact_lock({}, {key})", LOCK + 1));
+    };
+    if let Some(group) = group {
+        lock(&format!("group\n{group}"));
+    }
+    if most.is_some() {
+        lock("all");
+    }
+    text
+}
+
+/// Why a run has no turn yet. Its row stays locked.
+async fn decide(
+    db: &mut PgConnection,
+    batch: &Batch,
+    sequel: Sequel,
+    most: Option<NonZeroU32>,
+) -> sqlx::Result<Result<Option<Admission>, AppendError>> {
+    let asker: Option<Asker> = sqlx::query_as(
+        "SELECT seq, epoch, ended_at, number, group_name, policy, max, admitted FROM run \
+         WHERE id = $1 FOR NO KEY UPDATE",
+    )
+    .bind(batch.run.as_str())
+    .fetch_optional(&mut *db)
+    .await?;
+    let Some((seq, epoch, ended_at, number, group, named, max, admitted)) = asker else {
+        return Ok(Err(StoreError::NoSuchRun { run: batch.run.clone() }.into()));
+    };
+    let fits = epoch == stored(batch.epoch.0)
+        && ended_at.is_none()
+        && sequel.before.is_none_or(|before| seq == stored(before.0));
+    if !fits {
+        let stand = Answer::Refused((seq, epoch, ended_at));
+        let refused = answer_of(batch.run.clone(), batch.epoch, sequel, Some(stand));
+        return Ok(refused.map(|_| None));
+    }
+    if admitted {
+        return Ok(Ok(None));
+    }
+    let mut seen = Others::default();
+    let max = max.and_then(|max| NonZeroU32::new(u32::try_from(max).ok()?));
+    if let (Some(group), Some(named), Some(max)) = (group, named, max) {
+        let wish = match policy(&named) {
+            Ok(policy) => Wish { policy, max },
+            Err(error) => return Ok(Err(error.into())),
+        };
+        seen = match others(db, &group, number).await? {
+            Ok(seen) => seen,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        if let Some(refused) = turns::in_group(wish, &seen) {
+            return Ok(Ok(Some(refused)));
+        }
+    }
+    let going: i64 = match most {
+        None => 0,
+        Some(_) => {
+            sqlx::query_scalar("SELECT count(*) FROM run WHERE admitted AND ended_at IS NULL")
+                .fetch_one(db)
+                .await?
+        }
+    };
+    let going = counted(going).map_err(AppendError::from);
+    Ok(going.map(|going| turns::in_store(most, going, &seen)))
+}
+
+async fn others(
+    db: &mut PgConnection,
+    group: &str,
+    number: i64,
+) -> sqlx::Result<Result<Others, StoreError>> {
+    type Row = (Option<String>, Option<String>, i64, Vec<String>);
+    let (successor, before, waiting_before, holders): Row = sqlx::query_as(
+        "SELECT \
+         (SELECT id FROM run WHERE group_name = $1 AND ended_at IS NULL AND number > $2 \
+          AND policy IN ('supersede', 'cancel-running') ORDER BY number DESC LIMIT 1), \
+         (SELECT id FROM run WHERE group_name = $1 AND ended_at IS NULL AND number < $2 \
+          AND NOT admitted ORDER BY number DESC LIMIT 1), \
+         (SELECT count(*) FROM run WHERE group_name = $1 AND ended_at IS NULL AND number < $2 \
+          AND NOT admitted), \
+         ARRAY(SELECT id FROM run WHERE group_name = $1 AND admitted AND ended_at IS NULL \
+          ORDER BY number)",
+    )
+    .bind(group)
+    .bind(number)
+    .fetch_one(db)
+    .await?;
+    let others = || {
+        Ok(Others {
+            successor: successor.as_deref().map(run_id).transpose()?,
+            before: before.as_deref().map(run_id).transpose()?,
+            waiting_before: counted(waiting_before)?,
+            holders: holders.iter().map(|id| run_id(id)).collect::<Result<_, _>>()?,
+        })
+    };
+    Ok(others())
+}
+
+/// Stores a signal and wakes whoever drives the run. The row of the run is locked, so that a run that
+/// ends at this moment either takes the signal with it or refuses it.
+pub(super) async fn post(
+    db: &mut PgConnection,
+    schema: &str,
+    run: &RunId,
+    at: Timestamp,
+    body: &str,
+) -> sqlx::Result<Result<SignalId, StoreError>> {
+    let number: Option<i64> = sqlx::query_scalar(
+        "WITH to_run AS (SELECT id FROM run WHERE id = $1 AND ended_at IS NULL FOR SHARE), \
+         new AS (INSERT INTO signal (run, at, body) SELECT id, $2, $3 FROM to_run \
+           RETURNING number), \
+         told AS MATERIALIZED (SELECT pg_notify($4, $5) FROM new) \
+         SELECT number FROM new LEFT JOIN told ON true",
+    )
+    .bind(run.as_str())
+    .bind(micros(at))
+    .bind(super::text(body))
+    .bind(wakes::CHANNEL)
+    .bind(wakes::run(schema, run))
+    .fetch_optional(&mut *db)
+    .await?;
+    if let Some(number) = number {
+        return Ok(counted(number).map(SignalId));
+    }
+    let there: Option<i32> = sqlx::query_scalar("SELECT 1 FROM run WHERE id = $1")
+        .bind(run.as_str())
+        .fetch_optional(db)
+        .await?;
+    Ok(Err(match there {
+        Some(_) => StoreError::RunEnded { run: run.clone() },
+        None => StoreError::NoSuchRun { run: run.clone() },
+    }))
+}
+
+pub(super) async fn signals(pool: &Pool, run: RunId) -> Result<Vec<StoredSignal>, StoreError> {
+    let id = run.clone();
+    let work = on(move |db| {
+        let id = id.clone();
+        Box::pin(rows(db, id))
+    });
+    let rows = pool.call(|| format!("look for signals to run {run}"), work).await?;
+    let signal = |(number, at, body): (i64, i64, String)| {
+        let unreadable = |error| damaged(format!("a signal to run {run} is not readable"), error);
+        Ok(StoredSignal {
+            id: SignalId(counted(number)?),
+            at: timestamp(at)?,
+            signal: Signal::decode(&body).map_err(unreadable)?,
+        })
+    };
+    rows.into_iter().map(signal).collect()
+}
+
+/// A signal that was posted at the moment when its run ended may be left; it is nobody's.
+async fn rows(db: &mut PgConnection, run: RunId) -> sqlx::Result<Vec<(i64, i64, String)>> {
+    sqlx::query_as(
+        "SELECT signal.number, at, body FROM signal JOIN run ON run.id = signal.run \
+         WHERE signal.run = $1 AND run.ended_at IS NULL ORDER BY signal.number",
+    )
+    .bind(run.as_str())
+    .fetch_all(db)
+    .await
+}

@@ -1,0 +1,350 @@
+//! Retention in SQLite. The pages of what went are used again for what comes; the file does not
+//! become smaller.
+
+use std::collections::BTreeSet;
+
+use fairlead_run::StoreError;
+use fairlead_step::{BoxFuture, RunId};
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::{Sqlite, lease, store_error};
+use crate::prune::{Amount, Choice, Gone, Shelves};
+use crate::values::{counted, micros, run_id, stored, timestamp};
+
+/// What keeps a finished run from going: an unfinished one that begins from it, and an event that
+/// has not been handled, which would start it again.
+macro_rules! not_needed {
+    ($run:literal) => {
+        concat!(
+            " NOT EXISTS (SELECT 1 FROM run AS later WHERE later.origin = ",
+            $run,
+            ".id AND later.ended_at IS NULL) AND NOT EXISTS (SELECT 1 FROM event_run \
+             JOIN event ON event.key = event_run.key WHERE event_run.run = ",
+            $run,
+            ".id AND event.handled_at IS NULL)"
+        )
+    };
+}
+
+/// Texts that are shown at once: a page that fits in memory many times over.
+const TEXTS_AT_ONCE: i64 = 256;
+/// Rows of the smaller tables that are removed in one transaction.
+const ROWS_AT_ONCE: i64 = 512;
+
+/// Rows of one table that go, because no run names them, or because they are old.
+struct Sweep {
+    doing: &'static str,
+    count: &'static str,
+    remove: &'static str,
+    /// The runs that count as gone, for texts that ask for them first.
+    gone: Option<String>,
+    /// For texts that ask for a time then.
+    cutoff: Option<i64>,
+}
+
+impl Sqlite {
+    async fn sweep(&self, sweep: Sweep, dry: bool) -> Result<Amount, StoreError> {
+        let Sweep { doing, count, remove, gone, cutoff } = sweep;
+        let mut query = sqlx::query_as(count);
+        if let Some(argument) = &gone {
+            query = query.bind(argument);
+        }
+        if let Some(argument) = cutoff {
+            query = query.bind(argument);
+        }
+        let (count, bytes): (i64, i64) =
+            query.fetch_one(&self.readers).await.map_err(|error| store_error(doing, error))?;
+        let amount = Amount { count: counted(count)?, bytes: counted(bytes)? };
+        let mut left = !dry && amount.count > 0;
+        while left {
+            let has_gone = gone.is_some();
+            let removed = self
+                .writer
+                .write(
+                    || doing.to_owned(),
+                    move |db| {
+                        Box::pin(async move {
+                            let mut query = sqlx::query(remove);
+                            if has_gone {
+                                // They are not there by now.
+                                query = query.bind("[]");
+                            }
+                            if let Some(argument) = cutoff {
+                                query = query.bind(argument);
+                            }
+                            query.bind(ROWS_AT_ONCE).execute(db).await
+                        })
+                    },
+                )
+                .await?;
+            left = removed.rows_affected() > 0;
+        }
+        Ok(amount)
+    }
+
+    /// Shows the texts of a table, in the order of their keys.
+    async fn show_table(
+        &self,
+        text: &'static str,
+        gone: Option<&str>,
+        see: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> Result<(), StoreError> {
+        let mut last = String::new();
+        loop {
+            let mut query = sqlx::query_as(text);
+            if let Some(argument) = gone {
+                query = query.bind(argument);
+            }
+            let rows: Vec<(String, Vec<u8>)> = query
+                .bind(&last)
+                .bind(TEXTS_AT_ONCE)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| store_error(SHOWING, error))?;
+            rows.iter().for_each(|(_, text)| see(text));
+            match rows.into_iter().next_back() {
+                Some((key, _)) => last = key,
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+const SHOWING: &str = "look for what names artifacts";
+
+/// Ids for `json_each`.
+fn ids<'r>(runs: impl IntoIterator<Item = &'r RunId>) -> String {
+    let ids: Vec<String> = runs.into_iter().map(|run| format!("\"{run}\"")).collect();
+    format!("[{}]", ids.join(","))
+}
+
+async fn remove_runs(
+    db: &mut SqliteConnection,
+    runs: Vec<RunId>,
+    dry: bool,
+) -> sqlx::Result<(Vec<RunId>, i64, i64)> {
+    let named: Vec<String> = sqlx::query_scalar(concat!(
+        "SELECT id FROM run WHERE id IN (SELECT value FROM json_each(?)) \
+         AND ended_at IS NOT NULL AND",
+        not_needed!("run"),
+    ))
+    .bind(ids(&runs))
+    .fetch_all(&mut *db)
+    .await?;
+    let going: Vec<RunId> =
+        runs.into_iter().filter(|run| named.iter().any(|id| id == run.as_str())).collect();
+    let (count, bytes) = sqlx::query_as(
+        "SELECT count(*), coalesce(sum(octet_length(bytes)), 0) FROM record \
+         WHERE run IN (SELECT value FROM json_each(?))",
+    )
+    .bind(ids(&going))
+    .fetch_one(&mut *db)
+    .await?;
+    if !dry && !going.is_empty() {
+        for text in [
+            "DELETE FROM record WHERE run IN (SELECT value FROM json_each(?))",
+            "DELETE FROM signal WHERE run IN (SELECT value FROM json_each(?))",
+            "DELETE FROM event_run WHERE run IN (SELECT value FROM json_each(?))",
+            "DELETE FROM run WHERE id IN (SELECT value FROM json_each(?))",
+        ] {
+            sqlx::query(text).bind(ids(&going)).execute(&mut *db).await?;
+        }
+    }
+    Ok((going, count, bytes))
+}
+
+impl Shelves for Sqlite {
+    fn choose(&self, choice: Choice) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
+        Box::pin(async move {
+            let chosen: Vec<String> = sqlx::query_scalar(concat!(
+                "SELECT id FROM (SELECT id, ended_at, row_number() OVER \
+                 (PARTITION BY pipeline ORDER BY ended_at DESC, id DESC) AS place \
+                 FROM run WHERE ended_at IS NOT NULL) AS ended \
+                 WHERE (? IS NULL OR ended_at < ?) AND place > ? AND",
+                not_needed!("ended"),
+                " ORDER BY id",
+            ))
+            .bind(choice.ended_before.map(micros))
+            .bind(choice.ended_before.map(micros))
+            .bind(stored(choice.keep_last.unwrap_or(0) as u64))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|error| store_error("choose the runs to remove", error))?;
+            chosen.iter().map(|id| run_id(id)).collect()
+        })
+    }
+
+    fn remove_runs(&self, runs: Vec<RunId>, dry: bool) -> BoxFuture<'_, Result<Gone, StoreError>> {
+        Box::pin(async move {
+            let doing = || "remove runs".to_owned();
+            let (runs, count, bytes) = if dry {
+                let failed = |error| store_error(doing(), error);
+                let mut db = self.readers.acquire().await.map_err(failed)?;
+                remove_runs(&mut db, runs, true).await.map_err(failed)?
+            } else {
+                self.writer.write(doing, |db| Box::pin(remove_runs(db, runs, false))).await?
+            };
+            let records = Amount { count: counted(count)?, bytes: counted(bytes)? };
+            Ok(Gone { runs, records })
+        })
+    }
+
+    fn unknown(&self, runs: Vec<RunId>) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
+        Box::pin(async move {
+            let unknown: Vec<String> = sqlx::query_scalar(
+                "SELECT value FROM json_each(?) AS named \
+                 WHERE NOT EXISTS (SELECT 1 FROM run WHERE run.id = named.value)",
+            )
+            .bind(ids(&runs))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|error| store_error("look up runs", error))?;
+            unknown.iter().map(|id| run_id(id)).collect()
+        })
+    }
+
+    fn remove_plans<'a>(
+        &'a self,
+        gone: &'a BTreeSet<RunId>,
+        dry: bool,
+    ) -> BoxFuture<'a, Result<Amount, StoreError>> {
+        macro_rules! unnamed {
+            ($select:literal, $limit:literal) => {
+                concat!(
+                    $select,
+                    " FROM plan WHERE NOT EXISTS (SELECT 1 FROM run WHERE run.plan = plan.digest \
+                     AND run.id NOT IN (SELECT value FROM json_each(?)))",
+                    $limit
+                )
+            };
+        }
+        Box::pin(self.sweep(
+            Sweep {
+                doing: "remove plans",
+                count: unnamed!("SELECT count(*), coalesce(sum(length(bytes)), 0)", ""),
+                remove: concat!(
+                    "DELETE FROM plan WHERE digest IN (",
+                    unnamed!("SELECT digest", " LIMIT ?"),
+                    ")"
+                ),
+                gone: Some(ids(gone)),
+                cutoff: None,
+            },
+            dry,
+        ))
+    }
+
+    fn remove_events<'a>(
+        &'a self,
+        cutoff: Timestamp,
+        gone: &'a BTreeSet<RunId>,
+        dry: bool,
+    ) -> BoxFuture<'a, Result<Amount, StoreError>> {
+        macro_rules! old {
+            ($select:literal, $limit:literal) => {
+                concat!(
+                    $select,
+                    " FROM event WHERE NOT EXISTS (SELECT 1 FROM event_run \
+                     WHERE event_run.key = event.key \
+                     AND event_run.run NOT IN (SELECT value FROM json_each(?))) \
+                     AND handled_at < ?",
+                    $limit
+                )
+            };
+        }
+        Box::pin(self.sweep(
+            Sweep {
+                doing: "remove events",
+                count: old!("SELECT count(*), coalesce(sum(octet_length(document)), 0)", ""),
+                remove: concat!(
+                    "DELETE FROM event WHERE number IN (",
+                    old!("SELECT number", " LIMIT ?"),
+                    ")"
+                ),
+                gone: Some(ids(gone)),
+                cutoff: Some(micros(cutoff)),
+            },
+            dry,
+        ))
+    }
+
+    fn remove_remembered(
+        &self,
+        cutoff: Timestamp,
+        dry: bool,
+    ) -> BoxFuture<'_, Result<Amount, StoreError>> {
+        Box::pin(self.sweep(
+            Sweep {
+                doing: "remove remembered results",
+                count: "SELECT count(*), coalesce(sum(octet_length(outputs)), 0) \
+                        FROM remembered WHERE at < ?",
+                remove: "DELETE FROM remembered WHERE key IN \
+                         (SELECT key FROM remembered WHERE at < ? LIMIT ?)",
+                gone: None,
+                cutoff: Some(micros(cutoff)),
+            },
+            dry,
+        ))
+    }
+
+    fn oldest_driven(&self) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        Box::pin(async move {
+            let unfinished: Vec<(String, i64)> = sqlx::query_as(
+                "SELECT id, requested_at FROM run WHERE ended_at IS NULL ORDER BY requested_at",
+            )
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|error| store_error("look for runs that are driven", error))?;
+            for (id, at) in unfinished {
+                if lease::is_held(&self.leases, &run_id(&id)?) {
+                    return timestamp(at).map(Some);
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn show_texts<'a>(
+        &'a self,
+        gone: &'a BTreeSet<RunId>,
+        see: &'a mut (dyn FnMut(&[u8]) + Send),
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let left_out: BTreeSet<&str> = gone.iter().map(RunId::as_str).collect();
+            let mut last = (String::new(), 0);
+            loop {
+                let rows: Vec<(String, i64, String)> = sqlx::query_as(
+                    "SELECT run, seq, bytes FROM record WHERE (run, seq) > (?, ?) \
+                     ORDER BY run, seq LIMIT ?",
+                )
+                .bind(&last.0)
+                .bind(last.1)
+                .bind(TEXTS_AT_ONCE)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| store_error(SHOWING, error))?;
+                for (run, _, text) in &rows {
+                    if !left_out.contains(run.as_str()) {
+                        see(text.as_bytes());
+                    }
+                }
+                match rows.into_iter().next_back() {
+                    Some((run, seq, _)) => last = (run, seq),
+                    None => break,
+                }
+            }
+            let plans = "SELECT digest, bytes FROM plan WHERE EXISTS (SELECT 1 FROM run \
+                         WHERE run.plan = plan.digest \
+                         AND run.id NOT IN (SELECT value FROM json_each(?))) \
+                         AND digest > ? ORDER BY digest LIMIT ?";
+            self.show_table(plans, Some(&ids(gone)), see).await?;
+            let signals = "SELECT printf('%020d', number), CAST(body AS BLOB) FROM signal \
+                           WHERE printf('%020d', number) > ? ORDER BY number LIMIT ?";
+            self.show_table(signals, None, see).await?;
+            let remembered = "SELECT key, CAST(outputs AS BLOB) FROM remembered \
+                              WHERE key > ? ORDER BY key LIMIT ?";
+            self.show_table(remembered, None, see).await
+        })
+    }
+}

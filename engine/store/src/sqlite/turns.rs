@@ -1,0 +1,167 @@
+//! Turns and signals in SQLite.
+
+use std::num::NonZeroU32;
+
+use fairlead_run::{Admission, Batch, Signal, SignalId, StoreError, StoredSignal};
+use fairlead_step::RunId;
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqlitePool;
+
+use super::journal::{self, Stand};
+use super::store_error;
+use super::writer::Transaction;
+use crate::accept::Sequel;
+use crate::turns::{self, Others, Wish};
+use crate::values::{counted, damaged, micros, policy, run_id, timestamp};
+
+/// Decides, and writes the batch of a run that has its turn. Answers also whether that can give
+/// another run its turn: when the batch ends the run.
+pub(super) async fn admit(
+    db: &mut SqliteConnection,
+    batch: Batch,
+    sequel: Sequel,
+    most: Option<NonZeroU32>,
+) -> sqlx::Result<Result<Result<(Admission, bool), StoreError>, Stand>> {
+    let stand = Stand::of(db, &batch.run).await?;
+    if !stand.takes(batch.epoch, sequel) {
+        return Ok(Err(stand));
+    }
+    match refusal(db, &batch.run, most).await? {
+        Ok(None) => {}
+        Ok(Some(refused)) => return Ok(Ok(Ok((refused, false)))),
+        Err(damaged) => return Ok(Ok(Err(damaged))),
+    }
+    sqlx::query("UPDATE run SET admitted = 1 WHERE id = ?")
+        .bind(batch.run.as_str())
+        .execute(&mut *db)
+        .await?;
+    let written = journal::append(db, Transaction::Shared, batch, sequel).await?;
+    Ok(written.map(|frees| Ok((Admission::Admitted, frees))))
+}
+
+/// Why a run has no turn yet.
+async fn refusal(
+    db: &mut SqliteConnection,
+    run: &RunId,
+    most: Option<NonZeroU32>,
+) -> sqlx::Result<Result<Option<Admission>, StoreError>> {
+    type Row = (bool, i64, Option<String>, Option<String>, Option<u32>);
+    let (admitted, number, group, named, max): Row =
+        sqlx::query_as("SELECT admitted, number, group_name, policy, max FROM run WHERE id = ?")
+            .bind(run.as_str())
+            .fetch_one(&mut *db)
+            .await?;
+    if admitted {
+        return Ok(Ok(None));
+    }
+    let mut seen = Others::default();
+    if let (Some(group), Some(named), Some(max)) = (group, named, max.and_then(NonZeroU32::new)) {
+        let wish = match policy(&named) {
+            Ok(policy) => Wish { policy, max },
+            Err(damaged) => return Ok(Err(damaged)),
+        };
+        seen = match others(db, &group, number).await? {
+            Ok(seen) => seen,
+            Err(damaged) => return Ok(Err(damaged)),
+        };
+        if let Some(refused) = turns::in_group(wish, &seen) {
+            return Ok(Ok(Some(refused)));
+        }
+    }
+    let going: i64 = match most {
+        None => 0,
+        Some(_) => {
+            sqlx::query_scalar("SELECT count(*) FROM run WHERE admitted AND ended_at IS NULL")
+                .fetch_one(db)
+                .await?
+        }
+    };
+    Ok(counted(going).map(|going| turns::in_store(most, going, &seen)))
+}
+
+async fn others(
+    db: &mut SqliteConnection,
+    group: &str,
+    number: i64,
+) -> sqlx::Result<Result<Others, StoreError>> {
+    let (successor, before, waiting_before): (Option<String>, Option<String>, i64) =
+        sqlx::query_as(
+            "SELECT \
+             (SELECT id FROM run WHERE group_name = ? AND ended_at IS NULL AND number > ? \
+              AND policy IN ('supersede', 'cancel-running') ORDER BY number DESC LIMIT 1), \
+             (SELECT id FROM run WHERE group_name = ? AND ended_at IS NULL AND number < ? \
+              AND NOT admitted ORDER BY number DESC LIMIT 1), \
+             (SELECT count(*) FROM run WHERE group_name = ? AND ended_at IS NULL AND number < ? \
+              AND NOT admitted)",
+        )
+        .bind(group)
+        .bind(number)
+        .bind(group)
+        .bind(number)
+        .bind(group)
+        .bind(number)
+        .fetch_one(&mut *db)
+        .await?;
+    let holders: Vec<String> = sqlx::query_scalar(
+        "SELECT id FROM run WHERE group_name = ? AND admitted AND ended_at IS NULL ORDER BY number",
+    )
+    .bind(group)
+    .fetch_all(db)
+    .await?;
+    let others = || {
+        Ok(Others {
+            successor: successor.as_deref().map(run_id).transpose()?,
+            before: before.as_deref().map(run_id).transpose()?,
+            waiting_before: counted(waiting_before)?,
+            holders: holders.iter().map(|id| run_id(id)).collect::<Result<_, _>>()?,
+        })
+    };
+    Ok(others())
+}
+
+pub(super) async fn post(
+    db: &mut SqliteConnection,
+    run: RunId,
+    at: Timestamp,
+    body: String,
+) -> sqlx::Result<Result<SignalId, StoreError>> {
+    let number: Option<i64> = sqlx::query_scalar(
+        "INSERT INTO signal (run, at, body) \
+         SELECT id, ?, ? FROM run WHERE id = ? AND ended_at IS NULL RETURNING number",
+    )
+    .bind(micros(at))
+    .bind(body)
+    .bind(run.as_str())
+    .fetch_optional(&mut *db)
+    .await?;
+    if let Some(number) = number {
+        return Ok(counted(number).map(SignalId));
+    }
+    let ended: Option<i64> = sqlx::query_scalar("SELECT 1 FROM run WHERE id = ?")
+        .bind(run.as_str())
+        .fetch_optional(db)
+        .await?;
+    Ok(Err(match ended {
+        Some(_) => StoreError::RunEnded { run },
+        None => StoreError::NoSuchRun { run },
+    }))
+}
+
+pub(super) async fn signals(db: &SqlitePool, run: RunId) -> Result<Vec<StoredSignal>, StoreError> {
+    let rows: Vec<(i64, i64, String)> =
+        sqlx::query_as("SELECT number, at, body FROM signal WHERE run = ? ORDER BY number")
+            .bind(run.as_str())
+            .fetch_all(db)
+            .await
+            .map_err(|error| store_error(format!("look for signals to run {run}"), error))?;
+    let signal = |(number, at, body): (i64, i64, String)| {
+        let unreadable = |error| damaged(format!("a signal to run {run} is not readable"), error);
+        Ok(StoredSignal {
+            id: SignalId(counted(number)?),
+            at: timestamp(at)?,
+            signal: Signal::decode(&body).map_err(unreadable)?,
+        })
+    };
+    rows.into_iter().map(signal).collect()
+}

@@ -9,7 +9,8 @@ use crate::code::{CYCLE, MAY_BE_ABSENT, UNKNOWN_STEP, UNREACHABLE, WRONG_PHASE};
 use crate::graph::Graph;
 use crate::references::{Names, Read};
 use crate::spec::{Spec, StepSpec};
-use crate::{Diagnostic, NeedFrom, Outcome, RunOutcome, Span, expression, suggest};
+use crate::yaml::Node;
+use crate::{Diagnostic, NeedFrom, Outcome, RunOutcome, Span, expression, suggest, template};
 
 /// An edge as it is drawn.
 pub(super) struct Edge {
@@ -80,6 +81,7 @@ pub(super) fn needs(
 }
 
 /// Draws the edges that expressions imply, and warns of outputs that may be absent.
+#[expect(clippy::too_many_arguments, reason = "one pass over what one step reads")]
 pub(super) fn implied(
     at: usize,
     spec: &Spec<'_>,
@@ -139,6 +141,14 @@ pub(super) fn implied(
             Outcome::Rejected => other.gate.is_some(),
             Outcome::Skipped | Outcome::Failed | Outcome::Cancelled => true,
         };
+        // An item whose own condition was false gives nothing.
+        let some = other.for_each.is_some()
+            && other.when.and_then(Node::text).is_some_and(template::reads_item);
+        for read in outputs.iter().filter(|read| some && read.reference.path.len() > 2) {
+            let message = format!("`{}` may have no such item: its `when` decides of each", other.id);
+            let finding = Diagnostic::warning(MAY_BE_ABSENT, read.span, message);
+            found.push(finding.help("read `items` or `by_key` as a whole, or add `| default(…)`"));
+        }
         let absent: Vec<&str> = outcomes
             .iter()
             .filter(|outcome| absent(outcome))

@@ -79,6 +79,10 @@ codes! {
         "The default must have the type of the parameter, match its pattern, and be one of its choices.";
     UNBOUND_PARAM = "FL0111": "a trigger cannot give this parameter a value",
         "An event starts a run without asking anybody, so every parameter needs a default.";
+    CONFLICT = "FL0112": "keys that do not go together",
+        "Each is known, but not beside the other, or not at this place. The message names what to do instead.";
+    BAD_ITEMS = "FL0113": "a list that cannot be made item by item",
+        "A list of `for_each` has at most 1,000 items, each with a key of its own: 1 to 63 letters, digits, `.`, `_` and `-`.";
     UNKNOWN_KIND = "FL0201": "an unknown step kind",
         "`fairlead steps list` names the kinds of this build.";
     UNKNOWN_INPUT = "FL0202": "an unknown input",
@@ -89,16 +93,18 @@ codes! {
         "The message says what stands there and what the step kind wants.";
     REFUSED_INPUT = "FL0205": "an input that the step kind refuses",
         "The type fits, but the kind itself checks more: the message is its own.";
+    NOT_PURE = "FL0206": "a result that cannot be remembered",
+        "`cache` is for kinds that change nothing outside; `fairlead steps list` says which effect a kind has.";
     BAD_EXPRESSION = "FL0301": "a malformed expression",
         "Between `{{` and `}}` stands one expression: a path, a comparison, a filter. There are no statements.";
     UNKNOWN_ROOT = "FL0302": "an unknown name in an expression",
-        "Expressions see `params`, `event`, `steps`, `run` and `secrets`, and nothing else.";
+        "Expressions see `params`, `event`, `steps`, `run` and `secrets`, those of a step with `for_each` also `item` and `item_key`.";
     UNKNOWN_STEP = "FL0303": "a reference to a step that is not there",
         "The name must be a step of this file.";
     UNKNOWN_OUTPUT = "FL0304": "a reference to an output that is not there",
         "`fairlead steps reference KIND` lists the outputs of a kind. An unknown output is never an empty text.";
     UNKNOWN_VALUE = "FL0305": "a reference to nothing",
-        "The parameter, event key or run key does not exist, or not in every event that starts this pipeline.";
+        "The parameter, event key, run key or part of an item does not exist, or not in every event that starts this pipeline.";
     WRONG_REFERENCE = "FL0306": "a reference of the wrong type",
         "What the expression gives can never be what the input asks for.";
     SECRET_MISUSE = "FL0307": "a secret where none may stand",
@@ -107,8 +113,8 @@ codes! {
         "The message names the nearest one that is known.";
     CYCLE = "FL0401": "steps that wait for each other",
         "The message shows the circle as a path. Remove one of its edges.";
-    WRONG_PHASE = "FL0402": "an edge between `steps` and `finally`",
-        "Finally steps run after every main step by themselves; no main step can wait for one.";
+    WRONG_PHASE = "FL0402": "an edge between phases",
+        "Steps under `on_failure` run after every main step by themselves, those under `finally` after both; none can wait for a later one.";
     UNREACHABLE = "FL0403": "a step that can never run",
         "What it needs can never end that way, or its condition is always false.";
     MAY_BE_ABSENT = "FL0404": "an output that may be absent",

@@ -1,26 +1,29 @@
 //! From the file to the plan: everything is checked in one pass, and nothing runs.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+mod edges;
+mod items;
+mod kinds;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock};
 
 use fairlead_event::Triggers;
-use fairlead_step::{Capability, Catalog, Digest, Step};
-use serde_json::{Map, Value};
+use fairlead_step::{Catalog, Digest, Effect, Step};
+use serde_json::{Value, json};
 
-use crate::code::{
-    CYCLE, MAY_BE_ABSENT, REFUSED_INPUT, UNBOUND_PARAM, UNKNOWN_KIND, UNKNOWN_STEP, UNREACHABLE,
-    WRONG_PHASE,
-};
+use crate::code::{BAD_NAME, BAD_VALUE, UNBOUND_PARAM, WRONG_REFERENCE};
 use crate::graph::Graph;
-use crate::inputs::Inputs;
-use crate::references::{Names, Read, Reader};
-use crate::spec::{self, Spec, StepSpec};
+use crate::inputs::LeafType;
+use crate::plan::Steps;
+use crate::references::{Names, Part, Read, Reader, StepNames};
+use crate::spec::{self, GateSpec, GroupSpec, Spec, StepSpec, UndoSpec, WaitSpec};
+use crate::suggest::Slips;
 use crate::yaml::{Content, Node};
 use crate::{
-    Diagnostic, Diagnostics, Need, NeedFrom, Outcome, Params, Plan, PlanStep, RunOutcome, Source,
-    Span, expression, suggest, template, triggers, yaml,
+    Concurrency, Diagnostic, Diagnostics, Gate, Need, Params, Plan, PlanStep, Source, Undo,
+    WaitFor, schema, suggest, template, triggers, yaml,
 };
+use edges::{Edge, Edges};
 
 /// A plan, and what is worth a look in the file it came from.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +36,15 @@ pub struct Compiled {
 
 /// The most findings that are told of one file.
 const MAX_FINDINGS: usize = 200;
+
+/// What an approval gives.
+static APPROVAL_OUTPUTS: LazyLock<Value> = LazyLock::new(|| {
+    let names = json!({ "type": "array", "items": { "type": "string" } });
+    json!({ "type": "object", "properties": { "approved_by": names } })
+});
+/// What a gate of time gives.
+static WAIT_OUTPUTS: LazyLock<Value> =
+    LazyLock::new(|| json!({ "type": "object", "properties": {} }));
 
 /// Compiles a pipeline file against the step kinds of `catalog`.
 ///
@@ -52,13 +64,18 @@ pub fn compile(source: &Source, catalog: &Catalog) -> Result<Compiled, Diagnosti
     }
 }
 
-/// An edge as it is drawn: to the step at this place in the file.
-struct Edge {
-    step: usize,
-    needed: usize,
-    outcomes: BTreeSet<Outcome>,
-    from: NeedFrom,
-    span: Span,
+/// The kinds of one step: of what it does, and of what takes it back.
+struct Kinds<'c> {
+    uses: Option<&'c Arc<dyn Step>>,
+    undo: Option<&'c Arc<dyn Step>>,
+}
+
+/// What was found out of one step.
+struct Checked {
+    /// The text of its condition.
+    when: Option<String>,
+    /// What its expressions read.
+    reads: Vec<Read>,
 }
 
 fn check(
@@ -73,106 +90,260 @@ fn check(
     let params = Params(spec.params.iter().map(|(param, _)| param.clone()).collect());
     unbound_params(spec, &triggers, found);
 
-    let kinds: Vec<Option<&Arc<dyn Step>>> =
-        spec.steps.iter().map(|step| kind_of(step, catalog, found)).collect();
+    let kinds: Vec<Kinds<'_>> = (spec.steps.iter())
+        .map(|step| Kinds {
+            uses: kinds::kind_of(step.uses, catalog, found),
+            undo: kinds::kind_of(step.undo.as_ref().and_then(|undo| undo.uses), catalog, found),
+        })
+        .collect();
+    let keys: Vec<Option<BTreeSet<String>>> = (spec.steps.iter())
+        .map(|step| step.for_each.as_ref().and_then(|each| items::keys(each, found)))
+        .collect();
     let names = Names {
         source,
         params: &params,
         triggers: on_is_read.then_some(&triggers),
-        steps: (spec.steps.iter().zip(&kinds))
-            .map(|(step, kind)| {
-                let outputs = kind.map(|kind| &kind.spec().output_schema);
-                (step.id.as_str(), (step.phase, outputs))
-            })
-            .collect(),
+        steps: step_names(spec, &kinds, &keys),
+        slips: Slips::default(),
     };
     for when in &trigger_whens {
         if let Some(text) = when.node.text() {
             names.condition(when.node, text, Reader::Trigger(when.kind), found);
         }
     }
+    let concurrency = spec.concurrency.as_ref().and_then(|group| turn(group, &names, found));
 
-    let places: BTreeMap<&str, usize> =
+    let places: HashMap<&str, usize> =
         spec.steps.iter().enumerate().map(|(at, step)| (step.id.as_str(), at)).collect();
-    let mut edges = Vec::new();
-    let mut whens = Vec::with_capacity(spec.steps.len());
-    for (at, (step, kind)) in spec.steps.iter().zip(&kinds).enumerate() {
-        let reader = Reader::Step { id: step.id.as_str(), phase: step.phase };
-        let mut reads = match step.with {
-            Some(with) => names.template(with, reader, found),
-            None => Vec::new(),
-        };
-        let when = step.when.map(|node| match (&node.content, node.text()) {
-            (_, Some(text)) => {
-                reads.extend(names.condition(node, text, reader, found));
-                text.to_owned()
-            }
-            (content, None) => (*content == Content::Bool(true)).to_string(),
-        });
-        whens.push(when);
-        if let Some(kind) = kind {
-            inputs(step, kind.as_ref(), &names, reader, found);
-        }
-        let explicit = needs(at, step, spec, &places, &mut edges, found);
-        implied(at, step, spec, &places, &names, &reads, &explicit, &mut edges, found);
+    let mut edges = Vec::with_capacity(spec.steps.len());
+    let mut checked = Vec::with_capacity(spec.steps.len());
+    for (at, (step, kinds)) in spec.steps.iter().zip(&kinds).enumerate() {
+        let this = step_is_well(step, kinds, &names, found);
+        let mut drawn = Edges::new();
+        let explicit = edges::needs(step, spec, &places, &names, &mut drawn, found);
+        edges::implied(at, spec, &places, &names, &this, &explicit, &mut drawn, found);
+        undo_name(step, spec, &places, found);
+        edges.push(drawn);
+        checked.push(this);
     }
 
-    let graph = Graph::new(spec.steps.len(), edges.iter().map(|edge| (edge.step, edge.needed)));
-    circles(spec, &graph, &edges, found);
+    let pairs = edges.iter().enumerate();
+    let pairs = pairs.flat_map(|(at, drawn)| drawn.keys().map(move |needed| (at, *needed)));
+    let graph = Graph::new(spec.steps.len(), pairs);
+    edges::circles(spec, &graph, &edges, found);
     let order = graph.order();
-    unreachable(spec, &order, &whens, &edges, found);
+    edges::unreachable(spec, &order, &checked, &edges, found);
     if order.len() < spec.steps.len() {
         return None;
     }
-    let mut steps = Vec::with_capacity(order.len());
-    for at in by_phase(spec, order) {
-        let (step, kind) = (&spec.steps[at], kinds[at]?.spec());
-        let mut needs: Vec<(usize, Need)> = Vec::new();
-        for edge in edges.iter().filter(|edge| edge.step == at) {
-            needs.push((
-                edge.needed,
-                Need {
-                    step: spec.steps[edge.needed].id.clone(),
-                    outcomes: edge.outcomes.clone(),
-                    from: edge.from,
-                },
-            ));
-        }
-        needs.sort_by_key(|(needed, _)| *needed);
-        steps.push(PlanStep {
-            id: step.id.clone(),
-            kind: kind.kind.to_owned(),
-            kind_version: kind.version.to_owned(),
-            effect: kind.effect,
-            phase: step.phase,
-            needs: needs.into_iter().map(|(_, need)| need).collect(),
-            retry: step.retry,
-            timeout: step.timeout,
-            on: step.on.clone(),
-            description: step.description.clone(),
-            when: whens[at].clone(),
-            with: step.with.map_or_else(|| Value::Object(Map::new()), Node::json),
-            gate: None,
-            for_each: None,
-            wait: None,
-            cache: None,
-            undo: None,
-        });
-    }
+    let order = by_phase(spec, order);
+    let steps = order.into_iter().map(|at| {
+        plan_step(&spec.steps[at], &kinds[at], checked[at].when.clone(), spec, &edges[at])
+    });
     Some(Plan {
         name: spec.name.clone()?,
         description: spec.description.clone(),
         source_name: source.name().to_owned(),
         source_digest: Digest::sha256(source.text().as_bytes()),
         triggers,
-        params,
         timeout: spec.timeout,
-        concurrency: None,
-        steps,
+        concurrency,
+        steps: Steps::new(steps.collect::<Option<_>>()?),
+        params,
     })
 }
 
-/// Finally steps come behind all others; within a phase the order stays.
+fn step_names<'a>(
+    spec: &'a Spec<'_>,
+    kinds: &[Kinds<'a>],
+    keys: &'a [Option<BTreeSet<String>>],
+) -> BTreeMap<&'a str, StepNames<'a>> {
+    let steps = spec.steps.iter().zip(kinds).zip(keys);
+    let names = steps.map(|((step, kinds), keys)| {
+        let outputs = match &step.gate {
+            Some(GateSpec::Approval(_)) => Some(&*APPROVAL_OUTPUTS),
+            Some(GateSpec::Wait(_)) => Some(&*WAIT_OUTPUTS),
+            None => kinds.uses.map(|kind| &kind.spec().output_schema),
+        };
+        let items = step.for_each.as_ref().map(|_| keys.as_ref());
+        (step.id.as_str(), StepNames { phase: step.phase, outputs, items })
+    });
+    names.collect()
+}
+
+/// Checks everything of one step but its edges.
+fn step_is_well(
+    step: &StepSpec<'_>,
+    kinds: &Kinds<'_>,
+    names: &Names<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> Checked {
+    let mut reads = Vec::new();
+    let mut shapes = None;
+    if let Some(each) = &step.for_each {
+        let (read, known) = items::check(step, each, names, found);
+        reads.extend(read);
+        shapes = Some(known);
+    }
+    let reader = |part| Reader::Step { id: step.id.as_str(), phase: step.phase, part };
+    let work = reader(shapes.as_deref().map_or(Part::Whole, Part::Each));
+    if let Some(with) = step.with {
+        reads.extend(names.template(with, work, found));
+    }
+    let when = step.when.map(|node| match (&node.content, node.text()) {
+        (_, Some(text)) => {
+            reads.extend(names.condition(node, text, work, found));
+            text.to_owned()
+        }
+        (content, None) => (*content == Content::Bool(true)).to_string(),
+    });
+    if let Some(kind) = kinds.uses {
+        let place = step.uses.map_or(step.id_span, |(_, span)| span);
+        kinds::inputs(step.with, place, kind.as_ref(), names, work, found);
+        kinds::may_be_remembered(step, kind.as_ref(), found);
+    }
+    if let Some(GateSpec::Wait(Some(WaitSpec::Until(node)))) = &step.gate {
+        reads.extend(names.text(node, work, found));
+        moment(node, names, work, found);
+    }
+    if let Some(undo) = &step.undo {
+        let back = reader(Part::Undo(shapes.as_deref()));
+        if let Some(with) = undo.with {
+            reads.extend(names.template(with, back, found));
+        }
+        if let Some(kind) = kinds.undo {
+            let place = undo.uses.map_or(undo.span, |(_, span)| span);
+            kinds::inputs(undo.with, place, kind.as_ref(), names, back, found);
+        }
+    }
+    Checked { when, reads }
+}
+
+/// A moment is a text.
+fn moment(node: &Node, names: &Names<'_>, reader: Reader<'_>, found: &mut Vec<Diagnostic>) {
+    let leaf = node.text().unwrap_or_default();
+    if let LeafType::Known { schema, shown } = names.leaf_type(leaf, reader)
+        && !schema::compatible(&schema, &json!({ "type": "string" }))
+    {
+        let given = schema::describe(&schema);
+        let message = format!("`until` wants a time, and `{shown}` is {given}");
+        found.push(Diagnostic::error(WRONG_REFERENCE, node.span, message));
+    }
+}
+
+/// Checks the name of the group.
+fn turn(
+    spec: &GroupSpec<'_>,
+    names: &Names<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Concurrency> {
+    let group = spec.group.text()?.to_owned();
+    names.text(spec.group, Reader::Group, found);
+    let most = Concurrency::MOST_BYTES;
+    let problem = match group.len() {
+        0 => Some("the name of the group is empty".to_owned()),
+        length if length > most && !template::is_template(&group) => {
+            Some(format!("the name of the group is longer than {most} bytes"))
+        }
+        _ => None,
+    };
+    if let Some(problem) = problem {
+        found.push(Diagnostic::error(BAD_VALUE, spec.group.span, problem));
+    }
+    if let LeafType::Known { schema, shown } = names.leaf_type(&group, Reader::Group)
+        && !schema::compatible(&schema, &json!({ "type": ["string", "number", "boolean"] }))
+    {
+        let given = schema::describe(&schema);
+        let message = format!("the name of the group is a text, and `{shown}` is {given}");
+        found.push(Diagnostic::error(WRONG_REFERENCE, spec.group.span, message));
+    }
+    Some(Concurrency { group, policy: spec.policy, max: spec.max })
+}
+
+/// The step that takes `step` back has a name of its own.
+fn undo_name(
+    step: &StepSpec<'_>,
+    spec: &Spec<'_>,
+    places: &HashMap<&str, usize>,
+    found: &mut Vec<Diagnostic>,
+) {
+    let Some(undo) = &step.undo else { return };
+    if let Some(other) = places.get(format!("undo-{}", step.id).as_str()) {
+        let other = &spec.steps[*other];
+        let message =
+            format!("`{}` is the name of the step that takes `{}` back", other.id, step.id);
+        let finding = Diagnostic::error(BAD_NAME, other.id_span, message);
+        found.push(finding.label(undo.span, "by this").help("give it another name"));
+    }
+}
+
+fn plan_step(
+    step: &StepSpec<'_>,
+    kinds: &Kinds<'_>,
+    when: Option<String>,
+    spec: &Spec<'_>,
+    edges: &Edges,
+) -> Option<PlanStep> {
+    let gate = match &step.gate {
+        None => None,
+        Some(GateSpec::Approval(approval)) => Some(Gate::Approval(approval.clone()?)),
+        Some(GateSpec::Wait(wait)) => Some(Gate::Wait(match wait.as_ref()? {
+            WaitSpec::For(pause) => WaitFor::Duration(*pause),
+            WaitSpec::Until(node) => WaitFor::Until(node.text()?.to_owned()),
+        })),
+    };
+    let (kind, kind_version, effect) = match &gate {
+        // A gate has no attempts that could be lost.
+        Some(gate) => (gate.kind(), "", Effect::Pure),
+        None => {
+            let kind = kinds.uses?.spec();
+            (kind.kind, kind.version, kind.effect)
+        }
+    };
+    let undo = match &step.undo {
+        None => None,
+        Some(undo) => Some(plan_undo(undo, kinds)?),
+    };
+    let need = |(needed, edge): (&usize, &Edge)| Need {
+        step: spec.steps[*needed].id.clone(),
+        outcomes: edge.outcomes.clone(),
+        from: edge.from,
+    };
+    Some(PlanStep {
+        id: step.id.clone(),
+        kind: kind.to_owned(),
+        kind_version: kind_version.to_owned(),
+        effect,
+        phase: step.phase,
+        needs: edges.iter().map(need).collect(),
+        retry: step.retry,
+        timeout: step.timeout,
+        on: step.on.clone(),
+        gate,
+        for_each: step.for_each.as_ref().map(items::planned),
+        wait: step.wait,
+        cache: step.cache.map(|(cache, _)| cache),
+        undo,
+        undoes: None,
+        description: step.description.clone(),
+        when,
+        with: kinds::inputs_of(step.with),
+    })
+}
+
+fn plan_undo(undo: &UndoSpec<'_>, kinds: &Kinds<'_>) -> Option<Undo> {
+    let kind = kinds.undo?.spec();
+    Some(Undo {
+        kind: kind.kind.to_owned(),
+        kind_version: kind.version.to_owned(),
+        effect: kind.effect,
+        with: kinds::inputs_of(undo.with),
+        retry: undo.retry,
+        timeout: undo.timeout,
+    })
+}
+
+/// The phases come one after another; within a phase the order stays.
 fn by_phase(spec: &Spec<'_>, mut order: Vec<usize>) -> Vec<usize> {
     order.sort_by_key(|at| spec.steps[*at].phase);
     order
@@ -193,275 +364,5 @@ fn unbound_params(spec: &Spec<'_>, triggers: &Triggers, found: &mut Vec<Diagnost
             suggest::list(keys.iter().copied())
         );
         found.push(Diagnostic::warning(UNBOUND_PARAM, *span, message).help("give it a default"));
-    }
-}
-
-fn kind_of<'c>(
-    step: &StepSpec<'_>,
-    catalog: &'c Catalog,
-    found: &mut Vec<Diagnostic>,
-) -> Option<&'c Arc<dyn Step>> {
-    let (name, span) = step.uses?;
-    let kind = catalog.get(name);
-    if kind.is_none() {
-        let names = || catalog.specs().map(|spec| spec.kind);
-        let finding =
-            Diagnostic::error(UNKNOWN_KIND, span, format!("there is no step kind `{name}`"));
-        found.push(match suggest::nearest(name, names()) {
-            Some(near) => finding.help(format!("did you mean `{near}`?")).fix(span, near),
-            None => finding.help(format!("there are {}", suggest::list(names()))),
-        });
-    }
-    kind
-}
-
-/// Checks `with` by the schema, and where that finds nothing and nothing is left to fill, by the
-/// kind itself.
-fn inputs(
-    step: &StepSpec<'_>,
-    kind: &dyn Step,
-    names: &Names<'_>,
-    reader: Reader<'_>,
-    found: &mut Vec<Diagnostic>,
-) {
-    let spec = kind.spec();
-    let step_span = step.uses.map_or(step.id_span, |(_, span)| span);
-    let wrong = Inputs {
-        kind: spec.kind,
-        root: &spec.input_schema,
-        secrets: spec.capabilities.contains(&Capability::Secrets),
-        leaf_type: &|leaf| names.leaf_type(leaf, reader),
-        step_span,
-    }
-    .check(step.with);
-    let clean = wrong.is_empty();
-    found.extend(wrong);
-    let with = step.with.map_or_else(|| Value::Object(Map::new()), Node::json);
-    if !clean || template::has_template(&with) {
-        return;
-    }
-    for problem in kind.check(&with).err().unwrap_or_default() {
-        let span = match step.with {
-            Some(node) if !problem.pointer.is_empty() => node.at_pointer(&problem.pointer),
-            Some(_) | None => step_span,
-        };
-        let place = problem.pointer.trim_start_matches('/').replace('/', ".");
-        let message = if place.is_empty() {
-            format!("`{}`: {}", spec.kind, problem.message)
-        } else {
-            format!("input `{place}`: {}", problem.message)
-        };
-        let mut finding = Diagnostic::error(REFUSED_INPUT, span, message);
-        finding.help = problem.hint;
-        found.push(finding);
-    }
-}
-
-/// Draws the edges under `needs`, and answers where they lead.
-fn needs(
-    at: usize,
-    step: &StepSpec<'_>,
-    spec: &Spec<'_>,
-    places: &BTreeMap<&str, usize>,
-    edges: &mut Vec<Edge>,
-    found: &mut Vec<Diagnostic>,
-) -> BTreeSet<usize> {
-    let mut explicit = BTreeSet::new();
-    for need in &step.needs {
-        let Some(needed) = places.get(need.step).copied() else {
-            let message = format!("step `{}` needs `{}`, which is not there", step.id, need.step);
-            let finding = Diagnostic::error(UNKNOWN_STEP, need.span, message);
-            let near = suggest::nearest(need.step, places.keys().copied());
-            found.push(match near {
-                Some(near) => finding.help(format!("did you mean `{near}`?")),
-                None => {
-                    finding.help(format!("there are {}", suggest::list(places.keys().copied())))
-                }
-            });
-            continue;
-        };
-        match step.phase.cmp(&spec.steps[needed].phase) {
-            Ordering::Equal => {}
-            Ordering::Greater => {
-                let message = format!(
-                    "`{}` runs after every step under `{}`, and cannot need `{}`",
-                    step.id,
-                    spec.steps[needed].phase.key(),
-                    need.step
-                );
-                let finding = Diagnostic::error(WRONG_PHASE, need.span, message);
-                found.push(finding.help(format!(
-                    "to look at how it ended: `when: steps.{}.outcome == \"passed\"`",
-                    need.step
-                )));
-                continue;
-            }
-            Ordering::Less => {
-                let message = format!(
-                    "`{}` runs after every step under `{}`, so `{}` cannot need it",
-                    need.step,
-                    step.phase.key(),
-                    step.id
-                );
-                found.push(Diagnostic::error(WRONG_PHASE, need.span, message));
-                continue;
-            }
-        }
-        if explicit.insert(needed) && !need.outcomes.is_empty() {
-            edges.push(Edge {
-                step: at,
-                needed,
-                outcomes: need.outcomes.clone(),
-                from: NeedFrom::Explicit,
-                span: need.span,
-            });
-        }
-    }
-    explicit
-}
-
-/// Draws the edges that expressions imply, and warns of outputs that may be absent.
-#[expect(clippy::too_many_arguments, reason = "one pass over what one step reads")]
-fn implied(
-    at: usize,
-    step: &StepSpec<'_>,
-    spec: &Spec<'_>,
-    places: &BTreeMap<&str, usize>,
-    names: &Names<'_>,
-    reads: &[Read],
-    explicit: &BTreeSet<usize>,
-    edges: &mut Vec<Edge>,
-    found: &mut Vec<Diagnostic>,
-) {
-    let mut by_step: BTreeMap<usize, Vec<&Read>> = BTreeMap::new();
-    for read in reads.iter().filter(|read| read.reference.root == "steps") {
-        let needed = read.reference.name(0).and_then(|name| places.get(name));
-        if let Some(needed) = needed.copied().filter(|needed| *needed != at) {
-            by_step.entry(needed).or_default().push(read);
-        }
-    }
-    for (needed, reads) in by_step {
-        let outputs: Vec<&Read> = reads
-            .iter()
-            .copied()
-            .filter(|read| !read.reference.guarded && !names.reads_outcome(&read.reference))
-            .collect();
-        let looks_at_outcome = reads.iter().any(|read| names.reads_outcome(&read.reference));
-        let other = &spec.steps[needed];
-        let outcomes = match step.phase.cmp(&other.phase) {
-            Ordering::Less => continue,
-            // The steps of a later phase wait for every step of the earlier ones anyway.
-            Ordering::Greater => {
-                if step.on == BTreeSet::from([RunOutcome::Passed]) {
-                    continue;
-                }
-                BTreeSet::from(Outcome::ALL)
-            }
-            Ordering::Equal => {
-                let drawn = edges.iter().find(|edge| edge.step == at && edge.needed == needed);
-                match drawn {
-                    Some(edge) => edge.outcomes.clone(),
-                    None if explicit.contains(&needed) => continue,
-                    None => {
-                        // Who only looks at how a step ended waits for any end.
-                        let any = looks_at_outcome && outputs.is_empty();
-                        let outcomes = if any {
-                            BTreeSet::from(Outcome::ALL)
-                        } else {
-                            BTreeSet::from([Outcome::Passed])
-                        };
-                        let span = reads.first().map_or(step.id_span, |read| read.span);
-                        edges.push(Edge {
-                            step: at,
-                            needed,
-                            outcomes: outcomes.clone(),
-                            from: NeedFrom::Reference,
-                            span,
-                        });
-                        outcomes
-                    }
-                }
-            }
-        };
-        let absent: Vec<Outcome> = outcomes
-            .iter()
-            .copied()
-            .filter(|outcome| match outcome {
-                Outcome::Passed | Outcome::Rejected => false,
-                Outcome::Skipped | Outcome::Failed | Outcome::Cancelled => true,
-            })
-            .collect();
-        if absent.is_empty() {
-            continue;
-        }
-        for read in outputs {
-            let output = read.reference.name(1).unwrap_or("…");
-            let ends: Vec<&str> = absent.iter().map(|outcome| outcome.name()).collect();
-            let message = format!(
-                "`{}` may have no `{output}`: it may have ended {}",
-                other.id,
-                ends.join(" or ")
-            );
-            let finding = Diagnostic::warning(MAY_BE_ABSENT, read.span, message);
-            found.push(finding.help("add `| default(…)`"));
-        }
-    }
-}
-
-fn circles(spec: &Spec<'_>, graph: &Graph, edges: &[Edge], found: &mut Vec<Diagnostic>) {
-    for circle in graph.circles() {
-        let id = |at: usize| spec.steps[at].id.as_str();
-        let drawn: Vec<&Edge> = circle
-            .windows(2)
-            .filter_map(|pair| {
-                edges.iter().find(|edge| edge.step == pair[0] && edge.needed == pair[1])
-            })
-            .collect();
-        let Some((first, rest)) = drawn.split_first() else { continue };
-        let message = if circle.len() == 2 {
-            format!("step `{}` needs itself", id(circle[0]))
-        } else {
-            let path: Vec<&str> = circle.iter().map(|at| id(*at)).collect();
-            format!("these steps wait for each other: `{}`", path.join(" → "))
-        };
-        let mut finding = Diagnostic::error(CYCLE, first.span, message);
-        for edge in rest {
-            let text = format!("`{}` needs `{}`", id(edge.step), id(edge.needed));
-            finding = finding.label(edge.span, text);
-        }
-        found.push(finding);
-    }
-}
-
-/// Warns of steps that no run can start.
-fn unreachable(
-    spec: &Spec<'_>,
-    order: &[usize],
-    whens: &[Option<String>],
-    edges: &[Edge],
-    found: &mut Vec<Diagnostic>,
-) {
-    let mut never: BTreeSet<usize> = BTreeSet::new();
-    for at in order.iter().copied() {
-        let step = &spec.steps[at];
-        let constant = whens[at].as_deref().and_then(|text| expression::parse(text).ok()?.constant);
-        if constant == Some(false) {
-            let span = step.when.map_or(step.id_span, |node| node.span);
-            let message = format!("step `{}` never runs: its condition is always false", step.id);
-            found.push(Diagnostic::warning(UNREACHABLE, span, message));
-            never.insert(at);
-            continue;
-        }
-        let dead = edges.iter().find(|edge| {
-            edge.step == at
-                && never.contains(&edge.needed)
-                && !edge.outcomes.contains(&Outcome::Skipped)
-        });
-        if let Some(edge) = dead {
-            let needed = &spec.steps[edge.needed].id;
-            let message = format!("step `{}` never runs: `{needed}` never does", step.id);
-            found.push(Diagnostic::warning(UNREACHABLE, edge.span, message));
-            never.insert(at);
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The order of steps, and the circles that make one impossible.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 use petgraph::Direction;
 use petgraph::algo::kosaraju_scc;
@@ -19,8 +19,11 @@ impl Graph {
         for _ in 0..count {
             graph.add_node(());
         }
-        for (step, needed) in edges {
-            graph.update_edge(NodeIndex::new(step), NodeIndex::new(needed), ());
+        let mut seen = HashSet::new();
+        for edge in edges {
+            if seen.insert(edge) {
+                graph.add_edge(NodeIndex::new(edge.0), NodeIndex::new(edge.1), ());
+            }
         }
         Self { graph }
     }
@@ -44,16 +47,17 @@ impl Graph {
                 knot.sort_unstable();
                 let first = *knot.first()?;
                 let alone = knot.len() == 1 && !self.graph.contains_edge(first, first);
-                if alone { None } else { self.circle(first.index()) }
+                if alone { None } else { self.circle(first.index(), &knot) }
             })
             .collect();
         circles.sort_unstable();
         circles
     }
 
-    /// The shortest way from `start` along needs back to itself.
-    fn circle(&self, start: usize) -> Option<Vec<usize>> {
-        let mut came_from = vec![None; self.graph.node_count()];
+    /// The shortest way from `start` along needs back to itself, within the steps of its knot.
+    fn circle(&self, start: usize, knot: &[NodeIndex]) -> Option<Vec<usize>> {
+        let mut came_from: HashMap<usize, Option<usize>> =
+            knot.iter().map(|step| (step.index(), None)).collect();
         let mut queue = VecDeque::from([start]);
         while let Some(step) = queue.pop_front() {
             for needed in self.needs(step) {
@@ -61,14 +65,14 @@ impl Graph {
                     let mut path = vec![start, step];
                     let mut at = step;
                     while at != start {
-                        at = came_from[at]?;
+                        at = (*came_from.get(&at)?)?;
                         path.push(at);
                     }
                     path.reverse();
                     return Some(path);
                 }
-                if came_from[needed].is_none() {
-                    came_from[needed] = Some(step);
+                if let Some(from @ None) = came_from.get_mut(&needed) {
+                    *from = Some(step);
                     queue.push_back(needed);
                 }
             }

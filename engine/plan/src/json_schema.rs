@@ -6,7 +6,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use crate::spec::API_VERSION;
-use crate::{Outcome, ParamType, Retry, RunOutcome};
+use crate::{ConcurrencyPolicy, ForEach, Outcome, ParamType, Retry, RunOutcome};
 
 /// The JSON Schema (2020-12) of a pipeline over the step kinds of `catalog`: `uses` selects the
 /// schema of `with`, in which an expression may stand for any value.
@@ -43,19 +43,66 @@ pub fn pipeline_schema(catalog: &Catalog) -> Value {
     let step_outcomes = outcomes(Outcome::ALL.map(Outcome::name).to_vec());
     let run_outcomes =
         outcomes(RunOutcome::ALL.map(RunOutcome::name).into_iter().chain(["always"]).collect());
+    let failures = [RunOutcome::Rejected, RunOutcome::Failed, RunOutcome::Cancelled];
+    let failures = outcomes(failures.map(RunOutcome::name).to_vec());
     // The pattern is that of `StepId`, whose own schema is that of the text it is read from.
     let id = json!({ "type": "string", "pattern": "^[a-z][a-z0-9_-]{0,62}$" });
-    let mut step = json!({
+    let uses = json!({ "description": "The step kind.", "oneOf": kinds });
+    let with = json!({
+        "description": "The inputs of the step. `{{ … }}` reads parameters, the event, and the \
+                        outputs of other steps.",
+        "type": ["object", "null"],
+    });
+    let retry = retry();
+    let undo = json!({
+        "description": "How the step is taken back, on request. Its expressions also read what the \
+                        step itself gave.",
         "type": "object",
         "required": ["uses"],
         "additionalProperties": false,
         "properties": {
-            "uses": { "description": "The step kind.", "oneOf": kinds },
-            "with": {
-                "description": "The inputs of the step. `{{ … }}` reads parameters, the event, and \
-                                the outputs of other steps.",
-                "type": ["object", "null"],
+            "uses": uses.clone(),
+            "with": with.clone(),
+            "retry": retry.clone(),
+            "timeout": plain::<HumanDuration>(),
+        },
+        "allOf": selections.clone(),
+    });
+    selections.push(json!({
+        "if": { "required": ["uses"] },
+        "then": { "properties": { "approval": false, "wait": { "$ref": "#/$defs/ask_again" } } },
+        "else": {
+            "properties": {
+                "with": false, "retry": false, "timeout": false, "cache": false,
+                "for_each": false, "on_undo": false, "wait": { "$ref": "#/$defs/pause" },
             },
+            "oneOf": [{ "required": ["approval"] }, { "required": ["wait"] }],
+        },
+    }));
+    let mut step = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "uses": uses,
+            "with": with,
+            "approval": { "$ref": "#/$defs/approval" },
+            "wait": {
+                "description": "Beside `uses`: how long a \"no\" is asked again. Without it: a \
+                                pause.",
+            },
+            "for_each": { "$ref": "#/$defs/for_each" },
+            "cache": {
+                "description": "Remembers the result by all that went in; for kinds that are pure.",
+                "anyOf": [
+                    { "type": "boolean" },
+                    {
+                        "type": "object",
+                        "additionalProperties": false,
+                        "properties": { "ttl": plain::<HumanDuration>() },
+                    },
+                ],
+            },
+            "on_undo": undo,
             "needs": {
                 "description": "Steps to wait for, beside those that expressions read.",
                 "anyOf": [
@@ -67,24 +114,7 @@ pub fn pipeline_schema(catalog: &Catalog) -> Value {
                 "description": "An expression; the step is skipped when it is false.",
                 "type": ["string", "boolean"],
             },
-            "retry": {
-                "description": "How often a failed attempt is made again.",
-                "type": "object",
-                "required": ["max"],
-                "additionalProperties": false,
-                "properties": {
-                    "max": { "type": "integer", "minimum": 0, "maximum": Retry::MOST },
-                    "backoff": {
-                        "description": "The first and the longest wait, as in `2s..1m`.",
-                        "type": "string",
-                        "pattern": r"^\s*(\d+(d|h|m|s|ms))+(\s*\.\.\s*(\d+(d|h|m|s|ms))+)?\s*$",
-                    },
-                    "on": {
-                        "description": "Which failures: of the infrastructure, those and timeouts, or any.",
-                        "enum": ["infra", "timeout", "any"],
-                    },
-                },
-            },
+            "retry": retry,
             "timeout": plain::<HumanDuration>(),
             "description": { "type": "string" },
         },
@@ -94,6 +124,12 @@ pub fn pipeline_schema(catalog: &Catalog) -> Value {
     step["properties"]["on"] = json!({
         "description": "The outcomes of the run for which the step runs; all when left away.",
         "anyOf": run_outcomes["anyOf"],
+    });
+    let mut failure_step = main_step.clone();
+    failure_step["properties"]["on"] = json!({
+        "description": "The outcomes of the main steps for which the step runs; rejected, failed and \
+                        cancelled when left away.",
+        "anyOf": failures["anyOf"],
     });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -114,11 +150,18 @@ pub fn pipeline_schema(catalog: &Catalog) -> Value {
                 "additionalProperties": { "$ref": "#/$defs/param" },
             },
             "timeout": plain::<HumanDuration>(),
+            "concurrency": { "$ref": "#/$defs/concurrency" },
             "steps": {
                 "type": "object",
                 "minProperties": 1,
                 "propertyNames": id.clone(),
                 "additionalProperties": { "$ref": "#/$defs/step" },
+            },
+            "on_failure": {
+                "description": "Steps that run after the main steps, when those did not pass.",
+                "type": "object",
+                "propertyNames": id.clone(),
+                "additionalProperties": { "$ref": "#/$defs/failure_step" },
             },
             "finally": {
                 "description": "Steps that run after all others have ended, however they ended.",
@@ -140,10 +183,164 @@ pub fn pipeline_schema(catalog: &Catalog) -> Value {
                 },
             },
             "step": main_step,
+            "failure_step": failure_step,
             "finally_step": step,
+            "approval": approval(),
+            "pause": pause(),
+            "ask_again": ask_again(),
+            "for_each": for_each(),
+            "concurrency": concurrency(),
             "inputs": inputs,
             "expression": { "type": "string", "pattern": r"\{\{[\s\S]*\}\}" },
         },
+    })
+}
+
+fn retry() -> Value {
+    json!({
+        "description": "How often a failed attempt is made again.",
+        "type": "object",
+        "required": ["max"],
+        "additionalProperties": false,
+        "properties": {
+            "max": { "type": "integer", "minimum": 0, "maximum": Retry::MOST },
+            "backoff": {
+                "description": "The first and the longest wait, as in `2s..1m`. Each wait is drawn \
+                                between a half of it and the whole.",
+                "type": "string",
+                "pattern": r"^\s*(\d+(d|h|m|s|ms))+(\s*\.\.\s*(\d+(d|h|m|s|ms))+)?\s*$",
+            },
+            "on": {
+                "description": "Which failures: of the infrastructure, those and timeouts, or any.",
+                "enum": ["infra", "timeout", "any"],
+            },
+        },
+    })
+}
+
+fn approval() -> Value {
+    let names = |description: &str, least: usize| {
+        json!({
+            "description": description,
+            "type": "array",
+            "items": { "type": "string", "minLength": 1, "maxLength": 200 },
+            "minItems": least,
+        })
+    };
+    json!({
+        "description": "People decide whether the run goes on.",
+        "type": "object",
+        "required": ["from"],
+        "additionalProperties": false,
+        "properties": {
+            "from": names("The users and groups who may approve.", 1),
+            "min": {
+                "description": "How many must approve; 1 when left away.",
+                "type": "integer",
+                "minimum": 1,
+            },
+            "order": {
+                "description": "Whether the entries of `from` approve in their order.",
+                "enum": ["any", "sequential"],
+            },
+            "expires": plain::<HumanDuration>(),
+            "not": names(
+                "Who may not approve: `requester`, `builder`, `approvers` of other gates, users and \
+                 groups.",
+                0,
+            ),
+        },
+    })
+}
+
+fn pause() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "for": plain::<HumanDuration>(),
+            "until": {
+                "description": "A time with its zone, or a template that gives one.",
+                "type": "string",
+            },
+        },
+        "oneOf": [{ "required": ["for"] }, { "required": ["until"] }],
+    })
+}
+
+fn ask_again() -> Value {
+    json!({
+        "type": "object",
+        "required": ["deadline"],
+        "additionalProperties": false,
+        "properties": {
+            "deadline": plain::<HumanDuration>(),
+            "every": plain::<HumanDuration>(),
+        },
+    })
+}
+
+fn for_each() -> Value {
+    let list = json!({
+        "anyOf": [
+            { "type": "array", "minItems": 1, "maxItems": ForEach::MOST },
+            { "$ref": "#/$defs/expression" },
+        ],
+    });
+    json!({
+        "description": "Makes the step once for each item of a list; `item` and `item_key` are read \
+                        in expressions.",
+        "anyOf": [
+            list.clone(),
+            {
+                "type": "object",
+                "required": ["items"],
+                "additionalProperties": false,
+                "properties": {
+                    "items": list,
+                    "key": {
+                        "description": "The expression that gives an item's key, as `item.name`.",
+                        "type": "string",
+                    },
+                    "max_parallel": {
+                        "description": "How many items are worked on at a time.",
+                        "type": "integer",
+                        "minimum": 1,
+                    },
+                },
+            },
+        ],
+    })
+}
+
+fn concurrency() -> Value {
+    let group = json!({
+        "description": "The name of the group, in which templates may stand.",
+        "type": "string",
+        "minLength": 1,
+    });
+    json!({
+        "description": "Which runs must not go on at the same time.",
+        "anyOf": [
+            group.clone(),
+            {
+                "type": "object",
+                "required": ["group"],
+                "additionalProperties": false,
+                "properties": {
+                    "group": group,
+                    "policy": {
+                        "description": "What a newcomer does when there is no room.",
+                        "enum": ConcurrencyPolicy::ALL.map(ConcurrencyPolicy::name),
+                    },
+                    "max": {
+                        "description": "How many runs of the group may go on; 1 when left away.",
+                        "type": "integer",
+                        "minimum": 1,
+                    },
+                },
+            },
+        ],
     })
 }
 

@@ -21,6 +21,7 @@ mod stored;
 mod suggest;
 mod template;
 mod triggers;
+mod undo;
 mod work;
 mod yaml;
 

@@ -1,15 +1,16 @@
 //! The plan: a pipeline that cannot be wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use fairlead_event::{SourceEvent, TriggerKind, Triggers};
 use fairlead_step::{Catalog, Digest, Effect, HumanDuration, StepId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::template::{self, Seen};
 use crate::{
     AskAgain, Cache, Concurrency, ForEach, Gate, Item, Outcome, ParamProblem, Params, Phase,
-    RenderError, RenderedInput, Retry, RunOutcome, Scope, StoredPlan, Undo, template,
+    RenderError, RenderedInput, Retry, RunOutcome, Scope, StoredPlan, Undo,
 };
 
 /// A compiled pipeline. Immutable; a run pins it, so recovery never meets another graph.
@@ -26,7 +27,33 @@ pub struct Plan {
     pub(crate) params: Params,
     pub(crate) timeout: Option<HumanDuration>,
     pub(crate) concurrency: Option<Concurrency>,
-    pub(crate) steps: Vec<PlanStep>,
+    pub(crate) steps: Steps,
+}
+
+/// The steps of a plan, found by name without a walk along all of them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Steps {
+    list: Vec<PlanStep>,
+    /// Places in the list, in the order of the names.
+    by_name: Vec<usize>,
+}
+
+impl Steps {
+    /// Steps in topological order, no two with one name.
+    pub(crate) fn new(list: Vec<PlanStep>) -> Self {
+        let mut by_name: Vec<usize> = (0..list.len()).collect();
+        by_name.sort_unstable_by(|a, b| list[*a].id.cmp(&list[*b].id));
+        Self { list, by_name }
+    }
+
+    pub(crate) fn into_list(self) -> Vec<PlanStep> {
+        self.list
+    }
+
+    fn place(&self, id: &StepId) -> Option<usize> {
+        let found = self.by_name.binary_search_by(|at| self.list[*at].id.cmp(id)).ok()?;
+        Some(self.by_name[found])
+    }
 }
 
 /// One step of a plan.
@@ -61,6 +88,8 @@ pub struct PlanStep {
     pub cache: Option<Cache>,
     /// How it is taken back.
     pub undo: Option<Undo>,
+    /// The step of another plan that it takes back: see [`Plan::undo`].
+    pub undoes: Option<StepId>,
     /// One line for people.
     pub description: Option<String>,
     pub(crate) when: Option<String>,
@@ -145,7 +174,7 @@ impl Plan {
                 ..Scope::default()
             });
             let place = format!("on.{}.when", filter.kind);
-            match template::condition(&place, when, scope, None) {
+            match template::condition(&place, when, (&*scope).into()) {
                 Ok(true) => return Ok(Some(filter.kind)),
                 Ok(false) => {}
                 Err(error) => undecided = Some(error),
@@ -175,20 +204,65 @@ impl Plan {
     /// The steps in topological order, otherwise in the order of the file; by phase, finally last.
     #[must_use]
     pub fn steps(&self) -> &[PlanStep] {
-        &self.steps
+        &self.steps.list
     }
 
     /// The step called `id`.
     #[must_use]
     pub fn step(&self, id: &StepId) -> Option<&PlanStep> {
-        self.steps.iter().find(|step| step.id == *id)
+        self.steps.place(id).map(|at| &self.steps.list[at])
+    }
+
+    /// `step` and every step that waits for it, directly or through others: what is made again when
+    /// it is. In the order of the plan, `step` first; empty when the plan does not have it.
+    ///
+    /// Every step of a later phase is among them: it waits for all steps of the phases before its own,
+    /// and may look at how the run went. An item, as in `scan[web]`, stands for its step.
+    #[must_use]
+    pub fn dependents_of(&self, step: &StepId) -> Vec<StepId> {
+        let whole = step.parts().0.parse::<StepId>().ok();
+        let Some(first) = whole.and_then(|id| self.steps.place(&id)) else { return Vec::new() };
+        let list = &self.steps.list;
+        // Each step stands behind those that it needs, so that one walk finds them all.
+        let mut waits: HashSet<&StepId> = HashSet::from([&list[first].id]);
+        for later in &list[first + 1..] {
+            let over = later.phase > list[first].phase;
+            if over || later.needs.iter().any(|need| waits.contains(&need.step)) {
+                waits.insert(&later.id);
+            }
+        }
+        let found = list.iter().map(|step| &step.id).filter(|id| waits.contains(id));
+        found.cloned().collect()
+    }
+
+    /// Whether step `id` is the same in `other`, so that what it gave under one plan may stand under
+    /// the other: its kind in the same version, its inputs, what it needs and how that must end, its
+    /// condition, its phase, its gate, and the list that it is made for.
+    ///
+    /// What says only how hard it is tried (`retry`, `timeout`, `wait`, `cache`, `max_parallel`), how
+    /// it is taken back, and its description may differ. So may the steps that it needs: whether
+    /// those are the same is theirs to say.
+    #[must_use]
+    pub fn same_step(&self, other: &Self, id: &StepId) -> bool {
+        let (Some(a), Some(b)) = (self.step(id), other.step(id)) else { return false };
+        let list = |step: &PlanStep| {
+            step.for_each.as_ref().map(|each| (each.items.clone(), each.key.clone()))
+        };
+        fn needs(step: &PlanStep) -> BTreeMap<&StepId, &BTreeSet<Outcome>> {
+            step.needs.iter().map(|need| (&need.step, &need.outcomes)).collect()
+        }
+        (&a.kind, &a.kind_version, &a.with, &a.when) == (&b.kind, &b.kind_version, &b.with, &b.when)
+            && (a.phase, &a.on, &a.gate) == (b.phase, &b.on, &b.gate)
+            && needs(a) == needs(b)
+            && list(a) == list(b)
+            && a.undoes == b.undoes
     }
 
     /// The name of every secret that some step reads.
     #[must_use]
     pub fn secrets(&self) -> BTreeSet<String> {
         let undo = |step: &PlanStep| step.undo.as_ref().map(|undo| template::secrets(&undo.with));
-        let steps = self.steps.iter();
+        let steps = self.steps().iter();
         steps
             .flat_map(|step| {
                 template::secrets(&step.with).into_iter().chain(undo(step).into_iter().flatten())
@@ -212,7 +286,7 @@ impl Plan {
     pub fn check_against(&self, catalog: &Catalog) -> Result<(), Vec<KindMismatch>> {
         let mut seen = BTreeSet::new();
         let found: Vec<KindMismatch> = self
-            .steps
+            .steps()
             .iter()
             .filter(|step| step.gate.is_none() && seen.insert(step.kind.as_str()))
             .filter_map(|step| {
@@ -265,7 +339,7 @@ impl PlanStep {
     /// # Errors
     /// When an expression reads what is not there, fails, or works beyond its limit.
     pub fn render(&self, scope: &Scope, item: Option<&Item>) -> Result<RenderedInput, RenderError> {
-        template::render(&self.with, scope, item)
+        template::render("with", &self.with, self.seen(scope, item))
     }
 
     /// Decides `when`; true where there is none.
@@ -275,8 +349,12 @@ impl PlanStep {
     pub fn condition(&self, scope: &Scope, item: Option<&Item>) -> Result<bool, RenderError> {
         match &self.when {
             None => Ok(true),
-            Some(text) => template::condition("when", text, scope, item),
+            Some(text) => template::condition("when", text, self.seen(scope, item)),
         }
+    }
+
+    const fn seen<'a>(&'a self, scope: &'a Scope, item: Option<&'a Item>) -> Seen<'a> {
+        Seen { scope, item, undoes: self.undoes.as_ref() }
     }
 
     /// Whether `when` is decided for each item, and not once for all of them.

@@ -7,6 +7,8 @@ use fairlead_step::{Digest, Effect, HumanDuration, StepId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::plan::Steps;
+use crate::spec::MAX_UNDO_NAME;
 use crate::{
     AskAgain, Cache, Concurrency, ForEach, Gate, Need, Params, Phase, Plan, PlanStep, Retry,
     RunOutcome, Undo,
@@ -22,7 +24,8 @@ pub enum StoredPlan {
     /// Since 0.1.
     #[serde(rename = "fairlead.dev/plan/v1")]
     V1(PlanV1),
-    /// Since 0.2: gates, `for_each`, `wait`, `cache`, `on_undo`, `on_failure`, `concurrency`.
+    /// Since 0.2: gates, `for_each`, `wait`, `cache`, `on_undo` and what takes back, `on_failure`,
+    /// `concurrency`.
     #[serde(rename = "fairlead.dev/plan/v2")]
     V2(PlanV2),
 }
@@ -113,6 +116,8 @@ struct StepV2 {
     cache: Option<Cache>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     undo: Option<Undo>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    undoes: Option<StepId>,
 }
 
 /// Why a stored plan is not one.
@@ -151,6 +156,7 @@ impl PlanV1 {
             wait: None,
             cache: None,
             undo: None,
+            undoes: None,
         };
         PlanV2 {
             name: self.name,
@@ -177,6 +183,7 @@ impl PlanV2 {
                     && step.wait.is_none()
                     && step.cache.is_none()
                     && step.undo.is_none()
+                    && step.undoes.is_none()
             })
     }
 
@@ -213,6 +220,7 @@ impl From<Plan> for StoredPlan {
     fn from(plan: Plan) -> Self {
         let steps = plan
             .steps
+            .into_list()
             .into_iter()
             .map(|step| StepV2 {
                 id: step.id,
@@ -232,6 +240,7 @@ impl From<Plan> for StoredPlan {
                 wait: step.wait,
                 cache: step.cache,
                 undo: step.undo,
+                undoes: step.undoes,
             })
             .collect();
         let v2 = PlanV2 {
@@ -274,6 +283,9 @@ impl TryFrom<StoredPlan> for Plan {
             if !before.insert(step.id.clone()) {
                 return fail(format!("step `{}` stands twice", step.id));
             }
+            if step.undo.is_some() && step.id.as_str().len() > MAX_UNDO_NAME {
+                return fail(format!("step `{}` has too long a name to be taken back", step.id));
+            }
             steps.push(PlanStep {
                 id: step.id,
                 kind: step.kind,
@@ -292,6 +304,7 @@ impl TryFrom<StoredPlan> for Plan {
                 wait: step.wait,
                 cache: step.cache,
                 undo: step.undo,
+                undoes: step.undoes,
             });
         }
         Ok(Self {
@@ -303,7 +316,7 @@ impl TryFrom<StoredPlan> for Plan {
             params: v2.params,
             timeout: v2.timeout,
             concurrency: v2.concurrency,
-            steps,
+            steps: Steps::new(steps),
         })
     }
 }

@@ -1,5 +1,26 @@
 //! Did you mean: the nearest name to one that is not known.
 
+use std::cell::Cell;
+
+/// How many more slips are looked up among names of which there may be many thousands: each costs a
+/// walk along all of them, and no file has more findings told than this.
+pub(crate) struct Slips(Cell<u32>);
+
+impl Default for Slips {
+    fn default() -> Self {
+        Self(Cell::new(400))
+    }
+}
+
+impl Slips {
+    /// Whether one more is looked up.
+    pub(crate) fn take(&self) -> bool {
+        let left = self.0.get();
+        self.0.set(left.saturating_sub(1));
+        left > 0
+    }
+}
+
 /// The candidate that `name` is most likely a slip of, if one is near enough.
 pub(crate) fn nearest<'a>(
     name: &str,

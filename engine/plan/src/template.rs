@@ -10,7 +10,7 @@ use minijinja::value::{Value as Dynamic, ValueKind};
 use serde_json::{Map, Number, Value};
 
 use crate::expression::{self, Expression, Reference};
-use crate::{Item, RenderError, RenderedInput, Scope};
+use crate::{Item, Outcome, RenderError, RenderedInput, Scope};
 
 /// The most bytes one rendered leaf may have.
 const MAX_LEAF_BYTES: usize = 1024 * 1024;
@@ -117,11 +117,57 @@ fn each_leaf(value: &Value, visit: &mut impl FnMut(&str)) {
     }
 }
 
-/// Fills `value`, for one item where the step has some.
+/// What an expression is evaluated over.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    /// The run.
+    pub(crate) scope: &'a Scope,
+    /// The item that it is for, where the step has some.
+    pub(crate) item: Option<&'a Item>,
+    /// The step that is taken back: for an item, its outputs are those of that item.
+    pub(crate) undoes: Option<&'a StepId>,
+}
+
+impl<'a> From<&'a Scope> for Seen<'a> {
+    fn from(scope: &'a Scope) -> Self {
+        Self { scope, item: None, undoes: None }
+    }
+}
+
+impl<'a> Seen<'a> {
+    /// With this item.
+    pub(crate) const fn item(scope: &'a Scope, item: Option<&'a Item>) -> Self {
+        Self { scope, item, undoes: None }
+    }
+
+    /// The name and the key of the item, when `id` is the step that is taken back item by item.
+    fn own(&self, id: &StepId) -> Option<(StepId, &'a str)> {
+        let item = self.item.filter(|_| self.undoes == Some(id))?;
+        Some((id.item(&item.key).ok()?, &item.key))
+    }
+
+    fn outputs(&self, id: &StepId) -> Option<&'a Value> {
+        let steps = &self.scope.steps;
+        match self.own(id) {
+            None => steps.get(id),
+            Some((item, key)) => {
+                steps.get(&item).or_else(|| steps.get(id)?.get("by_key")?.get(key))
+            }
+        }
+    }
+
+    fn outcome(&self, id: &StepId) -> Option<Outcome> {
+        let outcomes = &self.scope.outcomes;
+        let own = self.own(id).and_then(|(item, _)| outcomes.get(&item));
+        own.or_else(|| outcomes.get(id)).copied()
+    }
+}
+
+/// Fills `value`, called `place` in messages.
 pub(crate) fn render(
+    place: &str,
     value: &Value,
-    scope: &Scope,
-    item: Option<&Item>,
+    seen: Seen<'_>,
 ) -> Result<RenderedInput, RenderError> {
     let mut reads = Vec::new();
     each_leaf(value, &mut |leaf| {
@@ -137,7 +183,7 @@ pub(crate) fn render(
         return Ok(RenderedInput::new(value.clone(), Vec::new()));
     }
     let mut rendering =
-        Rendering { scope, context: context(scope, item, &reads), secrets: Vec::new() };
+        Rendering { place, seen, context: context(seen, &reads), secrets: Vec::new() };
     let filled = rendering.value(value, &mut Vec::new())?;
     Ok(RenderedInput::new(filled, rendering.secrets))
 }
@@ -150,14 +196,9 @@ pub(crate) fn has_template(value: &Value) -> bool {
 }
 
 /// Decides the condition `text`, called `place` in messages.
-pub(crate) fn condition(
-    place: &str,
-    text: &str,
-    scope: &Scope,
-    item: Option<&Item>,
-) -> Result<bool, RenderError> {
+pub(crate) fn condition(place: &str, text: &str, seen: Seen<'_>) -> Result<bool, RenderError> {
     let fail = |message: String| RenderError { place: place.to_owned(), message };
-    let value = value_of(place, text, scope, item)?;
+    let value = value_of(place, text, seen)?;
     value.as_bool().ok_or_else(|| {
         fail(format!(
             "a condition must give true or false, and this one gives {}",
@@ -167,15 +208,10 @@ pub(crate) fn condition(
 }
 
 /// The value of the expression `text`, called `place` in messages.
-pub(crate) fn value_of(
-    place: &str,
-    text: &str,
-    scope: &Scope,
-    item: Option<&Item>,
-) -> Result<Value, RenderError> {
+pub(crate) fn value_of(place: &str, text: &str, seen: Seen<'_>) -> Result<Value, RenderError> {
     let fail = |message: String| RenderError { place: place.to_owned(), message };
     let parsed = expression::parse(text).map_err(|error| fail(error.message))?;
-    evaluate(text, &parsed, scope, context(scope, item, &parsed.references)).map_err(fail)
+    evaluate(text, &parsed, seen, context(seen, &parsed.references)).map_err(fail)
 }
 
 /// Whether the expression `text` reads the item that it is evaluated for.
@@ -186,16 +222,17 @@ pub(crate) fn reads_item(text: &str) -> bool {
 }
 
 /// The roots, with no more steps in them than are read.
-fn context(scope: &Scope, item: Option<&Item>, reads: &[Reference]) -> Dynamic {
+fn context(seen: Seen<'_>, reads: &[Reference]) -> Dynamic {
+    let scope = seen.scope;
     let steps: BTreeSet<&str> =
         reads.iter().filter(|read| read.root == "steps").filter_map(|read| read.name(0)).collect();
     let steps = steps.into_iter().filter_map(|id| {
         let id: StepId = id.parse().ok()?;
-        let mut outputs = match scope.steps.get(&id) {
+        let mut outputs = match seen.outputs(&id) {
             Some(Value::Object(outputs)) => outputs.clone(),
             _ => Map::new(),
         };
-        if let Some(outcome) = scope.outcomes.get(&id) {
+        if let Some(outcome) = seen.outcome(&id) {
             outputs.entry("outcome").or_insert_with(|| outcome.name().into());
         }
         Some((id.to_string(), to_dynamic(&Value::Object(outputs))))
@@ -206,7 +243,7 @@ fn context(scope: &Scope, item: Option<&Item>, reads: &[Reference]) -> Dynamic {
         ("run", to_dynamic(&scope.run)),
         ("steps", Dynamic::from_pairs(steps)),
     ];
-    if let Some(item) = item {
+    if let Some(item) = seen.item {
         roots.push(("item", to_dynamic(&item.value)));
         roots.push(("item_key", Dynamic::from(item.key.as_str())));
     }
@@ -278,11 +315,11 @@ fn to_json(value: &Dynamic, depth: usize) -> Result<Value, String> {
 fn evaluate(
     text: &str,
     parsed: &Expression,
-    scope: &Scope,
+    seen: Seen<'_>,
     context: Dynamic,
 ) -> Result<Value, String> {
     expression::evaluate(text, context).and_then(|value| to_json(&value, 0)).map_err(|error| {
-        match parsed.references.iter().find_map(|read| absent(read, scope)) {
+        match parsed.references.iter().find_map(|read| absent(read, seen)) {
             Some(cause) => format!("`{}`: {cause}", text.trim()),
             None => format!("`{}`: {error}", text.trim()),
         }
@@ -290,24 +327,28 @@ fn evaluate(
 }
 
 /// Why `read` has no value, if it has none.
-fn absent(read: &Reference, scope: &Scope) -> Option<String> {
+fn absent(read: &Reference, seen: Seen<'_>) -> Option<String> {
     if read.guarded {
         return None;
     }
+    let scope = seen.scope;
     let name = read.name(0)?;
     let missing = |root: &Value| root.get(name).is_none();
     match read.root.as_str() {
         "params" if missing(&scope.params) => Some(format!("there is no parameter `{name}`")),
         "event" if missing(&scope.event) => Some(format!("this run's event has no `{name}`")),
+        "item" if seen.item.is_some_and(|item| missing(&item.value)) => {
+            Some(format!("this item has no `{name}`"))
+        }
         "run" if missing(&scope.run) => Some(format!("`run` has no `{name}` yet")),
         "steps" => {
             let id: StepId = name.parse().ok()?;
             let output = read.name(1).filter(|output| *output != "outcome")?;
-            let given = scope.steps.get(&id).and_then(|outputs| outputs.get(output));
+            let given = seen.outputs(&id).and_then(|outputs| outputs.get(output));
             if given.is_some() {
                 return None;
             }
-            Some(match scope.outcomes.get(&id) {
+            Some(match seen.outcome(&id) {
                 None => format!("step `{id}` has not ended, so it has no `{output}`"),
                 Some(outcome) => format!("step `{id}` ended {outcome} and gave no `{output}`"),
             })
@@ -317,7 +358,8 @@ fn absent(read: &Reference, scope: &Scope) -> Option<String> {
 }
 
 struct Rendering<'a> {
-    scope: &'a Scope,
+    place: &'a str,
+    seen: Seen<'a>,
     context: Dynamic,
     secrets: Vec<(String, String)>,
 }
@@ -326,7 +368,7 @@ impl Rendering<'_> {
     fn value(&mut self, value: &Value, path: &mut Vec<String>) -> Result<Value, RenderError> {
         match value {
             Value::String(leaf) if is_template(leaf) => self.leaf(leaf, path).map_err(|message| {
-                let place = std::iter::once("with").chain(path.iter().map(String::as_str));
+                let place = std::iter::once(self.place).chain(path.iter().map(String::as_str));
                 RenderError { place: place.collect::<Vec<_>>().join("."), message }
             }),
             Value::Array(items) => {
@@ -364,7 +406,7 @@ impl Rendering<'_> {
                 self.secrets.push((pointer, name.to_owned()));
                 return Ok(Value::String(format!("{{{{ secrets.{name} }}}}")));
             }
-            return evaluate(text, &parsed, self.scope, self.context.clone());
+            return evaluate(text, &parsed, self.seen, self.context.clone());
         }
         let mut filled = String::new();
         for piece in pieces {
@@ -372,7 +414,7 @@ impl Rendering<'_> {
                 Piece::Text(text) => filled.push_str(text),
                 Piece::Expression { text, .. } => {
                     let parsed = expression::parse(text).map_err(|error| error.message)?;
-                    match evaluate(text, &parsed, self.scope, self.context.clone())? {
+                    match evaluate(text, &parsed, self.seen, self.context.clone())? {
                         Value::String(part) => filled.push_str(&part),
                         part @ (Value::Bool(_) | Value::Number(_)) => {
                             filled.push_str(&part.to_string());

@@ -3,7 +3,7 @@
 //!
 //! These are stored as they stand here, within [`crate::StoredPlan::V2`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use fairlead_step::{Digest, Effect, HumanDuration, StepId};
@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{RenderError, Retry, Scope, template};
+use crate::params::brief;
+use crate::template::{self, Seen};
+use crate::{RenderError, Retry, Scope};
 
 /// A step without a kind: it waits until somebody or something lets the run on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +131,10 @@ pub struct ForEach {
     /// How many items are worked on at a time; all of them when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_parallel: Option<u32>,
+    /// The keys of the only items that are made, in their order, where not all of them are: those
+    /// that are taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Vec<String>>,
 }
 
 impl ForEach {
@@ -143,52 +149,65 @@ impl ForEach {
         let fail = |message: String| RenderError { place: "for_each".to_owned(), message };
         let list = match &self.items {
             Value::String(text) => match template::whole(text) {
-                Some(expression) => template::value_of("for_each", expression, scope, None)?,
+                Some(expression) => template::value_of("for_each", expression, scope.into())?,
                 None => return Err(fail("it is a text, and not a list".to_owned())),
             },
-            written => template::render(written, scope, None)?.display().clone(),
+            written => template::render("for_each", written, scope.into())?.display().clone(),
         };
         let Value::Array(list) = list else {
-            return Err(fail(format!(
-                "it wants a list, and this is {}",
-                crate::params::brief(&list)
-            )));
+            return Err(fail(format!("it wants a list, and this is {}", brief(&list))));
         };
         if list.len() > Self::MOST {
             let (count, most) = (list.len(), Self::MOST);
             return Err(fail(format!("it has {count} items, and at most {most} are made")));
         }
-        let mut seen = BTreeSet::new();
-        let mut items = Vec::with_capacity(list.len());
+        let mut items: BTreeMap<String, Item> = BTreeMap::new();
+        let mut order = Vec::with_capacity(list.len());
         for value in list {
-            let mut item = Item { key: String::new(), value };
-            item.key = match &self.key {
-                None => item.key_of_itself(),
-                Some(text) => match template::value_of("for_each.key", text, scope, Some(&item))? {
+            let item = self.item(value, scope)?;
+            order.push(item.key.clone());
+            if let Some(twice) = items.insert(item.key.clone(), item) {
+                return Err(fail(format!("two items have the key `{}`", twice.key)));
+            }
+        }
+        let kept = self.only.as_ref().unwrap_or(&order);
+        let take = |key: &String| {
+            items.remove(key).ok_or_else(|| fail(format!("there is no item `{key}` any more")))
+        };
+        kept.iter().map(take).collect()
+    }
+
+    /// `value` as an item, with its key.
+    ///
+    /// # Errors
+    /// When the key is none.
+    pub(crate) fn item(&self, value: Value, scope: &Scope) -> Result<Item, RenderError> {
+        let fail = |message: String| RenderError { place: "for_each.key".to_owned(), message };
+        let mut item = Item { key: String::new(), value };
+        item.key = match &self.key {
+            None => item.key_of_itself(),
+            Some(text) => {
+                let seen = Seen::item(scope, Some(&item));
+                match template::value_of("for_each.key", text, seen)? {
                     Value::String(key) => key,
                     Value::Number(key) => key.to_string(),
                     other => {
-                        let message = format!(
+                        return Err(fail(format!(
                             "a key is a text, and this is {}",
-                            crate::params::brief(&other)
-                        );
-                        return Err(fail(message));
+                            brief(&other)
+                        )));
                     }
-                },
-            };
-            if format!("s[{}]", item.key).parse::<StepId>().is_err() {
-                return Err(fail(format!(
-                    "`{}` cannot be the key of an item: it has 1 to 63 letters, digits, `.`, `_` \
-                     and `-`",
-                    item.key.escape_debug()
-                )));
+                }
             }
-            if !seen.insert(item.key.clone()) {
-                return Err(fail(format!("two items have the key `{}`", item.key)));
-            }
-            items.push(item);
+        };
+        if format!("s[{}]", item.key).parse::<StepId>().is_err() {
+            let key = brief(&item.key.as_str().into());
+            return Err(fail(format!(
+                "{key} cannot be the key of an item: it has 1 to 63 letters, digits, `.`, `_` and \
+                 `-`"
+            )));
         }
-        Ok(items)
+        Ok(item)
     }
 }
 
@@ -233,7 +252,8 @@ impl WaitFor {
         match self {
             Self::Duration(wait) => Ok(wait.after(now)),
             Self::Until(text) => {
-                let rendered = template::render(&Value::String(text.clone()), scope, None)?;
+                let rendered =
+                    template::render("wait.until", &Value::String(text.clone()), scope.into())?;
                 let text = rendered.display().as_str().unwrap_or_default();
                 text.trim().parse().map_err(|_| RenderError {
                     place: "wait.until".to_owned(),
@@ -248,6 +268,9 @@ impl WaitFor {
 }
 
 impl Concurrency {
+    /// The longest name of a group, in bytes.
+    pub const MOST_BYTES: usize = 200;
+
     /// The name of the group that a run over `scope` belongs to.
     ///
     /// # Errors
@@ -257,14 +280,18 @@ impl Concurrency {
             place: "concurrency.group".to_owned(),
             message: message.to_owned(),
         };
-        let rendered = template::render(&Value::String(self.group.clone()), scope, None)?;
+        let rendered = template::render(
+            "concurrency.group",
+            &Value::String(self.group.clone()),
+            scope.into(),
+        )?;
         let name = match rendered.display() {
             Value::String(name) => name.clone(),
             other => other.to_string(),
         };
         match name.len() {
             0 => Err(fail("the name of the group is empty")),
-            1..=200 => Ok(name),
+            length if length <= Self::MOST_BYTES => Ok(name),
             _ => Err(fail("the name of the group is longer than 200 bytes")),
         }
     }

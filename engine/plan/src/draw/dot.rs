@@ -6,6 +6,7 @@ use super::{Statuses, StepStatus, condition, title};
 use crate::{NeedFrom, Outcome, Phase, Plan};
 
 /// Draws `plan` for `dot -Tsvg`. Edges that expressions draw are solid, edges under `needs` dashed.
+/// A gate has six sides, a step for each item two lines around it.
 #[must_use]
 pub fn dot(plan: &Plan, statuses: &Statuses) -> String {
     let mut out = format!("digraph {} {{\n", quote(plan.name()));
@@ -19,8 +20,15 @@ pub fn dot(plan: &Plan, statuses: &Statuses) -> String {
         if let Some(status) = statuses.get(&step.id) {
             let _ = write!(attributes, ", fillcolor={}", color(*status));
         }
-        if step.phase != Phase::Main {
-            attributes.push_str(", shape=note, style=filled");
+        match (&step.gate, step.phase) {
+            (Some(_), _) => attributes.push_str(", shape=hexagon, style=filled"),
+            (None, Phase::OnFailure | Phase::Finally) => {
+                attributes.push_str(", shape=note, style=filled");
+            }
+            (None, Phase::Main) => {}
+        }
+        if step.for_each.is_some() {
+            attributes.push_str(", peripheries=2");
         }
         let _ = writeln!(out, "  {} [{attributes}];", quote(step.id.as_str()));
     }

@@ -7,7 +7,7 @@ use super::{Statuses, condition, title};
 use crate::{NeedFrom, Phase, Plan};
 
 /// Draws `plan` as a Mermaid flowchart. Edges that expressions draw are solid, edges under `needs`
-/// dotted.
+/// dotted. A gate has six sides, a step for each item two lines at its sides.
 #[must_use]
 pub fn mermaid(plan: &Plan, statuses: &Statuses) -> String {
     // Some names of steps are words of Mermaid, so nodes are numbered.
@@ -19,9 +19,11 @@ pub fn mermaid(plan: &Plan, statuses: &Statuses) -> String {
             Some(status) => format!("{}<br/>{status}", title(step)),
             None => title(step),
         };
-        let (open, close) = match step.phase {
-            Phase::Main => ("[\"", "\"]"),
-            Phase::OnFailure | Phase::Finally => ("([\"", "\"])"),
+        let (open, close) = match (&step.gate, &step.for_each, step.phase) {
+            (Some(_), ..) => ("{{\"", "\"}}"),
+            (None, Some(_), _) => ("[[\"", "\"]]"),
+            (None, None, Phase::Main) => ("[\"", "\"]"),
+            (None, None, Phase::OnFailure | Phase::Finally) => ("([\"", "\"])"),
         };
         let _ = writeln!(out, "  s{at}{open}{label}{close}");
     }

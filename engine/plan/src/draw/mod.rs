@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use fairlead_step::StepId;
+use serde_json::Value;
 
 use crate::{Need, Outcome, PlanStep};
 
@@ -64,11 +65,17 @@ fn condition(need: &Need) -> Option<String> {
     Some(need.outcomes.iter().map(|outcome| outcome.name()).collect::<Vec<_>>().join(" or "))
 }
 
-/// A step's name, and its kind where that is another word.
+/// A step's name, how often it is made, and its kind where that is another word.
 fn title(step: &PlanStep) -> String {
+    let times = match step.for_each.as_ref().map(|each| &each.items) {
+        None => String::new(),
+        Some(Value::Array(items)) => format!(" ×{}", items.len()),
+        // How many there are is known when the list is.
+        Some(_) => " ×n".to_owned(),
+    };
     if step.id.as_str() == step.kind {
-        step.id.to_string()
+        format!("{}{times}", step.id)
     } else {
-        format!("{} ({})", step.id, step.kind)
+        format!("{}{times} ({})", step.id, step.kind)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{Statuses, condition, title};
-use crate::{Need, Phase, Plan, PlanStep};
+use crate::{Approval, Gate, Need, Phase, Plan, PlanStep, WaitFor};
 
 /// The widest the lanes may grow before needs are told in words alone.
 const MAX_LANES: usize = 12;
@@ -108,6 +108,10 @@ fn words(step: &PlanStep, statuses: &Statuses) -> String {
     if !needs.is_empty() {
         let _ = write!(text, "  ← {}", needs.join(", "));
     }
+    let more = besides(step);
+    if !more.is_empty() {
+        let _ = write!(text, "  {}", more.join(", "));
+    }
     if let Some(when) = step.when() {
         let _ = write!(text, "  when {when}");
     }
@@ -116,6 +120,37 @@ fn words(step: &PlanStep, statuses: &Statuses) -> String {
         let _ = write!(text, "  on {}", on.join(", "));
     }
     text
+}
+
+/// What a step is besides one attempt of its kind.
+fn besides(step: &PlanStep) -> Vec<String> {
+    let mut said = Vec::new();
+    match &step.gate {
+        None => {}
+        Some(Gate::Approval(Approval { from, min, ordered, expires, .. })) => {
+            let expires = expires.map(|time| format!(" within {time}")).unwrap_or_default();
+            said.push(if *ordered {
+                format!("asks {} in turn{expires}", from.join(", "))
+            } else {
+                format!("asks {min} of {}{expires}", from.join(", "))
+            });
+        }
+        Some(Gate::Wait(WaitFor::Duration(pause))) => said.push(format!("for {pause}")),
+        Some(Gate::Wait(WaitFor::Until(moment))) => {
+            let moment: Vec<&str> = moment.split_whitespace().collect();
+            said.push(format!("until {}", moment.join(" ")));
+        }
+    }
+    if let Some(wait) = &step.wait {
+        said.push(format!("asks for {}", wait.deadline));
+    }
+    if step.cache.is_some() {
+        said.push("is remembered".to_owned());
+    }
+    if let Some(undo) = &step.undo {
+        said.push(format!("taken back by {}", undo.kind));
+    }
+    said
 }
 
 fn need(need: &Need) -> String {

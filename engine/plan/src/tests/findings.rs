@@ -135,7 +135,6 @@ finally:
     6:14: error[FL0103]: `description` wants a text, and this is a list
     7:10: error[FL0107]: `timeout` wants a duration, and `90` has no unit (write `90s` for seconds)
     8:1: error[FL0002]: the key `timeout` stands twice (remove one of the two)
-    9:1: error[FL0105]: `concurrency` is known, but not supported by this version (leave it away: runs of a pipeline may overlap)
     11:3: error[FL0106]: `2x` is not a parameter's name (use letters, digits and `_`, and begin with a letter)
     12:7: error[FL0101]: parameter `a` has no key `typ` (did you mean `type`?)
     12:26: error[FL0104]: `type` cannot be `text` (it can be `string`, `integer`, `number`, `boolean`)
@@ -149,10 +148,9 @@ finally:
     19:3: error[FL0106]: `Build` is not a name: it must begin with a lower-case letter
     20:17: error[FL0201]: there is no step kind `bulid` (did you mean `build`?)
     20:24: error[FL0101]: step `build` has no key `retries` (did you mean `retry`?)
-    20:36: error[FL0105]: `for_each` is known, but not supported by this version (write one step for each item)
     20:60: error[FL0107]: `5 minutes` is not a duration: the units are d, h, m, s and ms
-    20:71: error[FL0101]: step `build` has no key `on` (it has `uses`, `with`, `needs`, `when`, `retry`, `timeout`, `description`)
-    21:3: error[FL0102]: step `scan` has no `uses` (name a step kind; `fairlead steps list` has them all)
+    20:71: error[FL0112]: step `build` stands under `steps`, where no `on` may stand (it says after which end of the run a step under `on_failure` or `finally` runs; a main step has `when`, and `needs` with outcomes)
+    21:3: error[FL0102]: step `scan` has no `uses` (name a step kind; `fairlead steps list` has them all. A gate has `approval` or `wait` instead)
     21:16: error[FL0103]: `with` wants a mapping, and this is a list
     21:37: error[FL0104]: `needs` cannot be `pased` (did you mean `passed`?)
     21:51: error[FL0104]: `needs`: the list of outcomes is empty (the outcomes are `passed`, `rejected`, `skipped`, `failed`, `cancelled`)
@@ -165,7 +163,6 @@ finally:
     22:50: error[FL0102]: `retry` has no `max` (say how many times, as in `max: 2`)
     22:60: error[FL0107]: `soon` is not a duration: write whole numbers with units, as in `30s`, `5m` or `1h30m` (write the first and the longest wait, as in `2s..1m`)
     22:76: error[FL0107]: `timeout` cannot be zero
-    23:10: error[FL0105]: `approval` is known, but not supported by this version (start a second pipeline by hand instead)
     24:9: error[FL0103]: step `note` wants a mapping, and this is a text
     26:3: error[FL0106]: step `build` stands under `steps` already
     26:28: error[FL0104]: `on` cannot be `faild` (did you mean `failed`?)
@@ -326,19 +323,19 @@ fn references_lead_somewhere_or_are_errors() {
     7:73: error[FL0305]: there is no parameter `verson` (did you mean `version`?)
     7:96: error[FL0305]: parameter `version` is a text, with nothing in it
     7:122: error[FL0305]: the event has no `tga` (did you mean `tag`?)
-    8:42: error[FL0305]: `run.summary` is known only when every main step has ended (read it in a step under `finally`)
+    8:42: error[FL0305]: `run.summary` is known only when every main step has ended (read it in a step under `on_failure` or `finally`)
     8:59: error[FL0305]: `run` has no `it` (did you mean `id`?)
     8:83: error[FL0302]: there is no `version` (expressions see `params`, `event`, `steps`, `run`, `secrets`; a text stands in quotes)
     8:100: error[FL0305]: what this reads of `steps` cannot be known beforehand (write `steps.<name>`, so that it can be checked)
     8:133: error[FL0305]: what this reads of `steps` cannot be known beforehand (write `steps.<name>`, so that it can be checked)
     8:148: error[FL0304]: which output this reads cannot be known beforehand (write `steps.build.<output>`)
     9:42: error[FL0401]: step `e` reads itself
-    9:69: error[FL0402]: `last` runs after every main step, so none can read it (move `last` from `finally` to `steps`)
+    9:69: error[FL0402]: `last` runs after every step under `steps`, so none can read it (move `last` from `finally` to `steps`)
     10:33: error[FL0303]: step `f` needs `biuld`, which is not there (did you mean `build`?)
     10:50: error[FL0306]: a condition must be true or false, and `steps.build.image` is an image with its digest (compare it with something: `… == "…"`)
     11:47: error[FL0303]: there is no step `nope` (there are `a`, `b`, `build`, `c`, `d`, `e`, `f`, `g`, `last`, `more`, `my-scan`)
     13:45: warning[FL0404]: `build` may have no `image`: it may have ended skipped or failed or cancelled (add `| default(…)`)
-    14:36: error[FL0402]: `more` runs after every main step, and cannot need `build` (to look at how it ended: `when: steps.build.outcome == "passed"`)
+    14:36: error[FL0402]: `more` runs after every step under `steps`, and cannot need `build` (to look at how it ended: `when: steps.build.outcome == "passed"`)
     "#);
 }
 
@@ -411,7 +408,7 @@ fn a_secret_stands_alone_where_secrets_may_stand() {
     3:150: error[FL0307]: input `secrets.mixed` takes nothing but a secret (write `{{ secrets.NAME }}` and nothing beside it)
     3:155: error[FL0307]: a secret stands alone: it cannot be part of a text or of an expression (write `{{ secrets.NAME }}` and nothing beside it)
     3:176: error[FL0307]: input `secrets.from` takes nothing but a secret (write `{{ secrets.NAME }}` and nothing beside it)
-    4:34: error[FL0307]: a secret stands alone: it cannot be part of a text or of an expression (write `{{ secrets.NAME }}` and nothing beside it)
+    4:34: error[FL0307]: no secret can be read here (secrets are for inputs of steps that are made for them)
     4:119: error[FL0307]: input `key.pem` takes nothing but a secret (write `{{ secrets.NAME }}` and nothing beside it)
     4:123: error[FL0307]: a secret stands alone: it cannot be part of a text or of an expression (write `{{ secrets.NAME }}` and nothing beside it)
     5:41: error[FL0307]: input `text` takes no secret (a value given here may be shown and stored; use an input that is made for secrets)

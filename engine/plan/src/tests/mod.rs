@@ -3,6 +3,7 @@
 mod editors;
 mod fakes;
 mod findings;
+mod language;
 mod plans;
 mod properties;
 
@@ -32,3 +33,47 @@ fn pipeline(steps: &str) -> String {
     let (main, end) = steps.split_once("---\n").unwrap_or((steps, ""));
     format!("{head}{main}}}, finally: {{\n{end}}}}}\n")
 }
+
+/// A pipeline with every key of the language in it.
+const EVERY_KEY: &str = r#"
+apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: release
+on: {git.push: {branches: [main]}}
+params: {version: {default: v1}, at: {default: "2026-12-01T08:00:00Z"}}
+concurrency: {group: "release/{{ params.version }}/{{ event.branch }}/{{ run.pipeline }}", policy: cancel-running, max: 2}
+steps:
+  build:
+    uses: build
+    for_each: {items: [{name: web, dir: ./web}, {name: api, dir: "./{{ params.version }}"}], key: item.name, max_parallel: 1}
+    with: {context: "{{ item.dir }}", image: "registry.example.com/{{ item_key }}"}
+    when: item.name != "api" or params.version != "v0"
+    on_undo:
+      uses: note
+      with: {text: "{{ steps.build.image }} of {{ item.name }}, {{ params.version }}", data: "{{ steps.build.outcome }}"}
+      retry: {max: 2, backoff: 1s..4s}
+      timeout: 1m
+  scan:
+    uses: scan
+    for_each: "{{ steps.build.items }}"
+    with: {image: "{{ item.image }}"}
+    cache: {ttl: 7d}
+    wait: {deadline: 2h, every: 1m}
+    retry: {max: 1}
+    timeout: 5m
+  one: {uses: build, with: {image: registry.example.com/one}}
+  plain: {uses: scan, for_each: [web, api, 3, true], cache: true, with: {image: "{{ steps.one.image }}"}}
+  soak: {wait: {for: 30m}, needs: [scan]}
+  moment: {wait: {until: "{{ params.at }}"}, when: params.version != "v0"}
+  fixed: {wait: {until: "2026-12-01T08:00:00+01:00"}, description: Monday}
+  approve: {approval: {from: [qa, release-managers], min: 2, order: any, expires: 24h, not: [requester, builder, approvers, somebody]}, needs: {soak: [passed, skipped]}}
+  turn: {approval: {from: [qa, security, owner], order: sequential, min: 3}}
+  tell: {uses: note, with: {lines: "{{ steps.approve.approved_by }}", data: "{{ steps.scan.by_key['web'].report }}", text: "{{ steps.plain.items[0].findings }}{{ steps.soak.outcome }}{{ steps.scan.outcome }}"}, cache: false}
+on_failure:
+  clean: {uses: note, with: {text: "{{ run.outcome }}: {{ run.summary }}"}}
+  more: {uses: note, on: [failed, cancelled], needs: [clean]}
+  ask: {approval: {from: [qa]}, on: rejected}
+finally:
+  report: {uses: note, on: [failed], with: {text: "{{ steps.clean.outcome }}"}}
+  pause: {wait: {for: 1s}, on: always}
+"#;

@@ -87,7 +87,7 @@ fn a_damaged_plan_is_refused() {
     assert_snapshot!([swapped, twice, other].join("\n"), @r#"
     the stored plan is damaged: step `clean` stands before `report`, which it needs
     the stored plan is damaged: step `build` stands twice
-    unknown variant `fairlead.dev/plan/v9`, expected `fairlead.dev/plan/v1`
+    unknown variant `fairlead.dev/plan/v9`, expected `fairlead.dev/plan/v1` or `fairlead.dev/plan/v2`
     "#);
 }
 
@@ -133,7 +133,7 @@ fn scope() -> Scope {
 
 /// Renders one leaf, past the checks: what a step would meet whose file was not checked.
 fn render(leaf: &str) -> String {
-    match crate::template::render(&json!({ "x": leaf }), &scope(), None) {
+    match crate::template::render("with", &json!({ "x": leaf }), (&scope()).into()) {
         Ok(input) => input.display()["x"].to_string(),
         Err(error) => format!("error: {error}"),
     }
@@ -212,7 +212,7 @@ fn a_value_cannot_make_structure_or_another_expression() {
     let hostile = "x\", \"admin\": true, \"{{ secrets.root }} {{ 1 + 1 }}";
     let scope = Scope { params: json!({ "v": hostile }), ..Scope::default() };
     let with = json!({"a": "{{ params.v }}", "b": ["- {{ params.v }}"], "{{ params.v }}": 1});
-    let input = crate::template::render(&with, &scope, None).unwrap();
+    let input = crate::template::render("with", &with, (&scope).into()).unwrap();
     assert_eq!(
         *input.display(),
         json!({"a": hostile, "b": [format!("- {hostile}")], "{{ params.v }}": 1})
@@ -225,7 +225,7 @@ fn a_value_cannot_make_structure_or_another_expression() {
 fn secrets_are_filled_by_place_and_never_by_text() {
     let with = json!({"k/~": {"pem": "{{secrets.cosign}}"}, "note": "{{ params.v }}", "list": ["{{ secrets['npm'] }}"]});
     let scope = Scope { params: json!({"v": "{{ secrets.cosign }}"}), ..Scope::default() };
-    let input = crate::template::render(&with, &scope, None).unwrap();
+    let input = crate::template::render("with", &with, (&scope).into()).unwrap();
     assert_eq!(input.secrets().into_iter().collect::<Vec<_>>(), ["cosign", "npm"]);
     assert_eq!(
         serde_json::to_value(&input).unwrap(),
@@ -244,7 +244,7 @@ fn secrets_are_filled_by_place_and_never_by_text() {
 
 #[test]
 fn conditions_are_decided() {
-    let decide = |when: &str| crate::template::condition("when", when, &scope(), None);
+    let decide = |when: &str| crate::template::condition("when", when, (&scope()).into());
     assert_eq!(decide("params.fast"), Ok(true));
     assert_eq!(decide("steps.build.outcome == 'passed' and params.count > 3"), Ok(false));
     assert_eq!(decide("steps.lint.report is defined"), Ok(false));

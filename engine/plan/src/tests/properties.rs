@@ -82,7 +82,7 @@ proptest! {
     #[test]
     fn no_leaf_makes_rendering_panic(leaf in "[a-z{}'\"|.()\\[\\]0-9 ~+*-]{0,60}") {
         let with = serde_json::json!({ "x": leaf });
-        let _ = crate::template::render(&with, &crate::Scope::default(), None);
+        let _ = crate::template::render("with", &with, (&crate::Scope::default()).into());
     }
 
     #[test]

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use fairlead_plan::{KindMismatch, Plan, RenderError, RunOutcome, Scope};
 use fairlead_run::{
-    Created, Group, Journal, Lease, LeaseError, LogStore, NewRun, Origin, PlanBlob, Record,
-    Remembered, ReplayError, Request, Run, SealError, Signal, StoreError, Wake,
+    AgainError, Created, Group, Journal, Lease, LeaseError, LogStore, NewRun, Origin, PlanBlob,
+    Record, Remembered, ReplayError, Request, Run, SealError, Signal, StoreError, Wake,
 };
-use fairlead_step::{Artifacts, Catalog, Clock, HumanDuration, Registries, RunId};
+use fairlead_step::{Artifacts, Catalog, Clock, HumanDuration, Registries, RunId, StepId};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde_json::{Value, json};
@@ -82,6 +82,50 @@ pub struct RunRequest {
     pub workspace: PathBuf,
     /// The run that this one makes again or takes back, where it does.
     pub origin: Option<Origin>,
+}
+
+impl RunRequest {
+    /// A run that makes `old` again: the steps `from`, those that did not end well, and all that needs
+    /// one of them. Under another plan it is made with the parameters that come with that.
+    ///
+    /// # Errors
+    /// As [`Run::to_retry`].
+    pub fn retry(
+        old: &Run,
+        from: &[StepId],
+        replan: Option<(Arc<Plan>, Value)>,
+        by: String,
+    ) -> Result<Self, AgainError> {
+        let asked = old.request();
+        let (plan, params) =
+            replan.unwrap_or_else(|| (Arc::clone(old.plan()), asked.params.clone()));
+        let origin = old.to_retry(from, &plan)?;
+        Ok(Self { plan, params, ..Self::from_another(old, by, origin) })
+    }
+
+    /// A run that takes back what `old` did.
+    ///
+    /// # Errors
+    /// As [`Run::to_undo`].
+    pub fn undo(old: &Run, by: String) -> Result<Self, AgainError> {
+        let (plan, origin) = old.to_undo()?;
+        Ok(Self { plan: Arc::new(plan), ..Self::from_another(old, by, origin) })
+    }
+
+    fn from_another(old: &Run, by: String, origin: Origin) -> Self {
+        let asked = old.request();
+        Self {
+            plan: Arc::clone(old.plan()),
+            params: asked.params.clone(),
+            event: asked.event.clone(),
+            event_id: asked.event_id.clone(),
+            // The event has started its run; this one a person asks for.
+            started_by: None,
+            by,
+            workspace: asked.workspace.clone(),
+            origin: Some(origin),
+        }
+    }
 }
 
 /// What a request came to.

@@ -9,6 +9,7 @@
 //! [`LogStore`]) are answered by `fairlead-store`; with the feature `conformance`, the module of
 //! that name checks that an implementation keeps what they promise.
 
+mod again;
 mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -29,6 +30,7 @@ mod steps;
 mod stored;
 mod view;
 
+pub use again::AgainError;
 pub use command::Command;
 pub use error::{ApplyError, ReplayError};
 pub use fact::{

@@ -145,7 +145,8 @@ pub(super) fn implied(
         let some = other.for_each.is_some()
             && other.when.and_then(Node::text).is_some_and(template::reads_item);
         for read in outputs.iter().filter(|read| some && read.reference.path.len() > 2) {
-            let message = format!("`{}` may have no such item: its `when` decides of each", other.id);
+            let message =
+                format!("`{}` may have no such item: its `when` decides of each", other.id);
             let finding = Diagnostic::warning(MAY_BE_ABSENT, read.span, message);
             found.push(finding.help("read `items` or `by_key` as a whole, or add `| default(…)`"));
         }

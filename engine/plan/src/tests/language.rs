@@ -74,7 +74,10 @@ fn a_group_is_checked() {
     "{{ params.n }}"
        5:10: warning of v
     "#);
-    let long = check(&format!("apiVersion: fairlead.dev/v1\nkind: Pipeline\nname: a\nconcurrency: {}\nsteps: {{a: {{uses: note}}}}\n", "x".repeat(201)));
+    let long = check(&format!(
+        "apiVersion: fairlead.dev/v1\nkind: Pipeline\nname: a\nconcurrency: {}\nsteps: {{a: {{uses: note}}}}\n",
+        "x".repeat(201)
+    ));
     assert_snapshot!(long, @"4:14: error[FL0104]: the name of the group is longer than 200 bytes");
 }
 

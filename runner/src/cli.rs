@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use fairlead_exec::Injection;
-use fairlead_step::{RunId, StepId};
+use fairlead_step::{HumanDuration, RunId, StepId};
 
 use crate::output::Color;
 use crate::settings::SettingsArgs;
@@ -16,7 +16,7 @@ use crate::settings::SettingsArgs;
 #[derive(Debug, Parser)]
 #[command(name = "fairlead", version, propagate_version = true)]
 #[command(after_help = "Exit codes: 0 passed, 1 failed, 2 wrong usage or file, 3 rejected by a \
-    policy, 4 cancelled, 5 interrupted (resume it), 70 a defect")]
+    policy, 4 cancelled, 5 interrupted (resume it), 6 it waits, 70 a defect")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -45,10 +45,27 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     /// List runs, newest first
     Runs(RunsArgs),
+    /// Let a run on at a gate that asks for approval
+    Approve(VoteArgs),
+    /// Stop a run at a gate that asks for approval; one vote is enough
+    Reject(VoteArgs),
+    /// Decide of an attempt that must not be made twice, and whose end nobody saw
+    Settle(SettleArgs),
+    /// Tell a run to stop; said twice, its `on_failure` and `finally` steps stop, too
+    Cancel(CancelArgs),
+    /// Make a part of a run again, in a new run that keeps what was good
+    Retry(RetryArgs),
+    /// Take back what a run did, by the `on_undo` hooks of its steps, in reverse
+    Undo(UndoArgs),
     /// Show a run: steps, times, outputs, reasons
     Show(ShowArgs),
     /// Print the logs of a run
     Logs(LogsArgs),
+    /// The journal of a run: check it, take it elsewhere, look at the run as it was
+    #[command(subcommand)]
+    Journal(JournalCommand),
+    /// Remove finished runs that the rules allow to go, with what nobody else needs
+    Prune(PruneArgs),
     /// The advisory database that `scan` uses
     #[command(subcommand)]
     Db(DbCommand),
@@ -86,6 +103,141 @@ pub(crate) struct RunArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct VoteArgs {
+    /// The run, or `latest`
+    pub(crate) run: String,
+    /// The step that asks
+    pub(crate) step: StepId,
+    /// Why
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+}
+
+/// In whose name something is said.
+#[derive(Debug, Args)]
+pub(crate) struct WhoArgs {
+    /// In whose name [default: the user who is logged in]
+    #[arg(long = "as", value_name = "USER")]
+    pub(crate) name: Option<String>,
+    /// A file with the groups of users (YAML: GROUP: [USER, …])
+    #[arg(long, env = "FAIRLEAD_GROUPS", value_name = "FILE")]
+    pub(crate) groups: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("decision").required(true).args(["passed", "failed", "again"])))]
+pub(crate) struct SettleArgs {
+    /// The run, or `latest`
+    pub(crate) run: String,
+    /// The step
+    pub(crate) step: StepId,
+    /// It took effect
+    #[arg(long)]
+    pub(crate) passed: bool,
+    /// What the step would have given, as a JSON object
+    #[arg(long, value_name = "JSON", requires = "passed")]
+    pub(crate) outputs: Option<String>,
+    /// It did not take effect, and shall not
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// It did not take effect; make it again
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// Why
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The run, or `latest`
+    pub(crate) run: String,
+    /// Why
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetryArgs {
+    /// The run, or `latest`
+    pub(crate) run: String,
+    /// Make this step again, with all that needs it; may be given more than once [default: what did
+    /// not end well]
+    #[arg(long = "from", value_name = "STEP")]
+    pub(crate) from: Vec<StepId>,
+    /// Make it by this pipeline file, as it is now [default: by the plan that the run was pinned to]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replan: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) drive: DriveArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndoArgs {
+    /// The run, or `latest`
+    pub(crate) run: String,
+    /// Say what would be taken back, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Take it back although that was begun before
+    #[arg(long)]
+    pub(crate) once_more: bool,
+    #[command(flatten)]
+    pub(crate) drive: DriveArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JournalCommand {
+    /// Check that journals are whole, and make runs: each record, the chain of their hashes, the plan
+    Verify {
+        /// Runs, or files that `export` wrote
+        #[arg(required_unless_present = "all")]
+        journals: Vec<String>,
+        /// Every run of the store
+        #[arg(long, conflicts_with = "journals")]
+        all: bool,
+    },
+    /// Print a run's plan and records, a line each, byte for byte as they are kept
+    Export {
+        /// The run, or `latest`
+        run: String,
+    },
+    /// Show a run as its journal makes it, record by record
+    Replay {
+        /// The run, `latest`, or a file that `export` wrote
+        journal: String,
+        /// Up to this record
+        #[arg(long, value_name = "SEQ")]
+        until: Option<u64>,
+        /// The state as JSON, and no records
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Only runs that ended longer ago than this, such as `30d`
+    #[arg(long, value_name = "AGE")]
+    pub(crate) older_than: Option<HumanDuration>,
+    /// Only runs that are not among the last so many of their pipeline
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_last: Option<usize>,
+    /// Remove them; without it nothing is removed, and the same is said
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
     /// The run
     pub(crate) run: RunId,
@@ -108,6 +260,9 @@ pub(crate) struct DriveArgs {
     /// Print no lines of the steps' logs
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Do not stay when the run only waits for its turn, people, a moment or evidence: exit with 6
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 #[derive(Debug, Args)]

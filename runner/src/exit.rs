@@ -21,6 +21,8 @@ pub enum Exit {
     Cancelled,
     /// 5: the run was interrupted and can be resumed.
     Interrupted,
+    /// 6: the run waits for its turn, people, a moment or evidence, and `--no-wait` was given.
+    Waits,
     /// 70: a defect of Fairlead.
     Internal,
 }
@@ -36,6 +38,7 @@ impl Exit {
             Self::Rejected => 3,
             Self::Cancelled => 4,
             Self::Interrupted => 5,
+            Self::Waits => 6,
             Self::Internal => 70,
         }
     }

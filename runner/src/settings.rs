@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use fairlead_exec::ProcessOptions;
-use fairlead_step::{Clock, EngineAddress};
+use fairlead_step::{Clock, EngineAddress, Secret};
 use jiff::Timestamp;
 
 use crate::exit::Stop;
@@ -21,6 +21,11 @@ pub(crate) struct SettingsArgs {
     /// The folder with runs, logs, artifacts and advisories [default: ~/.local/state/fairlead]
     #[arg(long, global = true, env = "FAIRLEAD_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
+
+    /// A Postgres database that keeps the runs, events and logs, and that several servers may share
+    /// (postgres://…); artifacts stay in the folder [default: SQLite in the folder]
+    #[arg(long, global = true, env = "FAIRLEAD_STORE", value_name = "URL", hide_env_values = true)]
+    store: Option<String>,
 
     /// The folder with the advisory database [default: `advisories` in the state folder]
     #[arg(long, global = true, env = "FAIRLEAD_ADVISORIES", value_name = "DIR")]
@@ -68,6 +73,8 @@ pub struct Settings {
     pub advisories: PathBuf,
     /// The Docker engine.
     pub engine: EngineAddress,
+    /// The address of the database that runs are kept in; it may hold a password.
+    pub(crate) store: Option<Secret<String>>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) registries: Arc<DockerConfig>,
     pub(crate) processes: ProcessOptions,
@@ -149,6 +156,7 @@ impl Settings {
         Ok(Self {
             advisories: args.advisories.unwrap_or_else(|| state.join("advisories")),
             state,
+            store: args.store.map(Secret::new),
             engine,
             secrets: Arc::new(Secrets::new(explicit, args.secrets_dir)),
             registries: Arc::new(DockerConfig::new(args.plain_http, extra_ca)),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fairlead_exec::{
-    DriveError, Engine, RequestError, Requested, RunRequest, SecretError, SecretsMissing,
+    DriveError, Driven, Engine, RequestError, Requested, RunRequest, SecretError, SecretsMissing,
     cancellation,
 };
 use fairlead_plan::{Plan, RunOutcome};
@@ -48,6 +48,16 @@ pub(crate) async fn request_and_drive(
     args: DriveArgs,
 ) -> Result<(Exit, Run), Stop> {
     let store = context.store().await?;
+    request_and_drive_in(context, store, request, args).await
+}
+
+/// The same, in a store that is open already.
+pub(crate) async fn request_and_drive_in(
+    context: &Context<'_>,
+    store: Store,
+    request: RunRequest,
+    args: DriveArgs,
+) -> Result<(Exit, Run), Stop> {
     let engine = context.engine(&store, args.max_parallel, None, args.inject.clone());
     let plan = Arc::clone(&request.plan);
     let run = match engine.request(request).await {
@@ -106,7 +116,14 @@ async fn drive(
     // need not wait for this thread, which shows it.
     let mut driving = tokio::spawn({
         let (engine, run) = (engine.clone(), run.clone());
-        async move { engine.finish(&run, listening, |_| {}).await }
+        let no_wait = args.no_wait;
+        async move {
+            let mut listening = listening;
+            if no_wait {
+                return engine.drive(&run, &mut listening).await;
+            }
+            engine.finish(&run, listening, |_| {}).await.map(Driven::Ended)
+        }
     });
     let driven = tokio::select! {
         biased;
@@ -123,18 +140,28 @@ async fn drive(
     }
     drop(live);
 
-    let outcome = driven.map_err(|error| not_driven(run, &error))?;
+    let driven = driven.map_err(|error| not_driven(run, &error))?;
     let stored = store.journal().load(run).await.map_err(|e| Stop::of(&e))?;
     let state = Run::restore(&stored).map_err(|e| Stop::of(&e))?;
     output.say(show::timeline(&state, output));
-    if outcome != RunOutcome::Passed {
+    if let Driven::Parked(parked) = driven {
+        let until = parked.until.map_or(String::new(), |until| format!(" until {until}"));
+        output.say(format!(
+            "the run is {}{until}; `fairlead explain {run}` says what for",
+            parked.status
+        ));
+    } else if driven != Driven::Ended(RunOutcome::Passed) {
         output.say(format!("see `fairlead show {run}` and `fairlead logs {run}`"));
     }
     if args.json {
         output.json(&show::to_json(&state))?;
     }
     store.close().await;
-    Ok((outcome.into(), state))
+    let exit = match driven {
+        Driven::Ended(outcome) => outcome.into(),
+        Driven::Parked(_) => Exit::Waits,
+    };
+    Ok((exit, state))
 }
 
 fn not_driven(run: &RunId, error: &DriveError) -> Stop {

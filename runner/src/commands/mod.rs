@@ -1,24 +1,28 @@
 //! The commands, a file each.
 
+mod again;
 mod db;
 mod doctor;
 mod drive;
 mod graph;
+mod journal;
 mod lint;
 mod logs;
 mod pipeline_source;
+mod prune;
 mod runs;
 mod schema;
 mod serve;
 mod show;
 mod steps;
+mod votes;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 use clap::CommandFactory as _;
 use fairlead_exec::{Engine, EngineOptions, Injection};
-use fairlead_run::RunFilter;
+use fairlead_run::{Run, RunFilter, StoredRun, Vote};
 use fairlead_step::{Catalog, RunId};
 use fairlead_store::Store;
 
@@ -35,11 +39,17 @@ pub(crate) struct Context<'o> {
 }
 
 impl Context<'_> {
-    /// Opens the store in the state folder.
+    /// Opens the store: in the state folder, or in the database that the settings name.
     pub(crate) async fn store(&self) -> Result<Store, Stop> {
-        Store::open(&self.settings.state).await.map_err(|error| {
-            Stop::of(&error).hint("`--state DIR` or FAIRLEAD_STATE names another folder")
-        })
+        let folder = &self.settings.state;
+        match &self.settings.store {
+            None => Store::open(folder).await.map_err(|error| {
+                Stop::of(&error).hint("`--state DIR` or FAIRLEAD_STATE names another folder")
+            }),
+            Some(url) => Store::connect(url.expose(), folder).await.map_err(|error| {
+                Stop::of(&error).hint("`--store URL` or FAIRLEAD_STORE names another database")
+            }),
+        }
     }
 
     /// An engine over `store`: at most so many attempts and runs at a time, with the faults to inject.
@@ -84,7 +94,15 @@ pub(crate) async fn run(
         Command::Graph(args) => graph::graph(&context, &args),
         Command::Runs(args) => runs::runs(&context, args).await,
         Command::Show(args) => show::show(&context, args).await,
+        Command::Approve(args) => votes::vote(&context, args, Vote::Approve).await,
+        Command::Reject(args) => votes::vote(&context, args, Vote::Reject).await,
+        Command::Settle(args) => votes::settle(&context, args).await,
+        Command::Cancel(args) => votes::cancel(&context, args).await,
+        Command::Retry(args) => again::retry(&context, args).await,
+        Command::Undo(args) => again::undo(&context, args).await,
         Command::Logs(args) => logs::logs(&context, args).await,
+        Command::Journal(command) => journal::journal(&context, command).await,
+        Command::Prune(args) => prune::prune(&context, args).await,
         Command::Db(command) => db::db(&context, command).await,
         Command::Steps(command) => steps::steps(&context, command).await,
         Command::Schema(args) => schema::schema(&context, &args),
@@ -109,4 +127,13 @@ pub(crate) async fn named_run(store: &Store, name: &str) -> Result<RunId, Stop> 
         });
     }
     name.parse().map_err(|e| Stop::usage("which run?").because(&e))
+}
+
+/// A run of the store, with its records.
+pub(crate) async fn load(store: &Store, run: &RunId) -> Result<(StoredRun, Run), Stop> {
+    let stored = store.journal().load(run).await.map_err(|e| Stop::of(&e))?;
+    let state = Run::restore(&stored).map_err(|e| {
+        Stop::of(&e).hint(format!("`fairlead journal verify {run}` says where it is damaged"))
+    })?;
+    Ok((stored, state))
 }

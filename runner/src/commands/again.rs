@@ -1,0 +1,117 @@
+//! `fairlead retry` and `fairlead undo`: runs that begin from another one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fairlead_exec::RunRequest;
+use fairlead_plan::Plan;
+use fairlead_run::{AgainError, Origin, Run, RunFilter, RunStatus};
+use fairlead_step::RunId;
+use fairlead_store::Store;
+use serde_json::Value;
+
+use super::{Context, drive, load, named_run};
+use crate::cli::{RetryArgs, UndoArgs};
+use crate::exit::{Exit, Stop};
+
+pub(crate) async fn retry(context: &Context<'_>, args: RetryArgs) -> Result<Exit, Stop> {
+    let store = context.store().await?;
+    let run = named_run(&store, &args.run).await?;
+    let (_, old) = load(&store, &run).await?;
+    let replan = match &args.replan {
+        None => None,
+        Some(file) => {
+            let plan = crate::load::plan(file, &context.catalog, context.output)?;
+            let params = rebind(&old, &plan)?;
+            Some((Arc::new(plan), params))
+        }
+    };
+    let request = RunRequest::retry(&old, &args.from, replan, drive::person())
+        .map_err(|error| refused(&run, &error))?;
+    if let Some(Origin { kept, .. }) = &request.origin {
+        let names: Vec<&str> = kept.iter().map(|kept| kept.step.as_str()).collect();
+        context.output.say(match names.as_slice() {
+            [] => format!("nothing of run {run} is kept"),
+            names => format!("kept of run {run}: {}", names.join(", ")),
+        });
+    }
+    Ok(drive::request_and_drive_in(context, store, request, args.drive).await?.0)
+}
+
+/// The parameters of a run, bound to another plan; those that it does not know are left out.
+fn rebind(old: &Run, plan: &Plan) -> Result<Value, Stop> {
+    let given: BTreeMap<String, Value> = match &old.request().params {
+        Value::Object(params) => params
+            .iter()
+            .filter(|(name, _)| plan.params().get(name).is_some())
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            BTreeMap::new()
+        }
+    };
+    plan.bind(&given).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Stop::usage(format!("the parameters do not fit the new plan: {}", lines.join("; ")))
+    })
+}
+
+pub(crate) async fn undo(context: &Context<'_>, args: UndoArgs) -> Result<Exit, Stop> {
+    let store = context.store().await?;
+    let run = named_run(&store, &args.run).await?;
+    let (_, old) = load(&store, &run).await?;
+    let request = RunRequest::undo(&old, drive::person()).map_err(|error| refused(&run, &error))?;
+    let output = context.output;
+    output.say(format!("to take back run {run}, in this order:"));
+    for step in request.plan.steps() {
+        let of = step.undoes.as_ref().map_or(String::new(), |of| format!(" takes back `{of}`"));
+        output.data(format!("  {} ({}){of}", step.id, step.kind));
+    }
+    if args.dry_run {
+        output.say("nothing was done; without `--dry-run` it is");
+        return Ok(Exit::Passed);
+    }
+    if !args.once_more
+        && let Some((earlier, status)) = taken_back(&store, &run).await?
+    {
+        return Err(Stop::usage(format!("run {earlier} takes it back already: it is {status}"))
+            .hint("`--once-more` takes it back all the same"));
+    }
+    Ok(drive::request_and_drive_in(context, store, request, args.drive).await?.0)
+}
+
+/// A run that has taken `run` back, or is about to.
+async fn taken_back(store: &Store, run: &RunId) -> Result<Option<(RunId, RunStatus)>, Stop> {
+    let filter = RunFilter { origin: Some(run.clone()), limit: 100, ..RunFilter::default() };
+    let later = store.journal().list(filter).await.map_err(|e| Stop::of(&e))?;
+    for summary in later {
+        let (_, state) = load(store, &summary.id).await?;
+        let origin = state.request().origin.as_ref();
+        let undoes = origin.is_some_and(|o| o.purpose == fairlead_run::Purpose::Undo);
+        let counts = match state.ended() {
+            None => true,
+            Some((outcome, _)) => outcome == fairlead_plan::RunOutcome::Passed,
+        };
+        if undoes && counts {
+            return Ok(Some((summary.id, summary.status)));
+        }
+    }
+    Ok(None)
+}
+
+fn refused(run: &RunId, error: &AgainError) -> Stop {
+    let stop = Stop::usage(error.to_string());
+    match error {
+        AgainError::NotEnded { .. } => stop.hint(format!(
+            "`fairlead resume {run}` goes on with it, `fairlead cancel {run}` ends it"
+        )),
+        AgainError::NothingLeft { .. } => {
+            stop.hint("`--from STEP` makes a step again although it passed")
+        }
+        AgainError::NoSuchStep { .. } => stop.hint(format!("`fairlead show {run}` has its steps")),
+        AgainError::NotMain { .. }
+        | AgainError::NothingToUndo { .. }
+        | AgainError::IsUndo { .. }
+        | _ => stop,
+    }
+}

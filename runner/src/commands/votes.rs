@@ -1,0 +1,132 @@
+//! `fairlead approve`, `reject`, `settle` and `cancel`: what people have to say to a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fairlead_run::{ApplyError, CancelReason, Decision, Run, Signal, StepStatus, Vote, Voter};
+use fairlead_step::{RunId, StepId};
+use fairlead_store::Store;
+
+use super::{Context, drive, load, named_run};
+use crate::cli::{CancelArgs, SettleArgs, VoteArgs, WhoArgs};
+use crate::exit::{Exit, Stop};
+
+/// The most bytes of a file with groups.
+const MAX_GROUPS: u64 = 1 << 20;
+
+pub(crate) async fn vote(context: &Context<'_>, args: VoteArgs, vote: Vote) -> Result<Exit, Stop> {
+    let by = voter(&args.who)?;
+    let store = context.store().await?;
+    let run = named_run(&store, &args.run).await?;
+    let (_, state) = load(&store, &run).await?;
+    // It is looked at here for a clear answer, and again where it is written down.
+    state.check_vote(&args.step, &by, vote).map_err(|e| refused(&state, &e))?;
+    let signal =
+        Signal::Vote { step: args.step.clone(), by: by.clone(), vote, reason: args.reason };
+    let said = format!("{} at `{}` by {}", vote, args.step, by.name);
+    say(context, store, &run, signal, said, Some(&args.step)).await
+}
+
+pub(crate) async fn settle(context: &Context<'_>, args: SettleArgs) -> Result<Exit, Stop> {
+    let by = voter(&args.who)?;
+    let decision = match (args.passed, args.again) {
+        (true, _) => {
+            let text = args.outputs.as_deref().unwrap_or("{}");
+            let outputs: serde_json::Value = serde_json::from_str(text)
+                .map_err(|e| Stop::usage("`--outputs` is no JSON").because(&e))?;
+            if !outputs.is_object() {
+                return Err(Stop::usage("`--outputs` is no JSON object")
+                    .hint("write the outputs by name, such as `{\"tag\": \"v1\"}`"));
+            }
+            Decision::Passed { outputs }
+        }
+        (false, true) => Decision::Again,
+        (false, false) => Decision::Failed,
+    };
+    let store = context.store().await?;
+    let run = named_run(&store, &args.run).await?;
+    let (_, state) = load(&store, &run).await?;
+    let attempt = match state.step(&args.step).map(|step| step.status()) {
+        Some(StepStatus::NeedsAttention { attempt }) => attempt,
+        Some(_) | None => {
+            let error = state.check_settle(&args.step, 1).err();
+            return Err(error.map_or_else(
+                || Stop::usage(format!("`{}` asks for no decision", args.step)),
+                |error| refused(&state, &error),
+            ));
+        }
+    };
+    let step = args.step.clone();
+    let said = format!("`{step}` settled as {decision} by {}", by.name);
+    let signal = Signal::Settle { step, attempt, by, decision, reason: args.reason };
+    say(context, store, &run, signal, said, Some(&args.step)).await
+}
+
+pub(crate) async fn cancel(context: &Context<'_>, args: CancelArgs) -> Result<Exit, Stop> {
+    let by = voter(&args.who)?.name;
+    let store = context.store().await?;
+    let run = named_run(&store, &args.run).await?;
+    let (_, state) = load(&store, &run).await?;
+    if !state.can_cancel() {
+        return Err(Stop::usage(match state.ended() {
+            Some((outcome, _)) => format!("run {run} has ended: {outcome}"),
+            None => format!("run {run} is stopping, and there is nothing more to stop"),
+        }));
+    }
+    let signal = Signal::Cancel { by, reason: CancelReason::Asked { why: args.reason } };
+    say(context, store, &run, signal, "told to stop".to_owned(), None).await
+}
+
+/// Posts a signal, and says what became of it.
+async fn say(
+    context: &Context<'_>,
+    store: Store,
+    run: &RunId,
+    signal: Signal,
+    said: String,
+    step: Option<&StepId>,
+) -> Result<Exit, Stop> {
+    let engine = context.engine(&store, None, None, Vec::new());
+    let noted = engine.signal(run, signal).await.map_err(|e| Stop::of(&e))?;
+    let output = context.output;
+    match noted {
+        None => output.say(format!("run {run}: {said}; the process that drives it goes on")),
+        Some(state) => {
+            let now = match step.and_then(|step| state.step(step)) {
+                Some(view) => format!("`{}` is {}", view.id(), view.status().name()),
+                None => format!("the run is {}", state.status()),
+            };
+            output.say(format!("run {run}: {said}; {now}"));
+            if state.ended().is_none() && !state.only_waits() {
+                output.say(format!(
+                    "a server that uses this store goes on with it, or `fairlead resume {run}`"
+                ));
+            }
+        }
+    }
+    store.close().await;
+    Ok(Exit::Passed)
+}
+
+fn refused(run: &Run, error: &ApplyError) -> Stop {
+    Stop::usage(error.to_string())
+        .hint(format!("`fairlead explain {}` says what the run waits for", run.id()))
+}
+
+/// Who speaks, with the groups that the file gives them.
+fn voter(who: &WhoArgs) -> Result<Voter, Stop> {
+    let name = who.name.clone().unwrap_or_else(drive::person);
+    let groups: BTreeMap<String, BTreeSet<String>> = match &who.groups {
+        None => BTreeMap::new(),
+        Some(path) => {
+            let text = crate::load::text(path, MAX_GROUPS)?;
+            serde_saphyr::from_str(&text).map_err(|e| {
+                Stop::usage(format!("{} is no list of groups", path.display()))
+                    .because(&e)
+                    .hint("write `GROUP: [USER, USER]`, a line for each group")
+            })?
+        }
+    };
+    let of_mine = groups.into_iter().filter(|(_, users)| users.contains(&name));
+    let groups = of_mine.map(|(group, _)| group).collect();
+    Ok(Voter { name, groups })
+}

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use fairlead_plan::{Outcome, Phase, Plan, RetryOn, RunOutcome};
 use fairlead_run::{
-    CancelReason, Command, Epoch, Record, RunEvent, StepResult, StepStatus, check_chain,
+    CancelReason, Command, Decision, Epoch, Record, RunEvent, StepResult, StepStatus, Voter,
+    check_chain,
 };
 use fairlead_step::{Effect, ErrorClass, HumanDuration, StepId, Verdict};
 use jiff::SignedDuration;
@@ -106,6 +107,21 @@ fn crash(world: &mut World) -> Vec<RunEvent> {
     late
 }
 
+/// What a person may decide now.
+fn decisions(world: &World, chance: &mut Chance<'_>) -> Vec<RunEvent> {
+    let settled = world.run.steps().filter_map(|step| {
+        let StepStatus::NeedsAttention { attempt } = step.status() else { return None };
+        let decision = match chance.of(3) {
+            0 => Decision::Passed { outputs: json!({ "ok": true }) },
+            1 => Decision::Failed,
+            _ => Decision::Again,
+        };
+        let by = Voter { name: "chance".into(), groups: BTreeSet::new() };
+        Some(RunEvent::Settled { step: step.id().clone(), attempt, by, decision, reason: None })
+    });
+    settled.collect()
+}
+
 /// Drives a run to its end, as chance has it.
 fn drive(world: &mut World, chance: &mut Chance<'_>) {
     let mut late: Vec<RunEvent> = Vec::new();
@@ -116,8 +132,9 @@ fn drive(world: &mut World, chance: &mut Chance<'_>) {
             assert_eq!(commands, []);
             break;
         }
-        let facts: Vec<RunEvent> =
+        let mut facts: Vec<RunEvent> =
             commands.iter().filter_map(|c| c.fact(world.run.id(), world.epoch)).collect();
+        facts.extend(decisions(world, chance));
         let busy = running(world);
         match chance.of(16) {
             0..=6 => match (chance.pick(&facts), chance.pick(&busy)) {
@@ -170,6 +187,8 @@ struct History<'a> {
     settled: BTreeSet<(&'a StepId, u32)>,
     ended: BTreeMap<&'a StepId, Outcome>,
     stopping: BTreeSet<&'a StepId>,
+    /// Lost attempts of which a person decides.
+    undecided: BTreeSet<&'a StepId>,
     cancels: usize,
 }
 
@@ -190,6 +209,7 @@ impl<'a> History<'a> {
         assert_eq!(attempt, before + 1, "attempts of {step} are numbered without gaps");
         assert!(!self.ended.contains_key(step), "{step} has ended");
         assert!(!self.stopping.contains(step), "{step} is to stop");
+        assert!(!self.undecided.contains(step), "{step} waits for a person");
         for need in &planned.needs {
             let outcome = self.ended.get(&need.step);
             let outcome = outcome.unwrap_or_else(|| panic!("{step} before {}", need.step));
@@ -239,6 +259,7 @@ impl<'a> History<'a> {
             self.stopping.insert(&step.id);
             if !self.ended.contains_key(&step.id) && !self.running.contains_key(&step.id) {
                 self.end(&step.id, Outcome::Cancelled);
+                self.undecided.remove(&step.id);
             }
         }
     }
@@ -260,10 +281,19 @@ fn check_history(plan: &Plan, records: &[Record]) {
             }
             RunEvent::AttemptLost { step, attempt, .. } => {
                 history.settle(step, *attempt);
-                if plan.step(step).is_some_and(|step| step.effect == Effect::Once) {
-                    history.end(step, Outcome::Failed);
-                } else if history.stopping.contains(step) {
+                if history.stopping.contains(step) {
                     history.end(step, Outcome::Cancelled);
+                } else if plan.step(step).is_some_and(|step| step.effect == Effect::Once) {
+                    assert!(history.undecided.insert(step), "{step} waits for a person");
+                }
+            }
+            RunEvent::Settled { step, attempt, decision, .. } => {
+                assert!(history.undecided.remove(step), "{step} asks for nothing");
+                assert_eq!(history.made.get(step), Some(attempt));
+                match decision {
+                    Decision::Passed { .. } => history.end(step, Outcome::Passed),
+                    Decision::Failed => history.end(step, Outcome::Failed),
+                    Decision::Again => {}
                 }
             }
             RunEvent::RetryScheduled { step, attempt, .. } => {
@@ -279,6 +309,15 @@ fn check_history(plan: &Plan, records: &[Record]) {
                 history.end(step, Outcome::Failed);
             }
             RunEvent::CancelRequested { .. } => history.cancel(plan),
+            // Nothing of these plans waits for its turn, has items, or is a gate.
+            RunEvent::Queued { .. }
+            | RunEvent::Admitted
+            | RunEvent::Expanded { .. }
+            | RunEvent::GateOpened { .. }
+            | RunEvent::Voted { .. }
+            | RunEvent::GateDue { .. }
+            | RunEvent::Woken { .. }
+            | RunEvent::Remembered { .. } => panic!("{:?}", record.event()),
             RunEvent::Ended { outcome } => {
                 assert_eq!(i + 1, records.len(), "nothing follows the end");
                 assert_eq!(history.ended.len(), plan.steps().len(), "every step has ended");

@@ -49,6 +49,8 @@ fn every_fact() -> Vec<RunEvent> {
             by: "git.example.com".into(),
             workspace: PathBuf::from("/srv/source"),
             engine: "0.1.0".into(),
+            group: None,
+            origin: None,
         })),
         RunEvent::Requested(Box::new(Request {
             pipeline: "hello".into(),
@@ -59,6 +61,8 @@ fn every_fact() -> Vec<RunEvent> {
             by: "ada".into(),
             workspace: PathBuf::from("/srv/größe"),
             engine: "0.1.0".into(),
+            group: None,
+            origin: None,
         })),
         started("build", 1),
         RunEvent::AttemptLost {
@@ -152,10 +156,10 @@ fn this_build_writes_version_1_byte_for_byte() {
 #[test]
 fn what_is_no_record_is_told() {
     let good = journal_of_every_fact()[2].bytes().to_owned();
-    let newer = good.replacen("\"v\":1", "\"v\":2", 1);
-    assert!(matches!(Record::read(&newer), Err(DecodeError::Newer { found: 2 })));
+    let newer = good.replacen("\"v\":1", "\"v\":3", 1);
+    assert!(matches!(Record::read(&newer), Err(DecodeError::Newer { found: 3 })));
     let text = Record::read(&newer).unwrap_err().to_string();
-    assert_eq!(text, "the record has version 2, and this build reads up to 1");
+    assert_eq!(text, "the record has version 3, and this build reads up to 2");
     for (bad, why) in [
         (String::new(), "nothing"),
         (good[..good.len() - 5].to_owned(), "cut short"),

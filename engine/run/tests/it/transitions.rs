@@ -2,12 +2,13 @@
 
 use fairlead_plan::{Outcome, RunOutcome};
 use fairlead_run::{
-    ApplyError, CancelReason, ChainError, Command, Epoch, Record, RecordHash, ReplayError, Run,
-    RunEvent, RunStatus, Seq, StepResult, StepStatus,
+    ApplyError, CancelReason, ChainError, Command, Decision, Epoch, Record, RecordHash,
+    ReplayError, Run, RunEvent, RunStatus, Seq, StepResult, StepStatus, Voter,
 };
 use fairlead_step::{ErrorClass, HumanDuration, Verdict};
 use insta::assert_snapshot;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::world::{World, after, failed, finally, id, need, passed, plan, start_time, step};
@@ -114,11 +115,15 @@ fn retries_wait_longer_each_time_up_to_the_cap() {
     let mut world = World::new(plan(vec![flaky], None));
     world.settle();
     for (attempt, wait) in [(1, 10), (2, 20), (3, 30)] {
-        let due = world.now + jiff::SignedDuration::from_secs(wait);
+        let (now, longest) = (world.now, jiff::SignedDuration::from_secs(wait));
         let waits = world.finish("flaky", failed(ErrorClass::Retryable));
-        assert_eq!(waits, [Command::WaitUntil(due)], "after attempt {attempt}");
-        assert_eq!(world.wait(wait - 1), [Command::WaitUntil(due)]);
-        assert_eq!(world.wait(1), []);
+        let [Command::WaitUntil(due)] = waits[..] else { panic!("{waits:?}") };
+        let drawn = due.duration_since(now);
+        assert!(longest / 2 <= drawn && drawn <= longest, "{drawn} after attempt {attempt}");
+        world.now = due - jiff::SignedDuration::from_millis(1);
+        assert_eq!(world.settle(), [Command::WaitUntil(due)]);
+        world.now = due;
+        assert_eq!(world.settle(), []);
         assert_eq!(world.token("flaky").0, attempt + 1);
     }
     world.finish("flaky", failed(ErrorClass::Retryable));
@@ -400,8 +405,34 @@ fn a_lost_attempt_of_a_step_that_must_not_run_twice_needs_attention() {
     }
     world.settle();
     let picture = world.picture();
-    assert!(picture.contains("a: failed (needs attention: "), "{picture}");
-    assert!(picture.ends_with("run: failed"), "{picture}");
+    assert!(picture.contains("a: needs attention, attempt 1 ("), "{picture}");
+    assert!(picture.ends_with("run: needs-attention"), "{picture}");
+    assert!(world.run.only_waits() && world.run.recovery(Epoch(3), "again").is_empty());
+    for (decision, picture) in [
+        (
+            Decision::Failed,
+            "a: failed (ada decided that its lost attempt did not take effect: looked)",
+        ),
+        (
+            Decision::Passed { outputs: json!({ "tag": "v1" }) },
+            "a: passed (ada decided that its lost attempt took effect: looked)",
+        ),
+        (Decision::Again, "a: running, attempt 2"),
+    ] {
+        let mut world = World::from_journal(world.plan.clone(), world.records.clone());
+        let settled = |attempt| RunEvent::Settled {
+            step: id("a"),
+            attempt,
+            by: Voter { name: "ada".into(), groups: BTreeSet::new() },
+            decision: decision.clone(),
+            reason: Some("looked".into()),
+        };
+        assert!(matches!(world.tell(settled(2)), Err(ApplyError::OtherAttempt { .. })));
+        world.tell(settled(1)).unwrap();
+        assert!(matches!(world.tell(settled(1)), Err(ApplyError::NothingToSettle { .. })));
+        world.settle();
+        assert!(world.picture().contains(picture), "{}", world.picture());
+    }
 }
 
 #[test]

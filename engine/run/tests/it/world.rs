@@ -88,6 +88,8 @@ impl World {
             by: "somebody".to_owned(),
             workspace: PathBuf::from("/srv/source"),
             engine: "0.1.0".to_owned(),
+            group: None,
+            origin: None,
         };
         let first = Record::first(start_time(), request).expect("a record");
         Self::from_journal(plan, vec![first])
@@ -158,6 +160,18 @@ impl World {
                     let due = due.map(|due| due.duration_since(start_time()).as_secs());
                     format!("retrying, attempt {attempt}, due {due:?}")
                 }
+                StepStatus::Open { due } => {
+                    let due = due.map(|due| due.duration_since(start_time()).as_secs());
+                    format!("open, due {due:?}")
+                }
+                StepStatus::Asking { attempt, due } => {
+                    let due = due.duration_since(start_time()).as_secs();
+                    format!("asking, attempt {attempt}, due {due}")
+                }
+                StepStatus::NeedsAttention { attempt } => {
+                    format!("needs attention, attempt {attempt}")
+                }
+                StepStatus::Items { left } => format!("{left} items left"),
                 StepStatus::Ended(outcome) => outcome.to_string(),
             };
             let reason = step.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();

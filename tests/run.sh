@@ -11,6 +11,7 @@ lives "$SERVICES/docker/pid" dockerd && ENGINE_WAS_UP=yes
 finish() {
   local code=$?
   trap '' HUP INT TERM
+  "$SETUP/postgres.sh" down "$SERVICES/store-tests"
   [ "$ENGINE_WAS_UP" = yes ] || "$SETUP/docker.sh" stop
   exit "$code"
 }
@@ -21,7 +22,7 @@ trap 'exit 143' TERM
 
 command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup"
 need git curl python3 venv
-for script in docker base-images registry nats oracles syft validators; do
+for script in docker base-images registry nats postgres oracles syft validators; do
   "$SETUP/$script.sh" >/dev/null
 done
 "$REPO/examples/shop/fetch.sh"
@@ -31,6 +32,10 @@ done
 BESIDE=$REPO/../shared/data
 [ -d "$BESIDE/osv" ] && export FAIRLEAD_OSV=${FAIRLEAD_OSV:-$BESIDE/osv}
 [ -d "$BESIDE/webhooks" ] && export FAIRLEAD_WEBHOOKS=${FAIRLEAD_WEBHOOKS:-$BESIDE/webhooks}
+
+# One server for all tests; each makes a schema of its own in it.
+FAIRLEAD_POSTGRES=${FAIRLEAD_POSTGRES:-$("$SETUP/postgres.sh" up "$SERVICES/store-tests" "${POSTGRES_PORT:-55477}")}
+export FAIRLEAD_POSTGRES
 
 cd "$REPO"
 # The tests start the program as it is built now. They are told where it is: a cargo within a cargo

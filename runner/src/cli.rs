@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Undo(UndoArgs),
     /// Show a run: steps, times, outputs, reasons
     Show(ShowArgs),
+    /// Say why a run and its steps are where they are, and what would let them go on
+    Explain(ExplainArgs),
     /// Print the logs of a run
     Logs(LogsArgs),
     /// The journal of a run: check it, take it elsewhere, look at the run as it was
@@ -190,6 +192,17 @@ pub(crate) struct UndoArgs {
     pub(crate) once_more: bool,
     #[command(flatten)]
     pub(crate) drive: DriveArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The run, or `latest`
+    pub(crate) run: String,
+    /// Only this step
+    pub(crate) step: Option<StepId>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -120,10 +120,18 @@ impl Run {
     }
 
     fn approved_elsewhere(&self, i: usize, name: &str) -> bool {
-        let approved = |state: &State| match state {
+        let kept = |n: usize| {
+            let names =
+                self.outputs_of(n).and_then(|outputs| outputs.get("approved_by")?.as_array());
+            names.is_some_and(|names| names.iter().any(|by| by.as_str() == Some(name)))
+        };
+        let approved = |n: usize, state: &State| match state {
             State::Open { ballots, .. } => ballots.iter().any(|ballot| ballot.by.name == name),
             State::Ended { why: Some(Why::Gate(GateEnd::Approved(by))), .. } => {
                 by.iter().any(|by| by == name)
+            }
+            State::Ended { why: Some(Why::Kept(_)), .. } if self.planned(n).gate.is_some() => {
+                kept(n)
             }
             State::Waiting
             | State::Items { .. }
@@ -135,7 +143,7 @@ impl Run {
             | State::Attention { .. }
             | State::Ended { .. } => false,
         };
-        self.nodes.iter().enumerate().any(|(n, node)| n != i && approved(&node.state))
+        self.nodes.iter().enumerate().any(|(n, node)| n != i && approved(n, &node.state))
     }
 
     /// Takes in a vote at gate `i`.

@@ -263,6 +263,16 @@ impl RunStatus {
         }
     }
 
+    /// Whether a run with its turn leaves it to others to go on meanwhile, as far as the limit of all
+    /// runs is concerned: it waits for people, for a moment, or for evidence.
+    #[must_use]
+    pub const fn rests(self) -> bool {
+        match self {
+            Self::Waiting | Self::NeedsAttention => true,
+            Self::Queued | Self::Running | Self::Cancelling | Self::Ended(_) => false,
+        }
+    }
+
     /// The status called `name`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -315,6 +325,8 @@ pub struct RunSummary {
 /// Which runs to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunFilter {
+    /// Only this one.
+    pub run: Option<RunId>,
     /// Only those of this pipeline.
     pub pipeline: Option<String>,
     /// Only those that have not ended.
@@ -463,7 +475,8 @@ pub trait Journal: Send + Sync {
 
     /// Asks for the turn of a run, in one transaction with the batch that says so. A run without a
     /// group needs one only where `most` is given: how many runs of the whole store may go on at a
-    /// time. A run that has its turn is told so, and the batch is written.
+    /// time, those that rest ([`RunStatus::rests`]) not counted; they go on again without asking. A run
+    /// that has its turn is told so, and the batch is written.
     ///
     /// A run has to wait while a run of its group that was created before it waits, unless its policy
     /// takes the place of those; and while as many as its group allows have their turn and have not

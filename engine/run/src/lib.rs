@@ -15,6 +15,7 @@ mod command;
 pub mod conformance;
 mod decide;
 mod error;
+mod explain;
 mod fact;
 mod gates;
 mod inbox;
@@ -33,6 +34,7 @@ mod view;
 pub use again::AgainError;
 pub use command::Command;
 pub use error::{ApplyError, ReplayError};
+pub use explain::{Around, Explanation, StepExplanation, Unblock};
 pub use fact::{
     AttemptToken, CancelReason, Decision, Epoch, Failure, Kept, Origin, Purpose, Request, RunEvent,
     Seq, SkipReason, StepResult, Vote, Voter,

@@ -338,9 +338,9 @@ impl Run {
                 let i = self.find(step)?;
                 self.settled(i, *attempt, &by.name, decision, reason.as_deref(), at)?;
             }
-            RunEvent::Remembered { step, attempt, token, key: _, run, outputs } => {
+            RunEvent::Remembered { step, attempt, token, key, run, outputs } => {
                 let i = self.running(step, *attempt, Some(token))?;
-                self.remembered(i, run, outputs, at);
+                self.remembered(i, (run, key), outputs, at);
             }
             RunEvent::Started { step, attempt, token } => {
                 self.started(self.find(step)?, *attempt, token, at)?;

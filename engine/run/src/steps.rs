@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fairlead_plan::{Outcome, Phase, RetryOn, RunOutcome};
-use fairlead_step::{Effect, ErrorClass, HumanDuration, RunId, StepId, Verdict};
+use fairlead_step::{Digest, Effect, ErrorClass, HumanDuration, RunId, StepId, Verdict};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -134,8 +134,15 @@ impl Run {
     }
 
     /// Takes in that an attempt ended with an earlier run's result.
-    pub(crate) fn remembered(&mut self, i: usize, run: &RunId, outputs: &Value, at: Timestamp) {
-        self.attempt_ended(i, at, AttemptEnd::Remembered { run: run.clone() });
+    pub(crate) fn remembered(
+        &mut self,
+        i: usize,
+        (run, key): (&RunId, &Digest),
+        outputs: &Value,
+        at: Timestamp,
+    ) {
+        let end = AttemptEnd::Remembered { run: run.clone(), key: key.clone() };
+        self.attempt_ended(i, at, end);
         self.keep_outputs(i, outputs.clone());
         self.end(i, Outcome::Passed, at, None);
     }

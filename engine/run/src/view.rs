@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fairlead_plan::{Item, Outcome, PlanStep, RunOutcome};
-use fairlead_step::{HumanDuration, RunId, StepId, Verdict};
+use fairlead_step::{Digest, HumanDuration, RunId, StepId, Verdict};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -33,6 +33,8 @@ pub enum AttemptEnd {
     Remembered {
         /// That run.
         run: RunId,
+        /// The digest of all that went in.
+        key: Digest,
     },
     /// Its answer is no.
     Rejected {
@@ -84,7 +86,9 @@ impl fmt::Display for AttemptEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed => f.write_str("passed"),
-            Self::Remembered { run } => write!(f, "the result of run {run}, for the same went in"),
+            Self::Remembered { run, .. } => {
+                write!(f, "the result of run {run}, for the same went in")
+            }
             Self::Rejected { reason } | Self::Skipped { reason } => f.write_str(reason),
             Self::Failed(failure) => f.write_str(&failure.message),
             Self::TimedOut { after } => write!(f, "it did not end within {after}"),

@@ -4,6 +4,7 @@ mod again;
 mod db;
 mod doctor;
 mod drive;
+mod explain;
 mod graph;
 mod journal;
 mod lint;
@@ -100,6 +101,7 @@ pub(crate) async fn run(
         Command::Cancel(args) => votes::cancel(&context, args).await,
         Command::Retry(args) => again::retry(&context, args).await,
         Command::Undo(args) => again::undo(&context, args).await,
+        Command::Explain(args) => explain::explain(&context, args).await,
         Command::Logs(args) => logs::logs(&context, args).await,
         Command::Journal(command) => journal::journal(&context, command).await,
         Command::Prune(args) => prune::prune(&context, args).await,

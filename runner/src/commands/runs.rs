@@ -12,6 +12,7 @@ use crate::output::{Output, Style};
 pub(crate) async fn runs(context: &Context<'_>, args: RunsArgs) -> Result<Exit, Stop> {
     let store = context.store().await?;
     let filter = RunFilter {
+        run: None,
         pipeline: args.pipeline,
         unfinished: args.unfinished,
         before: None,

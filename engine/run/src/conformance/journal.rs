@@ -252,6 +252,9 @@ async fn runs_are_listed_newest_first(journal: &impl Journal) {
     assert_eq!(list(page).await, all[2..]);
     let odd = RunFilter { pipeline: Some("odd".to_owned()), ..every.clone() };
     assert_eq!(list(odd).await, [all[0].clone(), all[2].clone(), all[4].clone()]);
+    let alone = RunFilter { run: Some(run_id(2)), ..every.clone() };
+    let found = list(alone).await;
+    assert_eq!(found, [all[3].clone()]);
     let left = RunFilter { unfinished: true, ..every.clone() };
     assert_eq!(list(left).await, [all[1].clone(), all[2].clone(), all[4].clone()]);
 

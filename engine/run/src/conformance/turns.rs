@@ -6,9 +6,11 @@ use fairlead_plan::ConcurrencyPolicy::{self, CancelRunning, Queue, Reject, Super
 use fairlead_step::RunId;
 use futures::future::join_all;
 
-use super::driver::{Driver, fact, listed};
+use super::driver::{Driver, fact, listed, wakes_until};
 use super::{new_run, run_id, run_in};
-use crate::{Admission, AppendError, Epoch, Group, Journal, RunEvent, RunStatus, Seq, StoreError};
+use crate::{
+    Admission, AppendError, Epoch, Group, Journal, RunEvent, RunStatus, Seq, StoreError, Wake,
+};
 
 pub(super) async fn conformance<J: Journal>(factory: impl AsyncFn() -> J) {
     a_queue_keeps_the_order_of_creation(&factory().await).await;
@@ -177,6 +179,22 @@ async fn the_store_may_be_limited_as_a_whole(journal: &impl Journal) {
     assert_eq!(rejecting.ask(two).await, waits(None, &[]));
     drivers.remove(0).end().await;
     assert_eq!(rejecting.ask(two).await, Admission::Admitted);
+
+    // Who rests leaves it to another to go on, who hears of it.
+    journal.create(new_run(6, "one", None)).await.expect("created");
+    let mut sixth = Driver::of(journal, &run_id(6)).await;
+    assert_eq!(sixth.ask(two).await, waits(None, &[]));
+    let mut wakes = journal.wakes();
+    let rest = drivers[0].batch(vec![fact()], RunStatus::Waiting);
+    drivers[0].append(rest).await.expect("appended");
+    wakes_until(&mut wakes, &Wake::Turns).await;
+    assert_eq!(sixth.ask(two).await, Admission::Admitted);
+    let on = drivers[0].batch(vec![fact()], RunStatus::Running);
+    drivers[0].append(on).await.expect("it goes on without asking");
+    journal.create(new_run(7, "one", None)).await.expect("created");
+    let mut seventh = Driver::of(journal, &run_id(7)).await;
+    assert_eq!(seventh.ask(two).await, waits(None, &[]));
+    assert_eq!(seventh.ask(Some(most(4))).await, Admission::Admitted);
 }
 
 async fn turns_are_refused_like_appends(journal: &impl Journal) {

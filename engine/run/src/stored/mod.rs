@@ -22,7 +22,9 @@ pub const RECORD_VERSION: u32 = 2;
 #[non_exhaustive]
 pub enum DecodeError {
     /// A newer build wrote it.
-    #[error("the record has version {found}, and this build reads up to {RECORD_VERSION}")]
+    #[error(
+        "the record has version {found}, and this build reads up to {RECORD_VERSION}: a newer build of Fairlead wrote it, and reads it"
+    )]
     Newer {
         /// The version of the record.
         found: u32,

@@ -1,13 +1,15 @@
 //! The stored form: every fact reads back as it was, old journals stay readable, and what is not a
 //! record is told.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fairlead_plan::{Outcome, RunOutcome};
+use fairlead_plan::{Item, Outcome, RunOutcome};
 use fairlead_run::{
-    AttemptToken, CancelReason, DecodeError, Epoch, Failure, Record, RecordHash, Request, RunEvent,
-    SealError, Seq, SkipReason, StepResult, check_chain,
+    AttemptToken, CancelReason, Decision, DecodeError, Epoch, Failure, Kept, Origin, Purpose,
+    Record, RecordHash, Request, RunEvent, SealError, Seq, SkipReason, StepResult, Vote, Voter,
+    check_chain,
 };
 use fairlead_step::{Digest, ErrorClass, HumanDuration, RunId, Verdict};
 use serde_json::json;
@@ -17,7 +19,10 @@ use crate::world::{id, start_time};
 /// A journal of version 1 with every fact in it. Never edited: a later version gets its own file.
 const GOLDEN_V1: &str = include_str!("../../../../schemas/golden/journal.v1.jsonl");
 
-/// Every fact, in every form. The journal is not one that a run would write: the facts only have to
+/// A journal of version 2 with every fact that version 1 cannot say. Never edited, either.
+const GOLDEN_V2: &str = include_str!("../../../../schemas/golden/journal.v2.jsonl");
+
+/// Every fact that version 1 can say, in every form. The journal is not one that a run would write: the facts only have to
 /// read back.
 fn every_fact() -> Vec<RunEvent> {
     let run = RunId::mint(1_790_000_000_000, 1);
@@ -126,7 +131,124 @@ fn every_fact() -> Vec<RunEvent> {
     ]
 }
 
+/// Every fact that only version 2 can say, in every form.
+fn every_new_fact() -> Vec<RunEvent> {
+    let run = RunId::mint(1_790_000_000_000, 1);
+    let other = RunId::mint(1_790_000_000_000, 2);
+    let ada = || Voter { name: "ada".into(), groups: BTreeSet::from(["qa".into(), "dev".into()]) };
+    let bob = || Voter { name: "bob".into(), groups: BTreeSet::new() };
+    let request = |group: Option<&str>, origin| {
+        RunEvent::Requested(Box::new(Request {
+            pipeline: "release".into(),
+            plan: Digest::sha256(b"plan"),
+            params: json!({}),
+            event: json!({}),
+            event_id: None,
+            by: "ada".into(),
+            workspace: PathBuf::from("/srv/source"),
+            engine: "0.2.0".into(),
+            group: group.map(str::to_owned),
+            origin,
+        }))
+    };
+    let kept = |step: &str, outcome, outputs| Kept { step: id(step), outcome, outputs };
+    let retry = Origin {
+        run: other.clone(),
+        purpose: Purpose::Retry,
+        from: vec![id("scan"), id("scan[web]")],
+        kept: vec![
+            kept("build", Outcome::Passed, Some(json!({ "image": "x" }))),
+            kept("extra", Outcome::Skipped, None),
+        ],
+    };
+    let undo =
+        Origin { run: other.clone(), purpose: Purpose::Undo, from: Vec::new(), kept: Vec::new() };
+    let settled = |decision, reason: Option<&str>| RunEvent::Settled {
+        step: id("deploy"),
+        attempt: 2,
+        by: bob(),
+        decision,
+        reason: reason.map(str::to_owned),
+    };
+    let voted = |by, vote, reason: Option<&str>| RunEvent::Voted {
+        step: id("approve"),
+        by,
+        vote,
+        reason: reason.map(str::to_owned),
+    };
+    vec![
+        request(Some("release/web"), None),
+        request(None, Some(retry)),
+        request(Some("release/web"), Some(undo)),
+        RunEvent::Queued { group: Some("release/web".into()), behind: Some(other.clone()) },
+        RunEvent::Queued { group: None, behind: None },
+        RunEvent::Admitted,
+        RunEvent::Expanded {
+            step: id("scan"),
+            items: vec![
+                Item { key: "web".into(), value: json!("web") },
+                Item { key: "b".into(), value: json!({ "name": "b" }) },
+            ],
+        },
+        RunEvent::Expanded { step: id("scan"), items: Vec::new() },
+        RunEvent::GateOpened { step: id("approve"), due: Some(start_time()) },
+        RunEvent::GateOpened { step: id("approve"), due: None },
+        voted(ada(), Vote::Approve, Some("looks good")),
+        voted(bob(), Vote::Reject, None),
+        RunEvent::GateDue { step: id("approve") },
+        RunEvent::Woken { step: id("evidence"), why: "a signature was pushed".into() },
+        settled(Decision::Passed { outputs: json!({ "tag": "v1" }) }, Some("it is there")),
+        settled(Decision::Failed, None),
+        settled(Decision::Again, None),
+        RunEvent::Remembered {
+            step: id("scan[web]"),
+            attempt: 1,
+            token: AttemptToken::mint(&run, &id("scan[web]"), 1, Epoch(3)),
+            key: Digest::sha256(b"all that went in"),
+            run: other.clone(),
+            outputs: json!({ "findings": 0 }),
+        },
+        RunEvent::CancelRequested {
+            by: "fairlead".into(),
+            reason: CancelReason::Superseded { by: other.clone() },
+        },
+        RunEvent::CancelRequested {
+            by: "fairlead".into(),
+            reason: CancelReason::Busy { holder: other },
+        },
+    ]
+}
+
+/// How many forms each fact has in the two lists. A new fact does not compile until it is counted.
+fn kind_of(event: &RunEvent) -> &'static str {
+    match event {
+        RunEvent::Requested(_) => "requested",
+        RunEvent::Resumed { .. } => "resumed",
+        RunEvent::Queued { .. } => "queued",
+        RunEvent::Admitted => "admitted",
+        RunEvent::Expanded { .. } => "expanded",
+        RunEvent::GateOpened { .. } => "gate_opened",
+        RunEvent::Voted { .. } => "voted",
+        RunEvent::GateDue { .. } => "gate_due",
+        RunEvent::Woken { .. } => "woken",
+        RunEvent::Settled { .. } => "settled",
+        RunEvent::Remembered { .. } => "remembered",
+        RunEvent::Started { .. } => "started",
+        RunEvent::Finished { .. } => "finished",
+        RunEvent::AttemptLost { .. } => "attempt_lost",
+        RunEvent::RetryScheduled { .. } => "retry_scheduled",
+        RunEvent::Skipped { .. } => "skipped",
+        RunEvent::NotStarted { .. } => "not_started",
+        RunEvent::CancelRequested { .. } => "cancel_requested",
+        RunEvent::Ended { .. } => "ended",
+    }
+}
+
 fn journal_of_every_fact() -> Vec<Record> {
+    journal_of(every_fact())
+}
+
+fn journal_of(facts: Vec<RunEvent>) -> Vec<Record> {
     let (mut seq, mut head) = (Seq(0), RecordHash::ZERO);
     let seal = |event| {
         seq = seq.next();
@@ -134,7 +256,7 @@ fn journal_of_every_fact() -> Vec<Record> {
         head = record.hash();
         record
     };
-    every_fact().into_iter().map(seal).collect()
+    facts.into_iter().map(seal).collect()
 }
 
 #[test]
@@ -154,12 +276,41 @@ fn this_build_writes_version_1_byte_for_byte() {
 }
 
 #[test]
+fn the_golden_journal_of_version_2_reads_as_it_was_written_and_is_written_so() {
+    let golden: Vec<Record> =
+        GOLDEN_V2.lines().map(|line| Record::read(line).expect("a record of version 2")).collect();
+    check_chain(&golden).expect("a whole chain");
+    let facts: Vec<RunEvent> = golden.iter().map(|record| record.event().clone()).collect();
+    assert_eq!(facts, every_new_fact(), "the facts of version 2 mean what they meant");
+    let records = journal_of(every_new_fact());
+    let written: String = records.iter().map(|record| format!("{}\n", record.bytes())).collect();
+    assert_eq!(written, GOLDEN_V2);
+}
+
+#[test]
+fn every_fact_is_in_a_golden_journal_in_the_oldest_version_that_can_say_it() {
+    let version = |record: &Record| {
+        let value: serde_json::Value = serde_json::from_str(record.bytes()).expect("JSON");
+        value["v"].as_u64()
+    };
+    let (old, new) = (journal_of_every_fact(), journal_of(every_new_fact()));
+    assert!(old.iter().all(|record| version(record) == Some(1)));
+    assert!(new.iter().all(|record| version(record) == Some(2)));
+    let kinds: BTreeSet<&str> =
+        old.iter().chain(&new).map(|record| kind_of(record.event())).collect();
+    assert_eq!(kinds.len(), 19, "{kinds:?}");
+}
+
+#[test]
 fn what_is_no_record_is_told() {
     let good = journal_of_every_fact()[2].bytes().to_owned();
     let newer = good.replacen("\"v\":1", "\"v\":3", 1);
     assert!(matches!(Record::read(&newer), Err(DecodeError::Newer { found: 3 })));
     let text = Record::read(&newer).unwrap_err().to_string();
-    assert_eq!(text, "the record has version 3, and this build reads up to 2");
+    assert_eq!(
+        text,
+        "the record has version 3, and this build reads up to 2: a newer build of Fairlead wrote it, and reads it"
+    );
     for (bad, why) in [
         (String::new(), "nothing"),
         (good[..good.len() - 5].to_owned(), "cut short"),

@@ -43,6 +43,7 @@ pub(crate) async fn list(
     let limit = query.limit.unwrap_or(PAGE).clamp(1, RunFilter::MOST);
     let before = query.before.as_deref().map(run_id).transpose()?;
     let filter = RunFilter {
+        run: None,
         pipeline: query.pipeline,
         unfinished: query.unfinished,
         origin: query.origin.as_deref().map(run_id).transpose()?,

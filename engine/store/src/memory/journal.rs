@@ -110,7 +110,8 @@ impl State {
         } else if let Some(signals) = self.signals.get_mut(&batch.run) {
             signals.retain(|signal| !batch.taken.contains(&signal.id));
         }
-        Ok(run.has_ended() && (run.admitted || run.group.is_some()))
+        let frees = run.has_ended() || run.summary.status.rests();
+        Ok(frees && (run.admitted || run.group.is_some()))
     }
 
     fn others(&self, run: &MemoryRun) -> Others {
@@ -149,7 +150,9 @@ impl State {
             let refused = run.group.as_ref().and_then(|group| {
                 turns::in_group(Wish { policy: group.policy, max: group.max }, &others)
             });
-            let going = self.runs.values().filter(|run| run.admitted && !run.has_ended()).count();
+            let goes =
+                |run: &&MemoryRun| run.admitted && !run.has_ended() && !run.summary.status.rests();
+            let going = self.runs.values().filter(goes).count();
             let refused = refused.or_else(|| turns::in_store(most, going as u64, &others));
             if let Some(refused) = refused {
                 return Ok((refused, false));
@@ -188,6 +191,7 @@ impl State {
         let wanted = |run: &&MemoryRun| {
             filter.before.as_ref().is_none_or(|before| run.summary.id < *before)
                 && filter.pipeline.as_ref().is_none_or(|name| run.summary.pipeline == *name)
+                && filter.run.as_ref().is_none_or(|id| run.summary.id == *id)
                 && filter.origin.as_ref().is_none_or(|of| run.summary.origin.as_ref() == Some(of))
                 && !(filter.unfinished && run.has_ended())
         };

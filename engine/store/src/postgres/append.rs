@@ -264,6 +264,7 @@ macro_rules! append {
                WHERE run.id = given.run AND run.epoch = given.epoch AND run.ended_at IS NULL \
                  AND (given.before IS NULL OR run.seq = given.before) \
                RETURNING run.id, run.ended_at IS NOT NULL AS ended, \
+                 run.status IN ('waiting', 'needs-attention') AS rests, \
                  run.admitted OR run.group_name IS NOT NULL AS has_place), \
              put AS (\
                INSERT INTO record (run, seq, bytes) SELECT new.run, new.seq, new.bytes \
@@ -281,8 +282,9 @@ const APPEND: &str = append!("", " SELECT id, false FROM moved");
 const APPEND_AND_FORGET: &str = append!(
     ", gone AS (DELETE FROM signal USING moved WHERE signal.run = moved.id \
        AND (moved.ended OR signal.number = ANY ($11))), \
-     told AS MATERIALIZED (SELECT pg_notify($12, $13) FROM moved WHERE ended AND has_place LIMIT 1)",
-    " SELECT id, ended AND has_place FROM moved LEFT JOIN told ON true"
+     told AS MATERIALIZED (SELECT pg_notify($12, $13) FROM moved \
+       WHERE (ended OR rests) AND has_place LIMIT 1)",
+    " SELECT id, (ended OR rests) AND has_place FROM moved LEFT JOIN told ON true"
 );
 
 /// Writes batches of different runs in one statement.
@@ -308,7 +310,9 @@ pub(super) async fn append_all(
         .collect();
     let taken: Vec<i64> =
         all.iter().flat_map(|(batch, _)| &batch.taken).map(|signal| stored(signal.0)).collect();
-    let forgets = !taken.is_empty() || all.iter().any(|(_, sequel)| sequel.ended_at.is_some());
+    let frees =
+        |(batch, sequel): &(&Batch, Sequel)| sequel.ended_at.is_some() || batch.status.rests();
+    let forgets = !taken.is_empty() || all.iter().any(frees);
     let column = |of: &dyn Fn(&Batch, Sequel) -> Option<i64>| -> Vec<Option<i64>> {
         all.iter().map(|(batch, sequel)| of(batch, *sequel)).collect()
     };

@@ -284,6 +284,9 @@ fn list_query(filter: &RunFilter, free: Vec<i64>) -> QueryBuilder<sqlx::Postgres
     if let Some(pipeline) = &filter.pipeline {
         query.push(" AND pipeline = ").push_bind(text(pipeline).into_owned());
     }
+    if let Some(run) = &filter.run {
+        query.push(" AND id = ").push_bind(run.as_str().to_owned());
+    }
     if let Some(origin) = &filter.origin {
         query.push(" AND origin = ").push_bind(origin.as_str().to_owned());
     }

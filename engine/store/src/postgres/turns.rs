@@ -129,9 +129,12 @@ async fn decide(
     let going: i64 = match most {
         None => 0,
         Some(_) => {
-            sqlx::query_scalar("SELECT count(*) FROM run WHERE admitted AND ended_at IS NULL")
-                .fetch_one(db)
-                .await?
+            sqlx::query_scalar(
+                "SELECT count(*) FROM run WHERE admitted AND ended_at IS NULL \
+                 AND status NOT IN ('waiting', 'needs-attention')",
+            )
+            .fetch_one(db)
+            .await?
         }
     };
     let going = counted(going).map_err(AppendError::from);

@@ -331,8 +331,8 @@ impl Stand {
     }
 }
 
-/// The run moves: it answers a row when it did, which says whether its end can give another run its
-/// turn.
+/// The run moves: it answers a row when it did, which says whether its end, or its rest, can give another
+/// run its turn.
 macro_rules! move_run {
     ($set:literal, $and:literal) => {
         concat!(
@@ -393,6 +393,7 @@ pub(super) async fn append(
 ) -> sqlx::Result<Result<bool, Stand>> {
     let Batch { run, epoch, records, status, wake_at, taken } = batch;
     let ends = sequel.ended_at.is_some();
+    let frees = ends || status.rests();
     let forgets = ends || !taken.is_empty();
     let (first, rest) = records.split_at(records.len().min(APPENDS.len() - 1));
     let text = APPENDS[first.len()][usize::from(forgets)][match transaction {
@@ -423,7 +424,7 @@ pub(super) async fn append(
     for record in rest {
         insert_record(db, &run, record).await?;
     }
-    Ok(Ok(ends && moved.try_get(0)?))
+    Ok(Ok(frees && moved.try_get(0)?))
 }
 
 /// A list for `json_each`.
@@ -443,6 +444,9 @@ fn list_query(filter: &RunFilter) -> QueryBuilder<sqlx::Sqlite> {
     query.push_bind(filter.before.as_ref().map_or("{", RunId::as_str).to_owned());
     if let Some(pipeline) = &filter.pipeline {
         query.push(" AND pipeline = ").push_bind(pipeline.clone());
+    }
+    if let Some(run) = &filter.run {
+        query.push(" AND id = ").push_bind(run.as_str().to_owned());
     }
     if let Some(origin) = &filter.origin {
         query.push(" AND origin = ").push_bind(origin.as_str().to_owned());

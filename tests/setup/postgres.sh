@@ -1,0 +1,113 @@
+#!/bin/bash
+# Brings Postgres and starts a server of its own when asked.
+#
+#   postgres.sh                    prints the folder of the programs
+#   postgres.sh up FOLDER PORT     starts one on 127.0.0.1:PORT with its data in FOLDER, where they
+#                                  stay; prints its address. Says the same when it is there already
+#   postgres.sh down FOLDER        ends the one that keeps its things in FOLDER
+#
+# A Postgres that is installed is used. Otherwise Debian's packages are only unpacked, because
+# installing them would start a service. The server wants every commit on the disk, as it does by
+# default: what is measured on it is what a production server does. Whoever reaches the port may do
+# everything, so it listens on loopback alone.
+. "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+
+OURS=$SERVICES/postgres
+
+# The folder of the newest server, ours or the system's.
+programs() {
+  { find "$OURS/usr/lib/postgresql" /usr/lib/postgresql -maxdepth 3 -name initdb -path '*/bin/*' \
+    2>/dev/null || true; } | sort -V | tail -1 | xargs -r dirname
+}
+
+# What of the packages that $1 needs is a library, and not on this machine. The compiler that speeds
+# up long queries is left out: it is larger than all the rest.
+libraries() {
+  apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
+    --no-replaces --no-enhances "$1" | grep -E '^lib[a-z0-9.+-]+$' | grep -v '^libllvm' | sort -u |
+    while read -r package; do
+      dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+        apt-cache policy "$package" | grep -q 'Candidate: [0-9]' && echo "$package" || true
+    done
+}
+
+install_it() {
+  [ -n "$(programs)" ] && return 0
+  only_one_in "$OURS"
+  [ -n "$(programs)" ] && return 0
+  apt_lists postgresql
+  local server
+  server=$(apt-cache depends postgresql | sed -n 's/^ *Depends: \(postgresql-[0-9]*\)$/\1/p' | head -1)
+  [ -n "$server" ] || fail "apt knows no Postgres server"
+  say "unpacking $server from Debian"
+  # shellcheck disable=SC2046
+  unpack_debs "$OURS" "$server" "postgresql-client-${server##*-}" $(libraries "$server")
+  [ -n "$(programs)" ] || fail "Debian's packages hold no initdb"
+  exec 9>&-
+}
+
+# Runs a program of the server, which refuses to be root: in a user namespace root is seen as nobody,
+# and still reaches its own folders.
+as_nobody() {
+  local path
+  path=$({ find "$OURS/usr/lib" -maxdepth 1 -name '*-linux-gnu*' 2>/dev/null || true; } | head -1)
+  [ -z "$path" ] || export LD_LIBRARY_PATH="$path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  if [ "$(id -u)" != 0 ]; then
+    exec "$@"
+  elif unshare --user --map-user=65534 --map-group=65534 true 2>/dev/null; then
+    exec unshare --user --map-user=65534 --map-group=65534 "$@"
+  else
+    chown -R 65534:65534 "$folder"
+    exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
+  fi
+}
+
+# Whether the server of folder $1 lives; its process id is then in the file `pid` there.
+pid_of() {
+  [ -s "$1/data/postmaster.pid" ] && head -1 "$1/data/postmaster.pid" > "$1/pid" &&
+    lives "$1/pid" postgres
+}
+
+case ${1:-} in
+  '')
+    install_it
+    programs
+    ;;
+  up)
+    [ $# -ge 3 ] || fail "say: postgres.sh up FOLDER PORT"
+    install_it
+    bin=$(programs)
+    mkdir -p "$2"
+    folder=$(cd "$2" && pwd)
+    url="postgres://fairlead@127.0.0.1:$3/postgres"
+    only_one_in "$folder"
+    if pid_of "$folder"; then
+      echo "$url"
+      exit 0
+    fi
+    if [ ! -s "$folder/data/PG_VERSION" ]; then
+      rm -rf "$folder/data"
+      mkdir -m 700 "$folder/data"
+      (as_nobody "$bin/initdb" --pgdata="$folder/data" --username=fairlead --auth=trust \
+        --encoding=UTF8 --locale=C.UTF-8) > "$folder/initdb.log" 2>&1 9>&- ||
+        { tail -5 "$folder/initdb.log" >&2; fail "cannot make a database; see $folder/initdb.log"; }
+    fi
+    rm -f "$folder/data/postmaster.pid"
+    (as_nobody setsid "$bin/postgres" -D "$folder/data" -p "$3" -c listen_addresses=127.0.0.1 \
+      -c unix_socket_directories= -c max_connections=300 -c jit=off) \
+      > "$folder/log" 2>&1 < /dev/null 9>&- &
+    wait_until 60 grep -q 'ready to accept connections' "$folder/log" ||
+      { tail -5 "$folder/log" >&2; fail "Postgres does not start; see $folder/log"; }
+    pid_of "$folder" || fail "port $3 is taken by another server; see $folder/log"
+    echo "$url"
+    ;;
+  down)
+    [ $# -ge 2 ] || fail "say: postgres.sh down FOLDER"
+    pid_of "$2" || exit 0
+    # Those that are connected are sent away; what they committed is kept.
+    kill -INT "$(cat "$2/pid")"
+    wait_until 20 lives_not "$2/pid" postgres || kill -KILL "$(cat "$2/pid")"
+    rm -f "$2/pid"
+    ;;
+  *) fail "say: postgres.sh [up FOLDER PORT | down FOLDER]" ;;
+esac

@@ -453,18 +453,21 @@ impl<'e> Dispatcher<'e> {
                 None => std::future::pending().await,
             }
         };
+        // In this order, whatever is ready: who must let go does, and who is told to stop is heard
+        // however much else happens.
         tokio::select! {
+            biased;
+            () = self.lease.lost().cancelled() => Internal::LeaseLost,
+            request = cancel.requested() => Internal::Cancel(request),
+            () = self.ear.signaled.notified() => Internal::Signaled,
             Some(ended) = self.tasks.join_next_with_id() => Internal::Ended(ended),
             slot = slot => Internal::Slot(slot),
-            request = cancel.requested() => Internal::Cancel(request),
-            () = due => Internal::Due,
-            () = self.ear.signaled.notified() => Internal::Signaled,
             () = look => {
                 self.look_at = None;
                 self.tools.ears.listen(&*self.tools.journal);
                 Internal::Signaled
             }
-            () = self.lease.lost().cancelled() => Internal::LeaseLost,
+            () = due => Internal::Due,
         }
     }
 

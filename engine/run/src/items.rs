@@ -50,11 +50,12 @@ impl Run {
         let all = first..self.nodes.len();
         self.nodes[i].items = all.clone().collect();
         self.set(i, State::Items { left: items.len() });
-        self.nodes[i].held_back = all.collect();
+        // Those that are done already never had a place, so none becomes free with them.
+        self.take_over_items(i, at);
+        self.nodes[i].held_back = all.filter(|&n| self.nodes[n].state == State::Waiting).collect();
         for _ in 0..most.min(items.len()) {
             self.let_in(i);
         }
-        self.take_over_items(i, at);
         Ok(())
     }
 

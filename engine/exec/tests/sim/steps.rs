@@ -1,0 +1,140 @@
+//! Fake steps, and the world outside that they act on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fairlead_step::{
+    Capability, Catalog, Effect, RunId, StepContext, StepError, StepId, StepKind, Verdict,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::rng::Rng;
+
+/// What a step panics with when its script says so.
+pub(crate) const PANIC: &str = "as the script says";
+
+/// The world outside: which attempts took effect.
+pub(crate) struct Outside {
+    effects: Mutex<BTreeMap<(RunId, StepId), Vec<u32>>>,
+    seed: u64,
+}
+
+impl Outside {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { effects: Mutex::default(), seed }
+    }
+
+    fn effects(&self) -> MutexGuard<'_, BTreeMap<(RunId, StepId), Vec<u32>>> {
+        self.effects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The attempts of a step that took effect.
+    pub(crate) fn of(&self, run: &RunId, step: &StepId) -> Vec<u32> {
+        self.effects().get(&(run.clone(), step.clone())).cloned().unwrap_or_default()
+    }
+
+    fn act(&self, context: &StepContext, effect: Effect) {
+        let info = context.info();
+        let mut effects = self.effects();
+        let done = effects.entry((info.run.clone(), info.step.clone())).or_default();
+        match effect {
+            Effect::Pure => {}
+            Effect::Idempotent | Effect::CheckThenAct if !done.is_empty() => {}
+            Effect::Idempotent | Effect::CheckThenAct | Effect::Once => done.push(info.attempt),
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Input {
+    /// What each attempt does: `p` passes, `r` rejects, `s` skips, `f` fails in passing, `t` fails for
+    /// good, `x` panics, `h` hangs. The last letter holds for all that follow.
+    script: String,
+    text: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Output {
+    text: String,
+    list: Vec<String>,
+}
+
+/// What a step gives for its text, always.
+fn output(text: String) -> Output {
+    let count = text.len() % 4;
+    Output { list: (0..count).map(|n| format!("x{n}")).collect(), text }
+}
+
+async fn attempt(
+    outside: &Outside,
+    effect: Effect,
+    input: Input,
+    context: &StepContext,
+) -> Result<Verdict<Output>, StepError> {
+    let info = context.info();
+    let salt = format!("{}/{}/{}", info.run, info.step, info.attempt);
+    let mut rng = Rng::of(outside.seed, &salt);
+    let pause = |rng: &mut Rng| Duration::from_millis(rng.below(1500));
+    let wait = async |pause: Duration| -> Result<(), StepError> {
+        context.cancel().guard(async { Ok::<_, StepError>(tokio::time::sleep(pause).await) }).await
+    };
+    wait(pause(&mut rng)).await?;
+    let script = input.script.as_bytes();
+    let letter = script.get(info.attempt as usize - 1).or(script.last()).copied();
+    match letter.unwrap_or(b'p') {
+        b'r' => {
+            let outputs = output(input.text);
+            return Ok(Verdict::Rejected { reason: "no".to_owned(), outputs });
+        }
+        b's' => return Ok(Verdict::Skipped { reason: "nothing to do".to_owned() }),
+        b'f' => return Err(StepError::retryable("it is busy")),
+        b't' => return Err(StepError::terminal("it broke")),
+        b'x' => std::panic::panic_any(PANIC),
+        b'h' => wait(Duration::from_secs(100_000)).await?,
+        _ => {}
+    }
+    outside.act(context, effect);
+    // What was done cannot be undone by being told to stop.
+    if rng.one_in(2) {
+        tokio::time::sleep(pause(&mut rng)).await;
+    }
+    Ok(Verdict::passed(output(input.text)))
+}
+
+macro_rules! kinds {
+    ($($name:ident $kind:literal $effect:ident),*) => {
+        $(
+            /// A fake kind.
+            struct $name(Arc<Outside>);
+
+            impl StepKind for $name {
+                const KIND: &'static str = $kind;
+                const SUMMARY: &'static str = "Does what its script says";
+                const VERSION: &'static str = "1";
+                const EFFECT: Effect = Effect::$effect;
+                const CAPABILITIES: &'static [Capability] = &[];
+                type Input = Input;
+                type Output = Output;
+
+                async fn run(
+                    &self,
+                    input: Input,
+                    context: &StepContext,
+                ) -> Result<Verdict<Output>, StepError> {
+                    attempt(&self.0, Effect::$effect, input, context).await
+                }
+            }
+        )*
+
+        pub(crate) fn catalog(outside: &Arc<Outside>) -> Arc<Catalog> {
+            let mut catalog = Catalog::new();
+            $(catalog.add($name(Arc::clone(outside))).expect("a new kind");)*
+            Arc::new(catalog)
+        }
+    };
+}
+
+kinds!(PureKind "pure" Pure, Idem "idem" Idempotent, Check "check" CheckThenAct, Once "once" Once);

@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -462,6 +462,13 @@ pub(crate) struct ServeArgs {
     /// How many steps may run at a time [default: the number of processors, at least 4]
     #[arg(long, value_name = "N")]
     pub(crate) max_parallel: Option<NonZeroUsize>,
+    /// How many runs may go on at a time, over all servers that share the store; those that only wait
+    /// for people, a moment or evidence are not counted
+    #[arg(long, value_name = "N", default_value = "32")]
+    pub(crate) max_runs: NonZeroU32,
+    /// A file with the groups of those who vote (YAML: GROUP: [USER, …])
+    #[arg(long, env = "FAIRLEAD_GROUPS", value_name = "FILE")]
+    pub(crate) groups: Option<PathBuf>,
 }
 
 #[cfg(test)]

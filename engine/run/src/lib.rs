@@ -18,6 +18,7 @@ mod error;
 mod explain;
 mod fact;
 mod gates;
+mod groups;
 mod inbox;
 mod items;
 mod journal;
@@ -40,6 +41,7 @@ pub use fact::{
     Seq, SkipReason, StepResult, Vote, Voter,
 };
 pub use gates::Ballot;
+pub use groups::Groups;
 pub use inbox::{EventRun, EventStore, Inserted, NewEvent, StoredEvent};
 pub use journal::{
     Admission, AppendError, Batch, BoxError, Created, Group, Journal, Lease, LeaseError, NewRun,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fairlead_event::{Bus, BusError};
 use fairlead_exec::Engine;
-use fairlead_run::{EventStore, Journal, LogStore};
+use fairlead_run::{EventStore, Groups, Journal, LogStore};
 use fairlead_step::Clock;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -49,6 +49,8 @@ pub struct Ports {
     pub sources: Sources,
     /// Who may use the API.
     pub access: ApiAccess,
+    /// The groups of those who vote.
+    pub groups: Groups,
 }
 
 /// Why the server does not run.

@@ -1,7 +1,6 @@
 //! `fairlead serve`: webhooks and the API in, runs out, in one process.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, drive};
+use super::{Context, drive, votes};
 use crate::checkouts::{Checkouts, ForgeLogin};
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Stop};
@@ -90,9 +89,9 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         ),
     };
     let store = context.store().await?;
-    let options = Options::default();
-    let max_runs = u32::try_from(options.max_runs).ok().and_then(NonZeroU32::new);
-    let engine = context.engine(&store, args.max_parallel, max_runs, Vec::new());
+    let max_runs = usize::try_from(args.max_runs.get()).unwrap_or(usize::MAX);
+    let options = Options { max_runs, ..Options::default() };
+    let engine = context.engine(&store, args.max_parallel, Some(args.max_runs), Vec::new());
     let checkouts = Checkouts {
         folder: settings.state.join("checkouts"),
         processes: Arc::new(settings.processes.clone()),
@@ -113,6 +112,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         pipelines,
         sources,
         access,
+        groups: votes::groups(args.groups.as_deref())?,
     };
     let listener = TcpListener::bind(args.listen).await.map_err(|e| {
         Stop::failed(format!("cannot listen on {}", args.listen))

@@ -1,8 +1,10 @@
 //! `fairlead approve`, `reject`, `settle` and `cancel`: what people have to say to a run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use fairlead_run::{ApplyError, CancelReason, Decision, Run, Signal, StepStatus, Vote, Voter};
+use fairlead_run::{
+    ApplyError, CancelReason, Decision, Groups, Run, Signal, StepStatus, Vote, Voter,
+};
 use fairlead_step::{RunId, StepId};
 use fairlead_store::Store;
 
@@ -115,18 +117,16 @@ fn refused(run: &Run, error: &ApplyError) -> Stop {
 /// Who speaks, with the groups that the file gives them.
 fn voter(who: &WhoArgs) -> Result<Voter, Stop> {
     let name = who.name.clone().unwrap_or_else(drive::person);
-    let groups: BTreeMap<String, BTreeSet<String>> = match &who.groups {
-        None => BTreeMap::new(),
-        Some(path) => {
-            let text = crate::load::text(path, MAX_GROUPS)?;
-            serde_saphyr::from_str(&text).map_err(|e| {
-                Stop::usage(format!("{} is no list of groups", path.display()))
-                    .because(&e)
-                    .hint("write `GROUP: [USER, USER]`, a line for each group")
-            })?
-        }
-    };
-    let of_mine = groups.into_iter().filter(|(_, users)| users.contains(&name));
-    let groups = of_mine.map(|(group, _)| group).collect();
-    Ok(Voter { name, groups })
+    Ok(groups(who.groups.as_deref())?.voter(name))
+}
+
+/// The groups in a file; none without one.
+pub(crate) fn groups(path: Option<&Path>) -> Result<Groups, Stop> {
+    let Some(path) = path else { return Ok(Groups::default()) };
+    let text = crate::load::text(path, MAX_GROUPS)?;
+    serde_saphyr::from_str(&text).map_err(|e| {
+        Stop::usage(format!("{} is no list of groups", path.display()))
+            .because(&e)
+            .hint("write `GROUP: [USER, USER]`, a line for each group")
+    })
 }

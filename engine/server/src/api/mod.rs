@@ -1,6 +1,7 @@
 //! The routes, and what every answer has in common.
 
 mod access;
+mod decisions;
 mod health;
 mod live;
 mod pipelines;
@@ -26,7 +27,11 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/pipelines/{name}/runs", post(pipelines::start))
         .route("/runs", get(runs::list))
         .route("/runs/{run}", get(runs::show))
-        .route("/runs/{run}/cancel", post(runs::cancel))
+        .route("/runs/{run}/cancel", post(decisions::cancel))
+        .route("/runs/{run}/explain", get(decisions::explain))
+        .route("/runs/{run}/steps/{step}/approve", post(decisions::approve))
+        .route("/runs/{run}/steps/{step}/reject", post(decisions::reject))
+        .route("/runs/{run}/steps/{step}/settle", post(decisions::settle))
         .route("/runs/{run}/logs/{step}", get(runs::log))
         .route("/runs/{run}/events", get(live::events))
         .layer(DefaultBodyLimit::max(MAX_REQUEST))

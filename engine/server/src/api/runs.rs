@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
 use fairlead_run::{LogKey, Run, RunFilter, RunSummary, StepView};
 use fairlead_step::{RunId, StepId, Stream};
 use serde::Deserialize;
@@ -104,6 +103,13 @@ pub(crate) async fn show(
         "event_id": request.event_id,
         "requested_at": run.requested_at(),
         "ended_at": ended.map(|(_, at)| at),
+        "group": request.group,
+        "origin": request.origin.as_ref().map(|origin| json!({
+            "run": origin.run, "purpose": origin.purpose.to_string(), "from": origin.from,
+        })),
+        "queued": run.queued().map(|queue| json!({
+            "group": queue.group, "behind": queue.behind, "since": queue.since,
+        })),
         "outcome": ended.map(|(outcome, _)| outcome.name()),
         "records": run.seq().0,
         "head": run.head().to_string(),
@@ -124,6 +130,10 @@ fn show_step(step: &StepView<'_>) -> Value {
     json!({
         "id": step.id(),
         "kind": step.plan().kind,
+        "item": step.item().map(|item| &item.value),
+        "approvals": step.ballots().iter().map(|ballot| json!({
+            "by": ballot.by.name, "at": ballot.at, "reason": ballot.reason,
+        })).collect::<Vec<_>>(),
         "status": step.status().name(),
         "reason": step.reason(),
         "hint": step.hint(),
@@ -186,22 +196,4 @@ pub(crate) const fn stream(stream: Stream) -> &'static str {
         Stream::Stderr => "stderr",
         Stream::Step => "step",
     }
-}
-
-pub(crate) async fn cancel(
-    State(shared): State<Arc<Shared>>,
-    Path(run): Path<String>,
-) -> Result<Response, Problem> {
-    let run = run_id(&run)?;
-    if shared.ports.engine.cancel(&run, "api", None) {
-        let answer = json!({ "run": run, "status": "cancelling" });
-        return Ok((StatusCode::ACCEPTED, Json(answer)).into_response());
-    }
-    let status = restore(&shared, &run).await?.status();
-    Err(Problem::new(
-        StatusCode::CONFLICT,
-        "not-driven",
-        "the run cannot be told to stop",
-        format!("this server does not drive the run: it is {status}"),
-    ))
 }

@@ -1,6 +1,6 @@
 //! The house of a test: everything a server is made of, kept across restarts of the server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,7 +36,7 @@ use crate::{
 pub(super) const TOKEN: &str = "api-token";
 pub(super) const REGISTRY: &str = "registry.example.com";
 
-const PIPELINES: [&str; 3] = [
+const PIPELINES: [&str; 5] = [
     "apiVersion: fairlead.dev/v1
 kind: Pipeline
 name: promote
@@ -62,7 +62,58 @@ name: nightly
 steps:
   note: {uses: note, with: {text: night}}
 ",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: gated
+on: {manual: {}}
+concurrency: {group: gated, max: 1}
+steps:
+  ask: {approval: {from: [ann, qa]}}
+  note: {uses: note, with: {text: done}, needs: [ask]}
+",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: asking
+on: {manual: {}}
+steps:
+  proof:
+    uses: proof
+    with: {image: sha256:bf07a7fbb825fc0aae7bf4a1177b2b31fcf8a3feeaf7092761e18c859ee52a9c}
+    wait: {deadline: 10h, every: 5h}
+",
 ];
+
+/// A step whose answer is no until there is proof.
+struct Proof(Arc<AtomicBool>);
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ProofInput {
+    /// The image that it asks about.
+    image: String,
+}
+
+impl StepKind for Proof {
+    const KIND: &'static str = "proof";
+    const SUMMARY: &'static str = "asks for proof";
+    const EFFECT: Effect = Effect::Idempotent;
+    const CAPABILITIES: &'static [Capability] = &[];
+    type Input = ProofInput;
+    type Output = NoteOutput;
+
+    async fn run(
+        &self,
+        input: ProofInput,
+        _: &StepContext,
+    ) -> Result<Verdict<NoteOutput>, StepError> {
+        let outputs = NoteOutput { text: input.image };
+        Ok(if self.0.load(Ordering::Relaxed) {
+            Verdict::passed(outputs)
+        } else {
+            Verdict::Rejected { reason: "there is no proof yet".to_owned(), outputs }
+        })
+    }
+}
 
 /// A step that says its text and waits for leave to pass.
 struct Note(Arc<Semaphore>);
@@ -287,6 +338,8 @@ pub(super) struct House {
     pub(super) nats: Arc<FakeNats>,
     /// How many steps may pass.
     pub(super) leave: Arc<Semaphore>,
+    /// Whether there is proof.
+    pub(super) proven: Arc<AtomicBool>,
     clock: Arc<Ticking>,
     scratch: tempfile::TempDir,
 }
@@ -316,6 +369,7 @@ impl House {
             registry: Arc::new(Registry::default()),
             nats: Arc::new(FakeNats::new()),
             leave: Arc::new(Semaphore::new(1000)),
+            proven: Arc::default(),
             clock: Arc::new(Ticking(AtomicI64::new(0))),
             scratch: tempfile::tempdir().unwrap(),
         }
@@ -341,6 +395,7 @@ impl House {
     pub(super) async fn server(&self, subject: Option<&str>, access: ApiAccess) -> Server {
         let mut catalog = Catalog::new();
         catalog.add(Note(Arc::clone(&self.leave))).unwrap();
+        catalog.add(Proof(Arc::clone(&self.proven))).unwrap();
         let pipelines = PIPELINES.map(|text| {
             let source = Source::new("test.yaml", text);
             let compiled = fairlead_plan::compile(&source, &catalog);
@@ -382,6 +437,7 @@ impl House {
             pipelines: Pipelines::new(pipelines).unwrap(),
             sources: Sources::open(&sources, &Known).await.unwrap(),
             access,
+            groups: [("qa".to_owned(), BTreeSet::from(["bob".to_owned()]))].into_iter().collect(),
         };
         let options = Options {
             drain: Duration::from_millis(1),

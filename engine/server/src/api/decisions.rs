@@ -1,0 +1,197 @@
+//! What people have to say to a run: votes at its gates, decisions about lost attempts, and to stop.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use fairlead_exec::DriveError;
+use fairlead_run::{
+    ApplyError, Around, CancelReason, Decision, RunFilter, Signal, StepStatus, Vote,
+};
+use fairlead_step::{RunId, StepId, error_chain};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::runs::{restore, run_id};
+use crate::server::Shared;
+
+/// A vote.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VoteBody {
+    /// In whose name. Whoever has the token vouches for it.
+    by: String,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// A decision about a lost attempt.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SettleBody {
+    by: String,
+    decision: Word,
+    /// What the step would have given, where it took effect.
+    #[serde(default)]
+    outputs: Option<Value>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Passed,
+    Failed,
+    Again,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct CancelBody {
+    #[serde(default)]
+    by: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+pub(crate) async fn approve(
+    State(shared): State<Arc<Shared>>,
+    Path(place): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    vote(&shared, place, &body, Vote::Approve).await
+}
+
+pub(crate) async fn reject(
+    State(shared): State<Arc<Shared>>,
+    Path(place): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    vote(&shared, place, &body, Vote::Reject).await
+}
+
+async fn vote(
+    shared: &Arc<Shared>,
+    (run, step): (String, String),
+    body: &[u8],
+    vote: Vote,
+) -> Result<Response, Problem> {
+    let (run, step) = (run_id(&run)?, step_id(&step)?);
+    let VoteBody { by, reason } = read(body)?;
+    let by = shared.ports.groups.voter(by);
+    let state = restore(shared, &run).await?;
+    state.check_vote(&step, &by, vote).map_err(|error| refused(&error))?;
+    tell(shared, &run, Signal::Vote { step, by, vote, reason }).await
+}
+
+pub(crate) async fn settle(
+    State(shared): State<Arc<Shared>>,
+    Path((run, step)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let (run, step) = (run_id(&run)?, step_id(&step)?);
+    let SettleBody { by, decision, outputs, reason } = read(&body)?;
+    let by = shared.ports.groups.voter(by);
+    if outputs.is_some() && decision != Word::Passed {
+        return Err(Problem::bad_request("`outputs` stand beside the decision `passed` alone"));
+    }
+    let outputs = outputs.unwrap_or_else(|| json!({}));
+    if !outputs.is_object() {
+        return Err(Problem::bad_request("`outputs` is no object"));
+    }
+    let decision = match decision {
+        Word::Passed => Decision::Passed { outputs },
+        Word::Failed => Decision::Failed,
+        Word::Again => Decision::Again,
+    };
+    let state = restore(&shared, &run).await?;
+    let attempt = match state.step(&step).map(|step| step.status()) {
+        Some(StepStatus::NeedsAttention { attempt }) => attempt,
+        // Refused below, with the reason.
+        Some(_) | None => 0,
+    };
+    state.check_settle(&step, attempt).map_err(|error| refused(&error))?;
+    tell(&shared, &run, Signal::Settle { step, attempt, by, decision, reason }).await
+}
+
+pub(crate) async fn cancel(
+    State(shared): State<Arc<Shared>>,
+    Path(run): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let run = run_id(&run)?;
+    let CancelBody { by, reason } =
+        if body.is_empty() { CancelBody::default() } else { read(&body)? };
+    let by = by.unwrap_or_else(|| "api".to_owned());
+    let state = restore(&shared, &run).await?;
+    if !state.can_cancel() {
+        let detail = match state.ended() {
+            Some((outcome, _)) => format!("the run has ended: {outcome}"),
+            None => "everything that can be stopped is stopping".to_owned(),
+        };
+        let title = "the run cannot be told to stop";
+        return Err(Problem::new(StatusCode::CONFLICT, "not-possible", title, detail));
+    }
+    tell(&shared, &run, Signal::Cancel { by, reason: CancelReason::Asked { why: reason } }).await
+}
+
+pub(crate) async fn explain(
+    State(shared): State<Arc<Shared>>,
+    Path(run): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let id = run_id(&run)?;
+    let run = restore(&shared, &id).await?;
+    let signals = shared.ports.journal.signals(&id).await?.len();
+    let this = RunFilter { run: Some(id), limit: 1, ..RunFilter::default() };
+    let held = shared.ports.journal.list(this).await?.first().is_some_and(|run| run.held);
+    let told = serde_json::to_value(run.explain(Around { held, signals }));
+    told.map(Json).map_err(|error| Problem::unavailable(error.to_string()))
+}
+
+/// Posts a signal. 200 when what became of it is written; 202 when whoever drives the run deals with
+/// it.
+async fn tell(shared: &Arc<Shared>, run: &RunId, signal: Signal) -> Result<Response, Problem> {
+    let noted = shared.ports.engine.signal(run, signal).await.map_err(|error| match error {
+        DriveError::Store(error) => Problem::from(error),
+        DriveError::Lease(_)
+        | DriveError::Replay { .. }
+        | DriveError::Kinds(_)
+        | DriveError::Secrets(_)
+        | DriveError::Dispatch(_)
+        | _ => Problem::unavailable(error_chain(&error)),
+    })?;
+    let (status, now) = match &noted {
+        Some(state) => (StatusCode::OK, state.status().name()),
+        None => (StatusCode::ACCEPTED, "told"),
+    };
+    if noted.is_some() {
+        // What follows from it is done here, unless another server is faster.
+        shared.drives.begin(run.clone());
+    }
+    Ok((status, Json(json!({ "run": run, "status": now }))).into_response())
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+fn step_id(text: &str) -> Result<StepId, Problem> {
+    text.parse().map_err(|e: fairlead_step::IdError| Problem::bad_request(e.to_string()))
+}
+
+fn refused(error: &ApplyError) -> Problem {
+    let (status, slug, title) = match error {
+        ApplyError::NoSuchStep { .. } => return Problem::missing(error.to_string()),
+        ApplyError::MayNotVote { .. } => {
+            (StatusCode::FORBIDDEN, "may-not-vote", "this vote does not count")
+        }
+        _ => (StatusCode::CONFLICT, "not-now", "the run does not ask for this now"),
+    };
+    Problem::new(status, slug, title, error.to_string())
+}

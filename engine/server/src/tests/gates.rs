@@ -1,0 +1,137 @@
+//! Runs that wait: for people, for their turn, for evidence, and across a restart.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fairlead_run::RunSummary;
+
+use super::house::{House, Serving};
+
+/// Starts a run through the API, and answers its id.
+async fn start(serving: &Serving, pipeline: &str) -> String {
+    let path = format!("/api/v1/pipelines/{pipeline}/runs");
+    let started = serving.api("POST", &path, "").await;
+    started.json()["run"].as_str().expect("a run").to_owned()
+}
+
+/// Waits until the run is where `wanted` says, and nobody holds it.
+async fn parked(house: &House, run: &str, wanted: &str) -> RunSummary {
+    let parked = async {
+        loop {
+            let runs = house.runs().await;
+            let found = runs.into_iter().find(|line| line.id.as_str() == run);
+            if let Some(line) = found.filter(|line| line.status.name() == wanted && !line.held) {
+                return line;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), parked).await.expect("the run waits")
+}
+
+#[tokio::test]
+async fn a_gate_is_opened_by_who_may_and_a_run_that_waits_is_held_by_nobody() {
+    let house = House::new();
+    let serving = house.serve().await;
+    let run = start(&serving, "gated").await;
+    parked(&house, &run, "waiting").await;
+    let explained = serving.api("GET", &format!("/api/v1/runs/{run}/explain"), "").await.json();
+    assert_eq!(explained["unblocks"][0]["by"], "approval", "{explained}");
+    assert_eq!(explained["unblocks"][0]["from"][1], "qa", "{explained}");
+
+    let vote = |step: &str, what: &str| format!("/api/v1/runs/{run}/steps/{step}/{what}");
+    for (path, body, status, says) in [
+        (vote("ask", "approve"), r#"{"by": "eve"}"#, 403, "ann, qa"),
+        (vote("none", "approve"), r#"{"by": "ann"}"#, 404, "none"),
+        (vote("note", "approve"), r#"{"by": "ann"}"#, 409, "note"),
+        (vote("ask", "approve"), r#"{"by": "ann", "x": 1}"#, 400, "x"),
+        (vote("ask", "settle"), r#"{"by": "ann", "decision": "again"}"#, 409, "ask"),
+    ] {
+        let answer = serving.api("POST", &path, body).await;
+        assert_eq!(answer.status, status, "{path} {body}: {}", answer.body);
+        assert!(answer.body.contains(says), "{path} {body}: {}", answer.body);
+    }
+    let counted = serving.api("POST", &vote("ask", "approve"), r#"{"by": "bob"}"#).await;
+    assert!(matches!(counted.status, 200 | 202), "{}", counted.body);
+    assert_eq!(house.ended(1).await[0].status.name(), "passed");
+    let shown = serving.api("GET", &format!("/api/v1/runs/{run}"), "").await.json();
+    assert_eq!(shown["steps"][0]["outputs"]["approved_by"][0], "bob", "{shown}");
+    let late = serving.api("POST", &vote("ask", "approve"), r#"{"by": "ann"}"#).await;
+    assert_eq!(late.status, 409, "{}", late.body);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn runs_of_a_group_take_turns_in_the_order_of_request() {
+    let house = House::new();
+    let serving = house.serve().await;
+    let mut runs = Vec::new();
+    for _ in 0..4 {
+        runs.push(start(&serving, "gated").await);
+    }
+    parked(&house, &runs[0], "waiting").await;
+    for run in &runs[1..] {
+        parked(&house, run, "queued").await;
+    }
+    let shown = serving.api("GET", &format!("/api/v1/runs/{}", runs[1]), "").await.json();
+    assert_eq!(shown["queued"]["behind"], runs[0].as_str(), "{shown}");
+    // One that waits for its turn is told to stop, one that has it is rejected: both make room.
+    let stop = serving.api("POST", &format!("/api/v1/runs/{}/cancel", runs[1]), "").await;
+    assert!(matches!(stop.status, 200 | 202), "{}", stop.body);
+    let reject = format!("/api/v1/runs/{}/steps/ask/reject", runs[0]);
+    let reject = serving.api("POST", &reject, r#"{"by": "ann", "reason": "no"}"#).await;
+    assert!(matches!(reject.status, 200 | 202), "{}", reject.body);
+    parked(&house, &runs[2], "waiting").await;
+    parked(&house, &runs[3], "queued").await;
+    let over = house.ended(2).await;
+    let status = |run: &str| {
+        let line = over.iter().find(|line| line.id.as_str() == run).expect("a run");
+        line.status.name()
+    };
+    assert_eq!((status(&runs[0]), status(&runs[1])), ("rejected", "cancelled"));
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_starts_again_goes_on_with_runs_that_wait() {
+    let house = House::new();
+    let serving = house.serve().await;
+    let first = start(&serving, "gated").await;
+    let second = start(&serving, "gated").await;
+    parked(&house, &first, "waiting").await;
+    parked(&house, &second, "queued").await;
+    serving.stop().await;
+
+    let serving = house.serve().await;
+    let approve = |run: &str| format!("/api/v1/runs/{run}/steps/ask/approve");
+    let counted = serving.api("POST", &approve(&first), r#"{"by": "ann"}"#).await;
+    assert!(matches!(counted.status, 200 | 202), "{}", counted.body);
+    house.ended(1).await;
+    parked(&house, &second, "waiting").await;
+    let counted = serving.api("POST", &approve(&second), r#"{"by": "ann"}"#).await;
+    assert!(matches!(counted.status, 200 | 202), "{}", counted.body);
+    let over = house.ended(2).await;
+    assert!(over.iter().all(|run| run.status.name() == "passed"), "{over:?}");
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_signature_that_is_pushed_wakes_who_asks_for_it() {
+    let house = House::new();
+    let serving = house.serve().await;
+    let run = start(&serving, "asking").await;
+    let waits = parked(&house, &run, "waiting").await;
+    assert!(waits.wake_at.is_some(), "it asks again by itself, too");
+    house.proven.store(true, Ordering::Relaxed);
+    // Another image's signature is no news for it.
+    let hex = "bf07a7fbb825fc0aae7bf4a1177b2b31fcf8a3feeaf7092761e18c859ee52a9c";
+    let other = format!("sha256-{}.sig", hex.replace('b', "c"));
+    serving.notify("n1", "apps/shop", &other, "sig").await;
+    house.settled().await;
+    parked(&house, &run, "waiting").await;
+    serving.notify("n2", "apps/shop", &format!("sha256-{hex}.sig"), "sig").await;
+    let over = house.ended(1).await;
+    let over = over.iter().find(|line| line.id.as_str() == run).expect("the run");
+    assert_eq!(over.status.name(), "passed");
+    serving.stop().await;
+}

@@ -264,7 +264,8 @@ pub(crate) struct DriveArgs {
     /// How many steps may run at a time [default: the number of processors, at least 4]
     #[arg(long, value_name = "N")]
     pub(crate) max_parallel: Option<NonZeroUsize>,
-    /// A fault to inject: STEP=lost|fail|timeout@ATTEMPT
+    /// A fault to inject: STEP=lost|fail|timeout@ATTEMPT, or
+    /// process=killed-before|killed-after@WRITE
     #[arg(long, value_name = "FAULT")]
     pub(crate) inject: Vec<Injection>,
     /// Print the finished run as JSON on standard output

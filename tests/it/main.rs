@@ -8,6 +8,7 @@ mod bus;
 mod cli;
 mod containers;
 mod crash;
+mod durable;
 mod events;
 mod harness;
 mod main_job;

@@ -4,6 +4,7 @@
 #   postgres.sh                    prints the folder of the programs
 #   postgres.sh up FOLDER PORT     starts one on 127.0.0.1:PORT with its data in FOLDER, where they
 #                                  stay; prints its address. Says the same when it is there already
+#   postgres.sh schema URL NAME    makes an empty schema, and prints the address of it
 #   postgres.sh down FOLDER        ends the one that keeps its things in FOLDER
 #
 # A Postgres that is installed is used. Otherwise Debian's packages are only unpacked, because
@@ -101,6 +102,13 @@ case ${1:-} in
     pid_of "$folder" || fail "port $3 is taken by another server; see $folder/log"
     echo "$url"
     ;;
+  schema)
+    [ $# -ge 3 ] || fail "say: postgres.sh schema URL NAME"
+    install_it
+    folder=$SERVICES
+    (as_nobody "$(programs)/psql" --quiet --no-psqlrc --dbname="$2" --command="CREATE SCHEMA $3") >&2
+    echo "$2?options=-csearch_path%3D$3"
+    ;;
   down)
     [ $# -ge 2 ] || fail "say: postgres.sh down FOLDER"
     pid_of "$2" || exit 0
@@ -109,5 +117,5 @@ case ${1:-} in
     wait_until 20 lives_not "$2/pid" postgres || kill -KILL "$(cat "$2/pid")"
     rm -f "$2/pid"
     ;;
-  *) fail "say: postgres.sh [up FOLDER PORT | down FOLDER]" ;;
+  *) fail "say: postgres.sh [up FOLDER PORT | schema URL NAME | down FOLDER]" ;;
 esac

@@ -19,6 +19,7 @@
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use fairlead_plan::RunOutcome;
@@ -87,6 +88,8 @@ pub(crate) struct Tools {
     pub(crate) max_runs: Option<NonZeroU32>,
     pub(crate) ears: Arc<Ears>,
     pub(crate) injections: Vec<Injection>,
+    /// How many writes were begun.
+    pub(crate) writes: AtomicU32,
 }
 
 /// Everything that can happen to the task.
@@ -368,8 +371,7 @@ impl<'e> Dispatcher<'e> {
         let token = AttemptToken::mint(self.run.id(), &step, attempt, self.lease.epoch());
         let (stop, stopped) = CancelToken::new();
         let job = self.job(&step, attempt, stopped);
-        let fault = self.tools.injections.iter().find(|i| i.step == step && i.attempt == attempt);
-        let fault = fault.map(|injection| injection.fault);
+        let fault = Injection::of(&self.tools.injections, &step, attempt);
         let host = Arc::clone(&self.tools.host);
         let running = step.clone();
         let task = self.tasks.spawn(async move {
@@ -524,11 +526,9 @@ impl<'e> Dispatcher<'e> {
             }
             (Err(_), None) => return Ok(None),
         };
-        let lost = Injection { step, fault: Fault::Lost, attempt };
-        if self.tools.injections.contains(&lost) {
-            return Err(DispatchError::Injected { step: lost.step, attempt });
+        if Injection::of(&self.tools.injections, &step, attempt) == Some(Fault::Lost) {
+            return Err(DispatchError::Injected { step, attempt });
         }
-        let step = lost.step;
         Ok(Some(match end {
             AttemptResult::Made(result) => RunEvent::Finished { step, attempt, token, result },
             AttemptResult::Remembered { key, run, outputs } => {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use fairlead_plan::{KindMismatch, Plan, RenderError, RunOutcome, Scope};
@@ -233,6 +234,7 @@ impl Engine {
             max_runs: options.max_runs,
             ears: Ears::new(),
             injections: options.injections,
+            writes: AtomicU32::new(0),
         };
         Self(Arc::new(Inner { tools, version: options.version }))
     }

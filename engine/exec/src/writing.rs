@@ -1,5 +1,6 @@
 //! How the dispatcher writes: durably, again where the journal does not answer, and never twice.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fairlead_run::{Admission, AppendError, Batch, Record, RunStatus, SignalId, StoreError};
@@ -7,6 +8,7 @@ use fairlead_step::{BoxFuture, HumanDuration};
 
 use crate::DispatchError;
 use crate::dispatcher::Dispatcher;
+use crate::inject::Injection;
 use crate::update::Update;
 
 /// How long to wait before something is written again, when the journal does not answer. After the
@@ -71,11 +73,16 @@ impl Dispatcher<'_> {
         done: T,
     ) -> Result<T, DispatchError> {
         let run = self.run.id();
+        let number = self.tools.writes.fetch_add(1, Ordering::Relaxed) + 1;
+        Injection::strike(&self.tools.injections, false, number);
         let mut pauses = AGAIN.iter();
         let mut unanswered = false;
         loop {
             let source = match write().await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    Injection::strike(&self.tools.injections, true, number);
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
             let is_ours =

@@ -312,6 +312,38 @@ steps:
 }
 
 #[test]
+fn the_example_with_gates_waits_goes_on_and_is_taken_back() {
+    let fairlead = Fairlead::new().env("USER", "ann");
+    let example = fairlead_tests::repository_root().join("examples/gated.yaml");
+    let example = example.display().to_string();
+    let mut waiting = fairlead.start(["run", &example, "--quiet"]);
+    eventually("the gate", Duration::from_secs(60), || {
+        runs(&fairlead).iter().any(|run| run["status"] == "waiting")
+    });
+    let run = the_run(&fairlead);
+    // The gate of time comes first; the approval waits behind it.
+    eventually("the approval", Duration::from_secs(60), || {
+        fairlead.run(["approve", &run, "approve"]).code == Some(0)
+    });
+    let ended = waiting.wait(Duration::from_secs(60));
+    assert_eq!(ended.code(), Some(0), "{}", waiting.log());
+    let planned = fairlead.run(["undo", &run, "--dry-run"]).code(0);
+    assert!(planned.stdout.contains("undo-deploy"), "{}", planned.stdout);
+    let _ = fairlead.run(["undo", &run, "--quiet"]).code(0);
+    let twice = fairlead.run(["undo", &run, "--quiet"]).code(2);
+    assert!(twice.stderr.contains("takes it back already"), "{}", twice.stderr);
+    let nothing = fairlead.run(["retry", &run]).code(2);
+    assert!(nothing.stderr.contains("nothing of run"), "{}", nothing.stderr);
+    let again = fairlead.run(["retry", &run, "--from", "deploy", "--quiet"]).code(0);
+    assert!(again.stderr.contains("approve") && again.stderr.contains("kept"), "{}", again.stderr);
+    let rehearsed = fairlead.run(["prune", "--keep-last", "1"]).code(0);
+    assert!(rehearsed.stderr.contains("would go"), "{}", rehearsed.stderr);
+    let before = runs(&fairlead).len();
+    let _ = fairlead.run(["prune", "--keep-last", "1", "--yes"]).code(0);
+    assert!(runs(&fairlead).len() < before);
+}
+
+#[test]
 fn a_journal_that_was_changed_is_told_with_its_place() {
     let fairlead = project("0", None);
     let _ = fairlead.run(["run", "five.yaml", "--quiet"]).code(0);

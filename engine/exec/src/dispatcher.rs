@@ -228,7 +228,10 @@ impl<'e> Dispatcher<'e> {
                 Internal::LeaseLost => {
                     return Err(DispatchError::LeaseLost { run: self.run.id().clone() });
                 }
-                event => {
+                event @ (Internal::Ended(_)
+                | Internal::Slot(_)
+                | Internal::Cancel(_)
+                | Internal::Due) => {
                     let facts = self.facts_of(event)?;
                     self.react(facts).await?;
                 }

@@ -152,7 +152,13 @@ impl ForEach {
                 Some(expression) => template::value_of("for_each", expression, scope.into())?,
                 None => return Err(fail("it is a text, and not a list".to_owned())),
             },
-            written => template::render("for_each", written, scope.into())?.display().clone(),
+            written @ (Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_)) => {
+                template::render("for_each", written, scope.into())?.display().clone()
+            }
         };
         let Value::Array(list) = list else {
             return Err(fail(format!("it wants a list, and this is {}", brief(&list))));
@@ -191,7 +197,7 @@ impl ForEach {
                 match template::value_of("for_each.key", text, seen)? {
                     Value::String(key) => key,
                     Value::Number(key) => key.to_string(),
-                    other => {
+                    other @ (Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
                         return Err(fail(format!(
                             "a key is a text, and this is {}",
                             brief(&other)
@@ -226,7 +232,11 @@ impl Item {
     fn key_of_itself(&self) -> String {
         let text = match &self.value {
             Value::String(text) => text.clone(),
-            other => other.to_string(),
+            other @ (Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_)) => other.to_string(),
         };
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let plain = matches!(self.value, Value::String(_) | Value::Number(_) | Value::Bool(_));
@@ -287,7 +297,11 @@ impl Concurrency {
         )?;
         let name = match rendered.display() {
             Value::String(name) => name.clone(),
-            other => other.to_string(),
+            other @ (Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_)) => other.to_string(),
         };
         match name.len() {
             0 => Err(fail("the name of the group is empty")),

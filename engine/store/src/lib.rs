@@ -174,8 +174,8 @@ impl Store {
     pub async fn close(&self) {
         match &self.base {
             Base::Memory(memory) => memory.close(),
-            Base::Sqlite(sqlite) => sqlite.close().await,
-            Base::Postgres(postgres) => postgres.close().await,
+            Base::Sqlite(sqlite) => Box::pin(sqlite.close()).await,
+            Base::Postgres(postgres) => Box::pin(postgres.close()).await,
         }
     }
 }

@@ -117,13 +117,13 @@ async fn drive(
     let mut driving = tokio::spawn({
         let (engine, run) = (engine.clone(), run.clone());
         let no_wait = args.no_wait;
-        async move {
+        Box::pin(async move {
             let mut listening = listening;
             if no_wait {
                 return engine.drive(&run, &mut listening).await;
             }
             engine.finish(&run, listening, |_| {}).await.map(Driven::Ended)
-        }
+        })
     });
     let driven = tokio::select! {
         biased;

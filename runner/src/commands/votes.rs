@@ -88,7 +88,7 @@ async fn say(
     step: Option<&StepId>,
 ) -> Result<Exit, Stop> {
     let engine = context.engine(&store, None, None, Vec::new());
-    let noted = engine.signal(run, signal).await.map_err(|e| Stop::of(&e))?;
+    let noted = Box::pin(engine.signal(run, signal)).await.map_err(|e| Stop::of(&e))?;
     let output = context.output;
     match noted {
         None => output.say(format!("run {run}: {said}; the process that drives it goes on")),

@@ -174,8 +174,8 @@ impl Step {
         }
         let what = match (part, rng.below(10)) {
             (Part::Main, 0) => What::Approval {
-                from: *rng.pick(&["[ann]", "[qa]", "[ann, qa]", "[ann, bob, cat]"]),
-                rest: *rng.pick(&[
+                from: rng.word(&["[ann]", "[qa]", "[ann, qa]", "[ann, bob, cat]"]),
+                rest: rng.word(&[
                     "",
                     ", expires: 20s",
                     ", not: [requester]",
@@ -183,7 +183,7 @@ impl Step {
                     ", order: sequential",
                 ]),
             },
-            (Part::Main, 1) => What::Wait(*rng.pick(&["2s", "15s", "40s"])),
+            (Part::Main, 1) => What::Wait(rng.word(&["2s", "15s", "40s"])),
             _ => What::Kind(Kind::random(rng, before, &needs)),
         };
         let when = rng.one_in(6).then(|| *rng.pick(&["'true'", "'false'", "params.yes"]));

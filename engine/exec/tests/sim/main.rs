@@ -6,6 +6,12 @@
 //! begin, and `FAIRLEAD_SIM_SEED` repeats one of them with its story. A seed that fails is made smaller
 //! until nothing can be left out, and shown.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a case that fails is shown, and so is progress"
+)]
+
 mod case;
 mod check;
 mod ports;
@@ -43,7 +49,7 @@ fn try_seeds(seeds: std::ops::Range<u64>, plant: Option<Plant>) -> Option<(u64, 
                     if seed >= seeds.end || failed.lock().expect("no panic").is_some() {
                         break;
                     }
-                    if loud && seed % 10_000 == 0 {
+                    if loud && seed.is_multiple_of(10_000) {
                         eprintln!("seed {seed} of {}", seeds.end);
                     }
                     if let Err(problem) = town::live(&Case::random(seed), plant).problem() {

@@ -35,6 +35,11 @@ impl Rng {
         self.below(times) == 0
     }
 
+    pub(crate) fn word(&mut self, from: &[&'static str]) -> &'static str {
+        let index = self.below(from.len() as u64);
+        from[usize::try_from(index).expect("an index")]
+    }
+
     pub(crate) fn pick<'t, T>(&mut self, from: &'t [T]) -> &'t T {
         let index = self.below(from.len() as u64);
         &from[usize::try_from(index).expect("an index")]

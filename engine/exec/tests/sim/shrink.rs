@@ -28,7 +28,9 @@ fn candidates(case: &Case) -> Vec<Case> {
     };
     for n in 0..case.runs.len() {
         if case.runs.len() > 1 {
-            with(&|case| drop(case.runs.remove(n)));
+            with(&|case| {
+                case.runs.remove(n);
+            });
         }
         if case.runs[n].retried {
             with(&|case| case.runs[n].retried = false);

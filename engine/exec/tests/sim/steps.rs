@@ -79,7 +79,11 @@ async fn attempt(
     let mut rng = Rng::of(outside.seed, &salt);
     let pause = |rng: &mut Rng| Duration::from_millis(rng.below(1500));
     let wait = async |pause: Duration| -> Result<(), StepError> {
-        context.cancel().guard(async { Ok::<_, StepError>(tokio::time::sleep(pause).await) }).await
+        let slept = async {
+            tokio::time::sleep(pause).await;
+            Ok::<_, StepError>(())
+        };
+        context.cancel().guard(slept).await
     };
     wait(pause(&mut rng)).await?;
     let script = input.script.as_bytes();

@@ -186,12 +186,14 @@ fn step_id(text: &str) -> Result<StepId, Problem> {
 }
 
 fn refused(error: &ApplyError) -> Problem {
-    let (status, slug, title) = match error {
-        ApplyError::NoSuchStep { .. } => return Problem::missing(error.to_string()),
-        ApplyError::MayNotVote { .. } => {
-            (StatusCode::FORBIDDEN, "may-not-vote", "this vote does not count")
-        }
-        _ => (StatusCode::CONFLICT, "not-now", "the run does not ask for this now"),
-    };
-    Problem::new(status, slug, title, error.to_string())
+    let said = error.to_string();
+    if matches!(error, ApplyError::NoSuchStep { .. }) {
+        return Problem::missing(said);
+    }
+    if matches!(error, ApplyError::MayNotVote { .. }) {
+        let title = "this vote does not count";
+        return Problem::new(StatusCode::FORBIDDEN, "may-not-vote", title, said);
+    }
+    // Whatever else stands in the way, it may be otherwise later.
+    Problem::new(StatusCode::CONFLICT, "not-now", "the run does not ask for this now", said)
 }

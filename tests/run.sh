@@ -39,7 +39,7 @@ export FAIRLEAD_POSTGRES
 
 cd "$REPO"
 # The tests start the program as it is built now. They are told where it is: a cargo within a cargo
-# would build half of it again.
-cargo build --package fairlead --bin fairlead
+# would build half of it again, and so would one that knows nothing of the tests.
+cargo build --workspace --bins --tests
 export FAIRLEAD_BIN=${CARGO_TARGET_DIR:-$REPO/target}/debug/fairlead
 cargo test --workspace "$@"

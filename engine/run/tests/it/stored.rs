@@ -220,7 +220,7 @@ fn every_new_fact() -> Vec<RunEvent> {
 }
 
 /// How many forms each fact has in the two lists. A new fact does not compile until it is counted.
-fn kind_of(event: &RunEvent) -> &'static str {
+pub(crate) fn kind_of(event: &RunEvent) -> &'static str {
     match event {
         RunEvent::Requested(_) => "requested",
         RunEvent::Resumed { .. } => "resumed",

@@ -49,23 +49,51 @@ fn costs(steps: Vec<Value>, change: impl FnOnce(&mut fairlead_run::Request)) {
     assert!(told.steps.len() >= MANY / 2 && took < ENOUGH, "{took:?} to explain");
 }
 
-fn wide(accepted: &[Outcome]) -> Vec<Value> {
-    let mut steps: Vec<Value> = (0..MANY - 2).map(|i| step(&format!("s{i}"))).collect();
+fn wide(count: usize, accepted: &[Outcome]) -> Vec<Value> {
+    let mut steps: Vec<Value> = (0..count - 2).map(|i| step(&format!("s{i}"))).collect();
     let mut last = step("last");
-    last["needs"] = (0..MANY - 2).map(|i| need(&format!("s{i}"), accepted)).collect();
+    last["needs"] = (0..count - 2).map(|i| need(&format!("s{i}"), accepted)).collect();
     steps.push(last);
     steps.push(finally("z", &["passed"]));
     steps
 }
 
+fn chain(count: usize) -> Vec<Value> {
+    let steps = (0..count).map(|i| {
+        let mut step = step(&format!("s{i}"));
+        if i > 0 {
+            step["needs"] = json!([need(&format!("s{}", i - 1), &[Outcome::Passed])]);
+        }
+        step
+    });
+    steps.collect()
+}
+
+/// Four times as many steps take about four times as long; by the square it would be sixteen. The best
+/// of a few is taken, as other tests run beside this one.
+fn grows_with_what_there_is(steps: impl Fn(usize) -> Vec<Value>) {
+    let best = |count: usize, of: usize| {
+        let take = |_| {
+            let mut world = World::new(plan(steps(count), None));
+            let begun = Instant::now();
+            drive(&mut world);
+            begun.elapsed()
+        };
+        (0..of).map(take).min().expect("some")
+    };
+    let (few, many) = (best(MANY / 4, 4), best(MANY, 2));
+    assert!(many < few * 9, "{few:?} for a quarter, and {many:?} for all of it");
+}
+
 #[test]
 fn a_step_that_needs_ten_thousand_costs_its_needs_once() {
-    costs(wide(&[Outcome::Passed]), |_| ());
+    costs(wide(MANY, &[Outcome::Passed]), |_| ());
+    grows_with_what_there_is(|count| wide(count, &[Outcome::Passed]));
 }
 
 #[test]
 fn a_step_that_ten_thousand_needs_fail_is_skipped_for_the_first_of_them() {
-    let mut world = World::new(plan(wide(&[Outcome::Failed]), None));
+    let mut world = World::new(plan(wide(MANY, &[Outcome::Failed]), None));
     let begun = Instant::now();
     drive(&mut world);
     assert!(begun.elapsed() < ENOUGH, "{:?}", begun.elapsed());
@@ -74,14 +102,8 @@ fn a_step_that_ten_thousand_needs_fail_is_skipped_for_the_first_of_them() {
 
 #[test]
 fn ten_thousand_in_a_chain_cost_what_is_open() {
-    let steps = (0..MANY).map(|i| {
-        let mut step = step(&format!("s{i}"));
-        if i > 0 {
-            step["needs"] = json!([need(&format!("s{}", i - 1), &[Outcome::Passed])]);
-        }
-        step
-    });
-    costs(steps.collect(), |_| ());
+    costs(chain(MANY), |_| ());
+    grows_with_what_there_is(chain);
 }
 
 #[test]
@@ -105,7 +127,7 @@ fn ten_steps_of_a_thousand_items_are_taken_over_item_by_item() {
 
 #[test]
 fn ten_thousand_that_end_at_once_cost_what_they_are() {
-    let mut world = World::new(plan(wide(&[Outcome::Passed]), None));
+    let mut world = World::new(plan(wide(MANY, &[Outcome::Passed]), None));
     let begun = Instant::now();
     world.tell(crate::world::cancel()).expect("it can be stopped");
     world.settle();
@@ -115,14 +137,7 @@ fn ten_thousand_that_end_at_once_cost_what_they_are() {
 
 #[test]
 fn a_chain_of_four_hundred_costs_what_is_open_and_not_what_is_done() {
-    let steps = (0..400).map(|i| {
-        let mut step = step(&format!("s{i}"));
-        if i > 0 {
-            step["needs"] = json!([need(&format!("s{}", i - 1), &[Outcome::Passed])]);
-        }
-        step
-    });
-    let mut world = World::new(plan(steps.collect(), None));
+    let mut world = World::new(plan(chain(400), None));
     for i in 0..400 {
         let name = format!("s{i}");
         assert_eq!(world.commands(), [Command::Start { step: id(&name), attempt: 1 }]);

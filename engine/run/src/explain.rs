@@ -5,12 +5,15 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use fairlead_plan::{Approval, Gate, Outcome, WaitFor};
-use fairlead_step::{ErrorClass, HumanDuration, RunId, StepId};
+use fairlead_step::{ErrorClass, RunId, StepId};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::run::{State, Why};
 use crate::{AttemptEnd, Ballot, Purpose, Run, RunStatus, Seq, SkipReason, Voter};
+
+/// Why a step that nothing holds back has not begun.
+const FREE: &str = "nothing holds it back: it begins when whoever drives the run has a slot for it";
 
 /// What is known of a run besides its journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,9 +275,10 @@ impl Run {
                 let (step, asks_at) = (step.clone(), *due);
                 unblocks.push(Unblock::Evidence { step, asks_at, deadline });
             }
-            State::Attention { attempt, reason } => {
+            State::Attention { attempt, reason: _ } => {
                 why.push(format!(
-                    "attempt {attempt} was lost ({reason}), and `{}` must not be made twice",
+                    "`{}` must not be made twice: somebody has to look whether attempt {attempt} took \
+                     effect",
                     self.planned(i).kind
                 ));
                 let (step, attempt) = (step.clone(), *attempt);
@@ -338,7 +342,7 @@ impl Run {
                 (false, Some(most)) => {
                     why.push(format!("{most} other items of `{}` go on", self.nodes[*group].id));
                 }
-                (true, _) | (false, None) => why.push("it waits for a slot".to_owned()),
+                (true, _) | (false, None) => why.push(FREE.to_owned()),
             }
             return;
         }
@@ -355,7 +359,7 @@ impl Run {
         if !self.has_come(planned.phase) {
             why.push(format!("what stands under `{}` comes after the others", planned.phase.key()));
         } else if open.is_empty() {
-            why.push("it waits for a slot".to_owned());
+            why.push(FREE.to_owned());
         }
     }
 
@@ -371,7 +375,9 @@ impl Run {
         match &self.planned(i).gate {
             Some(Gate::Approval(approval)) => {
                 for ballot in ballots {
-                    why.push(format!("{} approved at {}", ballot.by.name, ballot.at));
+                    let reason = ballot.reason.as_ref().map(|reason| format!(": {reason}"));
+                    let reason = reason.unwrap_or_default();
+                    why.push(format!("{} approved at {}{reason}", ballot.by.name, ballot.at));
                 }
                 let missing = (approval.min as usize).saturating_sub(ballots.len());
                 why.push(format!(
@@ -393,8 +399,8 @@ impl Run {
             }
             Some(Gate::Wait(wait)) => {
                 why.push(match wait {
-                    WaitFor::Duration(HumanDuration(_)) => "it waits for a while".to_owned(),
-                    WaitFor::Until(_) => "it waits for a moment".to_owned(),
+                    WaitFor::Duration(wait) => format!("it lets {wait} pass"),
+                    WaitFor::Until(text) => format!("it waits for a moment: {text}"),
                 });
                 unblocks.extend(due.map(|at| Unblock::Time { at }));
             }

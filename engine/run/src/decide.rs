@@ -266,6 +266,7 @@ impl Run {
                 | Why::NotStarted(_)
                 | Why::RunCancelled
                 | Why::Undecided(_)
+                | Why::LostForGood(_)
                 | Why::TooOftenLost
                 | Why::Gate(_)
                 | Why::Kept(_)

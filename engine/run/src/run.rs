@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use fairlead_plan::{Item, Outcome, Phase, Plan, PlanStep, RunOutcome, Scope};
-use fairlead_step::{RunId, StepId};
+use fairlead_step::{Effect, RunId, StepId};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -77,6 +77,8 @@ pub(crate) enum Why {
     RunCancelled,
     /// Cancelled while a person was to decide.
     Undecided(String),
+    /// Its lost attempt must not be made twice, and nobody was asked.
+    LostForGood(String),
     TooOftenLost,
     Gate(GateEnd),
     /// It is the result of this run's step.
@@ -176,6 +178,8 @@ pub struct Run {
     pub(crate) admitted: bool,
     /// Whether it was told so.
     told_admitted: bool,
+    /// Whether a lost attempt that must not be made twice is a failure: see [`Run::replay`].
+    pub(crate) lost_is_failed: bool,
     pub(crate) queued: Option<Queue>,
     ended: Option<(RunOutcome, Timestamp)>,
 }
@@ -194,12 +198,53 @@ pub struct Queue {
 impl Run {
     /// Rebuilds a run from its journal.
     ///
+    /// Builds that knew only version 1 of the record took a lost attempt that must not be made twice
+    /// for a failure, where one waits for a person now. A journal in which something followed from
+    /// that is read as it was meant.
+    ///
     /// # Errors
     /// When the journal is not whole, does not fit the plan, or holds a fact that cannot have
     /// happened.
     pub fn replay(id: RunId, plan: Arc<Plan>, records: &[Record]) -> Result<Self, ReplayError> {
+        let told = Self::fold(&id, &plan, records, false);
+        let lost = |record: &Record| match record.event() {
+            RunEvent::AttemptLost { step, .. } => {
+                plan.step(step).is_some_and(|step| step.effect == Effect::Once)
+            }
+            RunEvent::Requested(_)
+            | RunEvent::Resumed { .. }
+            | RunEvent::Queued { .. }
+            | RunEvent::Admitted
+            | RunEvent::Expanded { .. }
+            | RunEvent::GateOpened { .. }
+            | RunEvent::Voted { .. }
+            | RunEvent::GateDue { .. }
+            | RunEvent::Woken { .. }
+            | RunEvent::Settled { .. }
+            | RunEvent::Remembered { .. }
+            | RunEvent::Started { .. }
+            | RunEvent::Finished { .. }
+            | RunEvent::RetryScheduled { .. }
+            | RunEvent::Skipped { .. }
+            | RunEvent::NotStarted { .. }
+            | RunEvent::CancelRequested { .. }
+            | RunEvent::Ended { .. } => false,
+        };
+        if matches!(told, Err(ReplayError::Impossible { .. })) && records.iter().any(lost) {
+            return Self::fold(&id, &plan, records, true).or(told);
+        }
+        told
+    }
+
+    fn fold(
+        id: &RunId,
+        plan: &Arc<Plan>,
+        records: &[Record],
+        lost_is_failed: bool,
+    ) -> Result<Self, ReplayError> {
         let (first, rest) = records.split_first().ok_or(ReplayError::Empty)?;
-        let mut run = Self::requested(id, plan, first)?;
+        let mut run = Self::requested(id.clone(), Arc::clone(plan), first)?;
+        run.lost_is_failed = lost_is_failed;
         for record in rest {
             run.apply(record)
                 .map_err(|source| ReplayError::Impossible { seq: record.seq(), source })?;
@@ -277,6 +322,7 @@ impl Run {
             cancel: None,
             admitted: request.group.is_none(),
             told_admitted: false,
+            lost_is_failed: false,
             queued: None,
             ended: None,
         };

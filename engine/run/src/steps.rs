@@ -149,6 +149,9 @@ impl Run {
     pub(crate) fn lost(&mut self, i: usize, attempt: u32, reason: &str, at: Timestamp) {
         self.attempt_ended(i, at, AttemptEnd::Lost { reason: reason.to_owned() });
         match self.planned(i).effect {
+            Effect::Once if self.lost_is_failed => {
+                self.end(i, Outcome::Failed, at, Some(Why::LostForGood(reason.to_owned())));
+            }
             // Nobody can say what it did, and doing it again may do it twice.
             Effect::Once if self.is_cancelled(i) => {
                 self.end(i, Outcome::Cancelled, at, Some(Why::Undecided(reason.to_owned())));

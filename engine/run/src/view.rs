@@ -336,6 +336,11 @@ impl fmt::Display for Why {
                 "the run was cancelled before anybody said whether its lost attempt took effect \
                  ({reason})"
             ),
+            Self::LostForGood(reason) => write!(
+                f,
+                "an attempt that must not be made twice was lost ({reason}), which the build of \
+                 then took for a failure"
+            ),
             Self::TooOftenLost => write!(
                 f,
                 "{} attempts were lost, so it is not begun again",

@@ -334,6 +334,8 @@ pub(crate) fn check_history(plan: &Plan, records: &[Record]) {
     let mut history = History::new(plan, request);
     for record in rest {
         history.record(record);
+        // It is stored, and reads back as what it was.
+        assert_eq!(Record::read(record.bytes()).expect("a record"), *record);
     }
     let ends = records.iter().filter(|record| matches!(record.event(), RunEvent::Ended { .. }));
     assert_eq!(ends.count(), 1);

@@ -299,6 +299,17 @@ fn every_fact_is_in_a_golden_journal_in_the_oldest_version_that_can_say_it() {
     let kinds: BTreeSet<&str> =
         old.iter().chain(&new).map(|record| kind_of(record.event())).collect();
     assert_eq!(kinds.len(), 19, "{kinds:?}");
+    let page = include_str!("../../../../docs/journal.md");
+    for record in old.iter().chain(&new) {
+        let kind = kind_of(record.event());
+        let v = version(record).expect("a version");
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
+        let since = row.and_then(|row| row.split('|').nth(2)).unwrap_or_default();
+        assert!(
+            since.contains(&v.to_string()),
+            "docs/journal.md on `{kind}` of version {v}: {row:?}"
+        );
+    }
 }
 
 /// The journal of a run as a build that knew only version 1 wrote it: a lost attempt of a step that

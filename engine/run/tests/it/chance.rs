@@ -264,7 +264,7 @@ fn drive(world: &mut World, chance: &mut Chance<'_>) {
             commands.iter().filter_map(|c| c.fact(world.run.id(), world.epoch)).collect();
         facts.extend(outside(world, chance));
         let busy = running(world);
-        match chance.of(20) {
+        match chance.of(21) {
             0..=6 => match (chance.pick(&facts), chance.pick(&busy)) {
                 (Some(fact), _) => world.tell(fact.clone()).expect("a command's fact is taken"),
                 (None, Some(step)) => {
@@ -293,6 +293,14 @@ fn drive(world: &mut World, chance: &mut Chance<'_>) {
                 }
             }
             11 => late.extend(crash(world)),
+            19 => {
+                // All that one answer says, as the dispatcher takes it in.
+                for command in &commands {
+                    if let Some(fact) = command.fact(world.run.id(), world.epoch) {
+                        world.tell(fact).expect("no command stands in the way of another");
+                    }
+                }
+            }
             12 => {
                 if let Some(fact) = chance.pick(&late) {
                     world.tell(fact.clone()).expect_err("a late result is refused");
@@ -416,8 +424,18 @@ proptest! {
         let mut whole = random_world(&plan, chance);
         drive(&mut whole, &mut Chance(&fate));
         for cut in 1..=whole.records.len() {
-            let mut world = World::from_journal(Arc::clone(&plan), whole.records[..cut].to_vec());
-            world.epoch = Epoch(9);
+            let taken_up = || {
+                let mut world =
+                    World::from_journal(Arc::clone(&plan), whole.records[..cut].to_vec());
+                world.epoch = Epoch(9);
+                world
+            };
+            let mut world = taken_up();
+            for command in world.commands() {
+                if let Some(fact) = command.fact(world.run.id(), world.epoch) {
+                    taken_up().tell(fact).expect("a command's fact is taken");
+                }
+            }
             for fact in world.run.recovery(world.epoch, "the process ended") {
                 world.tell(fact).expect("recovery is always possible");
             }

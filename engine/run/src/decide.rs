@@ -60,7 +60,7 @@ impl Run {
         }
         if let (Some(deadline), Some(after), None) =
             (self.deadline(), self.plan.timeout(), &self.cancel)
-            && !self.only_waits()
+            && !self.rests()
         {
             if deadline <= now {
                 return vec![Command::TimeOut { after }];
@@ -162,12 +162,12 @@ impl Run {
         if !self.has_come(self.planned(i).phase) {
             return false;
         }
-        self.not_for(i).is_some() || self.nodes[i].unmet == 0 || self.failed_need(i).is_some()
+        self.not_for(i).is_some() || self.nodes[i].unmet == 0 || self.nodes[i].bad_need.is_some()
     }
 
     fn readiness(&self, i: usize) -> Readiness {
         if self.nodes[i].item.is_none()
-            && (self.not_for(i).is_some() || self.failed_need(i).is_some())
+            && (self.not_for(i).is_some() || self.nodes[i].bad_need.is_some())
         {
             return Readiness::Skip;
         }
@@ -237,14 +237,10 @@ impl Run {
     /// The first need of step `i`, in the order of the plan, that ended in a way that it does not
     /// accept, traced back to where the trouble began.
     fn failed_need(&self, i: usize) -> Option<SkipReason> {
-        self.planned(i).needs.iter().find_map(|need| {
-            let outcome = *self.scope.outcomes.get(&need.step)?;
-            if need.outcomes.contains(&outcome) {
-                return None;
-            }
-            let (root, root_outcome) = self.root_of(&need.step, outcome);
-            Some(SkipReason::Need { step: need.step.clone(), outcome, root, root_outcome })
-        })
+        let need = &self.planned(i).needs[self.nodes[i].bad_need?];
+        let outcome = *self.scope.outcomes.get(&need.step)?;
+        let (root, root_outcome) = self.root_of(&need.step, outcome);
+        Some(SkipReason::Need { step: need.step.clone(), outcome, root, root_outcome })
     }
 
     /// Where the trouble of a step began: in itself, or where its own skipping says.
@@ -270,6 +266,7 @@ impl Run {
                 | Why::NotStarted(_)
                 | Why::RunCancelled
                 | Why::Undecided(_)
+                | Why::LostForGood(_)
                 | Why::TooOftenLost
                 | Why::Gate(_)
                 | Why::Kept(_)
@@ -296,6 +293,9 @@ impl Run {
             | State::Attention { .. } => return Err(ApplyError::Begun { step: step() }),
             State::Ended { .. } => return Err(ApplyError::StepEnded { step: step() }),
         }
+        if !self.admitted {
+            return Err(ApplyError::NotItsTurn);
+        }
         let ready = match self.nodes[i].item {
             // It was let in.
             Some(_) => self.nodes[i].decided.is_some(),
@@ -303,7 +303,7 @@ impl Run {
                 self.has_come(self.planned(i).phase)
                     && self.nodes[i].unmet == 0
                     && self.not_for(i).is_none()
-                    && self.failed_need(i).is_none()
+                    && self.nodes[i].bad_need.is_none()
             }
         };
         if ready { Ok(()) } else { Err(ApplyError::NotReady { step: step() }) }
@@ -314,10 +314,13 @@ impl Run {
         if *reason == SkipReason::Condition {
             return self.may_begin(i);
         }
+        if !self.admitted {
+            return Err(ApplyError::NotItsTurn);
+        }
         let waits = self.nodes[i].state == State::Waiting && self.decidable(i);
         let real = match reason {
             SkipReason::Condition => true,
-            SkipReason::Need { .. } => self.failed_need(i).is_some(),
+            SkipReason::Need { .. } => self.nodes[i].bad_need.is_some(),
             SkipReason::NotFor { .. } => self.not_for(i).is_some(),
         };
         if waits && real { Ok(()) } else { Err(ApplyError::NoReasonToSkip { step: self.name(i) }) }

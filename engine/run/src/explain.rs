@@ -1,15 +1,19 @@
 //! Why a run and its steps are where they are, and what would let them go on: told from the facts
 //! alone.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use fairlead_plan::{Approval, Gate, Outcome, WaitFor};
-use fairlead_step::{ErrorClass, HumanDuration, RunId, StepId};
+use fairlead_step::{ErrorClass, RunId, StepId};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::run::{State, Why};
-use crate::{AttemptEnd, Ballot, Purpose, Run, RunStatus, SkipReason};
+use crate::{AttemptEnd, Ballot, Purpose, Run, RunStatus, Seq, SkipReason, Voter};
+
+/// Why a step that nothing holds back has not begun.
+const FREE: &str = "nothing holds it back: it begins when whoever drives the run has a slot for it";
 
 /// What is known of a run besides its journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub struct Explanation {
     pub why: Vec<String>,
     /// What would let it go on; any one of them.
     pub unblocks: Vec<Unblock>,
+    /// What a person types for those of them that a person can bring about, or look into.
+    pub commands: Vec<String>,
     /// Its steps, in the order of the plan.
     pub steps: Vec<StepExplanation>,
 }
@@ -46,10 +52,12 @@ pub struct StepExplanation {
     pub why: Vec<String>,
     /// What would let it go on; any one of them.
     pub unblocks: Vec<Unblock>,
+    /// What a person types for those of them that a person can bring about, or look into.
+    pub commands: Vec<String>,
 }
 
 /// Something that lets a run or a step go on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "by", rename_all = "kebab-case")]
 pub enum Unblock {
     /// People approve.
@@ -120,11 +128,15 @@ impl Unblock {
 impl fmt::Display for Unblock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Approval { step, missing: 1, from } => {
-                write!(f, "one approval at `{step}` by {}", from.join(" or "))
-            }
             Self::Approval { step, missing, from } => {
-                write!(f, "{missing} approvals at `{step}` by {}", from.join(" or "))
+                match missing {
+                    1 => write!(f, "one approval at `{step}`")?,
+                    more => write!(f, "{more} approvals at `{step}`")?,
+                }
+                if from.is_empty() {
+                    return f.write_str(", but nobody who is named may still give one");
+                }
+                write!(f, " by {}", from.join(" or "))
             }
             Self::Time { at } => write!(f, "the time {at}"),
             Self::Evidence { step, asks_at, deadline } => {
@@ -159,15 +171,15 @@ impl Run {
             let others = others.filter(|by| !matches!(by, Unblock::StepEnds { .. }));
             unblocks.extend(others.cloned());
         }
-        let mut seen = Vec::new();
-        unblocks.retain(|by| {
-            let new = !seen.contains(by);
-            if new {
-                seen.push(by.clone());
-            }
-            new
-        });
-        Explanation { run: self.id().clone(), status: status.name(), why, unblocks, steps }
+        let mut seen = HashSet::new();
+        unblocks.retain(|by| seen.insert(by.clone()));
+        let commands = self.to_type(&unblocks);
+        let (run, status) = (self.id().clone(), status.name());
+        Explanation { run, status, why, unblocks, commands, steps }
+    }
+
+    fn to_type(&self, unblocks: &[Unblock]) -> Vec<String> {
+        unblocks.iter().filter_map(|by| by.command(self.id())).collect()
     }
 
     fn explain_run(&self, status: RunStatus, around: Around) -> (Vec<String>, Vec<Unblock>) {
@@ -197,6 +209,10 @@ impl Run {
                     None if self.queued().is_some() => unblocks.push(Unblock::AnyRunEnds),
                     None => unblocks.push(Unblock::Resumption),
                 }
+            }
+            RunStatus::Running | RunStatus::Cancelling if self.seq() == Seq(1) && !around.held => {
+                why.push("nobody has taken it up yet".to_owned());
+                unblocks.push(Unblock::Resumption);
             }
             RunStatus::Running | RunStatus::Cancelling if !around.held => {
                 why.push("nobody drives it: the process that did has ended".to_owned());
@@ -259,9 +275,10 @@ impl Run {
                 let (step, asks_at) = (step.clone(), *due);
                 unblocks.push(Unblock::Evidence { step, asks_at, deadline });
             }
-            State::Attention { attempt, reason } => {
+            State::Attention { attempt, reason: _ } => {
                 why.push(format!(
-                    "attempt {attempt} was lost ({reason}), and `{}` must not be made twice",
+                    "`{}` must not be made twice: somebody has to look whether attempt {attempt} took \
+                     effect",
                     self.planned(i).kind
                 ));
                 let (step, attempt) = (step.clone(), *attempt);
@@ -270,7 +287,8 @@ impl Run {
             State::Ended { why: Some(reason), .. } => why.push(self.end_told(i, reason)),
             State::Ended { why: None, .. } => {}
         }
-        Some(StepExplanation { step: step.clone(), status: status.name(), why, unblocks })
+        let commands = self.to_type(&unblocks);
+        Some(StepExplanation { step: step.clone(), status: status.name(), why, unblocks, commands })
     }
 
     /// What became of the attempts, but for one that simply passed.
@@ -324,7 +342,7 @@ impl Run {
                 (false, Some(most)) => {
                     why.push(format!("{most} other items of `{}` go on", self.nodes[*group].id));
                 }
-                (true, _) | (false, None) => why.push("it waits for a slot".to_owned()),
+                (true, _) | (false, None) => why.push(FREE.to_owned()),
             }
             return;
         }
@@ -341,7 +359,7 @@ impl Run {
         if !self.has_come(planned.phase) {
             why.push(format!("what stands under `{}` comes after the others", planned.phase.key()));
         } else if open.is_empty() {
-            why.push("it waits for a slot".to_owned());
+            why.push(FREE.to_owned());
         }
     }
 
@@ -357,13 +375,18 @@ impl Run {
         match &self.planned(i).gate {
             Some(Gate::Approval(approval)) => {
                 for ballot in ballots {
-                    why.push(format!("{} approved at {}", ballot.by.name, ballot.at));
+                    let reason = ballot.reason.as_ref().map(|reason| format!(": {reason}"));
+                    let reason = reason.unwrap_or_default();
+                    why.push(format!("{} approved at {}{reason}", ballot.by.name, ballot.at));
                 }
                 let missing = (approval.min as usize).saturating_sub(ballots.len());
                 why.push(format!(
                     "{missing} of {} approvals are missing; a rejection ends it",
                     approval.min
                 ));
+                if approval.ordered {
+                    why.push(format!("they come in this order: {}", approval.from.join(", ")));
+                }
                 if !approval.not.is_empty() {
                     let not: Vec<String> = approval.not.iter().map(ToString::to_string).collect();
                     why.push(format!("excluded are: {}", not.join(", ")));
@@ -371,18 +394,32 @@ impl Run {
                 if let Some(due) = due {
                     why.push(format!("it expires at {due}, which rejects"));
                 }
-                let from = may_still_vote(approval, ballots);
+                let from = self.may_still_approve(i, approval, ballots);
                 unblocks.push(Unblock::Approval { step, missing, from });
             }
             Some(Gate::Wait(wait)) => {
                 why.push(match wait {
-                    WaitFor::Duration(HumanDuration(_)) => "it waits for a while".to_owned(),
-                    WaitFor::Until(_) => "it waits for a moment".to_owned(),
+                    WaitFor::Duration(wait) => format!("it lets {wait} pass"),
+                    WaitFor::Until(text) => format!("it waits for a moment: {text}"),
                 });
                 unblocks.extend(due.map(|at| Unblock::Time { at }));
             }
             None => {}
         }
+    }
+
+    /// Who of `from` may approve now: the next one where they come in order; nobody who is known to be
+    /// excluded, or has approved. Who is in a group is for whoever takes the vote to say.
+    fn may_still_approve(&self, i: usize, approval: &Approval, ballots: &[Ballot]) -> Vec<String> {
+        if approval.ordered {
+            return approval.from.get(ballots.len()).cloned().into_iter().collect();
+        }
+        let may = |word: &&String| {
+            let by = Voter { name: (*word).clone(), groups: BTreeSet::new() };
+            self.excludes(i, approval, &by).is_none()
+                && !ballots.iter().any(|ballot| ballot.by.name == by.name)
+        };
+        approval.from.iter().filter(may).cloned().collect()
     }
 
     fn end_told(&self, i: usize, reason: &Why) -> String {
@@ -414,21 +451,13 @@ impl Run {
             | Why::NotStarted(_)
             | Why::RunCancelled
             | Why::Undecided(_)
+            | Why::LostForGood(_)
             | Why::TooOftenLost
             | Why::Gate(_)
             | Why::Kept(_)
             | Why::Settled { .. } => reason.to_string(),
         }
     }
-}
-
-/// Who of `from` may approve now: the next one where they come in order.
-fn may_still_vote(approval: &Approval, ballots: &[Ballot]) -> Vec<String> {
-    if approval.ordered {
-        return approval.from.get(ballots.len()).cloned().into_iter().collect();
-    }
-    let voted = |word: &&String| !ballots.iter().any(|ballot| ballot.by.name == **word);
-    approval.from.iter().filter(voted).cloned().collect()
 }
 
 impl StepExplanation {

@@ -108,13 +108,6 @@ pub struct Origin {
     pub kept: Vec<Kept>,
 }
 
-impl Origin {
-    /// How `step` ended in the run that this one begins from, when that is kept.
-    pub(crate) fn kept(&self, step: &StepId) -> Option<&Kept> {
-        self.kept.iter().find(|kept| kept.step == *step)
-    }
-}
-
 /// Why a run begins from another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {

@@ -76,6 +76,39 @@ impl Run {
         self.may_vote(self.find(step)?, by, vote)
     }
 
+    /// Whether this vote, which was posted at `posted`, would count now: one that came after the gate
+    /// had expired does not, although nobody has written the end of the gate down yet.
+    ///
+    /// # Errors
+    /// As [`Run::check_vote`], and when it came too late.
+    pub fn check_vote_at(
+        &self,
+        step: &StepId,
+        by: &Voter,
+        vote: Vote,
+        posted: Timestamp,
+    ) -> Result<(), ApplyError> {
+        let i = self.find(step)?;
+        self.may_vote(i, by, vote)?;
+        match self.nodes[i].state {
+            State::Open { due: Some(due), .. } if due <= posted => Err(ApplyError::MayNotVote {
+                step: step.clone(),
+                by: by.name.clone(),
+                why: format!("it expired at {due}"),
+            }),
+            State::Open { .. }
+            | State::Waiting
+            | State::Items { .. }
+            | State::Running { .. }
+            | State::Lost { .. }
+            | State::Failing { .. }
+            | State::Backoff { .. }
+            | State::Asking { .. }
+            | State::Attention { .. }
+            | State::Ended { .. } => Ok(()),
+        }
+    }
+
     fn may_vote(&self, i: usize, by: &Voter, vote: Vote) -> Result<(), ApplyError> {
         let (approval, ballots) = self.open_approval(i)?;
         let no = |why: String| {
@@ -84,19 +117,7 @@ impl Run {
         if !approval.from.iter().any(|word| by.is(word)) {
             return no(format!("it asks for {}", approval.from.join(", ")));
         }
-        for excluded in &approval.not {
-            let why = match excluded {
-                Excluded::Requester if by.name == self.request.by => "who asked for the run",
-                Excluded::Builder if Some(by.name.as_str()) == self.builder() => "who built it",
-                Excluded::Approvers if self.approved_elsewhere(i, &by.name) => {
-                    "who approved at another gate"
-                }
-                Excluded::Named(word) if by.is(word) => word.as_str(),
-                Excluded::Requester
-                | Excluded::Builder
-                | Excluded::Approvers
-                | Excluded::Named(_) => continue,
-            };
+        if let Some(why) = self.excludes(i, approval, by) {
             return no(format!("it excludes {why}"));
         }
         // Whoever approved may still reject, but not count twice.
@@ -112,6 +133,26 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Why gate `i` excludes `by`, where it does.
+    pub(crate) fn excludes<'a>(
+        &self,
+        i: usize,
+        approval: &'a Approval,
+        by: &Voter,
+    ) -> Option<&'a str> {
+        approval.not.iter().find_map(|excluded| match excluded {
+            Excluded::Requester if by.name == self.request.by => Some("who asked for the run"),
+            Excluded::Builder if Some(by.name.as_str()) == self.builder() => Some("who built it"),
+            Excluded::Approvers if self.approved_elsewhere(i, &by.name) => {
+                Some("who approved at another gate")
+            }
+            Excluded::Named(word) if by.is(word) => Some(word.as_str()),
+            Excluded::Requester | Excluded::Builder | Excluded::Approvers | Excluded::Named(_) => {
+                None
+            }
+        })
     }
 
     /// Who made what is released, as the event that started the run says.
@@ -217,6 +258,10 @@ impl Run {
     /// The steps that ask again and whose input, as it would be rendered now, holds the text `about`.
     #[must_use]
     pub fn asks_about(&self, about: &str) -> BTreeSet<StepId> {
+        // Every text holds the empty one.
+        if about.is_empty() {
+            return BTreeSet::new();
+        }
         let asks = |node: &crate::run::Node| {
             matches!(node.state, State::Asking { .. })
                 && self

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::run::{Node, State, Why};
-use crate::{ApplyError, Purpose, Run};
+use crate::{ApplyError, Run};
 
 impl Run {
     /// Takes in the items of step `i`.
@@ -61,17 +61,14 @@ impl Run {
 
     /// The items that an earlier run made, and that are not made again, are done.
     fn take_over_items(&mut self, i: usize, at: Timestamp) {
-        let Some(origin) = self.request.origin.clone() else { return };
-        if origin.purpose != Purpose::Retry {
-            return;
-        }
         for n in self.nodes[i].items.clone() {
-            if let Some(kept) = origin.kept(&self.nodes[n].id) {
-                if let Some(outputs) = &kept.outputs {
-                    self.keep_outputs(n, outputs.clone());
-                }
-                self.end(n, kept.outcome, at, Some(Why::Kept(origin.run.clone())));
+            let Some(&place) = self.kept_items.get(&self.nodes[n].id) else { continue };
+            let Some(origin) = &self.request.origin else { continue };
+            let (from, kept) = (origin.run.clone(), origin.kept[place].clone());
+            if let Some(outputs) = kept.outputs {
+                self.keep_outputs(n, outputs);
             }
+            self.end(n, kept.outcome, at, Some(Why::Kept(from)));
         }
     }
 

@@ -1,11 +1,11 @@
 //! The run: the fold of its journal. [`Run::apply`] is the whole transition table, used live and in
 //! recovery alike; what each fact does is in `steps.rs`, `items.rs` and `gates.rs`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use fairlead_plan::{Item, Outcome, Phase, Plan, PlanStep, RunOutcome, Scope};
-use fairlead_step::{RunId, StepId};
+use fairlead_step::{Effect, RunId, StepId};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -77,6 +77,8 @@ pub(crate) enum Why {
     RunCancelled,
     /// Cancelled while a person was to decide.
     Undecided(String),
+    /// Its lost attempt must not be made twice, and nobody was asked.
+    LostForGood(String),
     TooOftenLost,
     Gate(GateEnd),
     /// It is the result of this run's step.
@@ -105,7 +107,9 @@ pub(crate) struct Node {
     pub(crate) attempts: Vec<Attempt>,
     /// Needs that have not ended.
     pub(crate) unmet: usize,
-    /// Attempts that failed; lost ones do not count against `retry.max`.
+    /// The first of its needs, in the order of the plan, that ended in a way that it does not accept.
+    pub(crate) bad_need: Option<usize>,
+    /// Attempts that failed since its last answer; lost ones do not count against `retry.max`.
     pub(crate) failures: u32,
     /// What is to be done with it, worked out once everything that it depends on has ended.
     pub(crate) decided: Option<Readiness>,
@@ -126,6 +130,7 @@ impl Node {
             state: State::Waiting,
             attempts: Vec::new(),
             unmet,
+            bad_need: None,
             failures: 0,
             decided: None,
             items: Vec::new(),
@@ -150,13 +155,15 @@ pub struct Run {
     id: RunId,
     pub(crate) plan: Arc<Plan>,
     pub(crate) index: BTreeMap<StepId, usize>,
-    /// For each step of the plan, who needs it.
-    pub(crate) dependents: Vec<Vec<usize>>,
+    /// For each step of the plan, who needs it, and which of the needs of that one it is.
+    pub(crate) dependents: Vec<Vec<(usize, usize)>>,
     seq: Seq,
     head: RecordHash,
     last_at: Timestamp,
     pub(crate) request: Request,
     requested_at: Timestamp,
+    /// Where in `request` each item stands that an earlier run made.
+    pub(crate) kept_items: HashMap<StepId, usize>,
     /// The time during which nobody drove the run, or it only waited.
     idle: SignedDuration,
     /// The steps in the order of the plan, and behind them their items as they became known.
@@ -167,8 +174,12 @@ pub struct Run {
     pub(crate) tallies: [Tally; 3],
     pub(crate) scope: Scope,
     pub(crate) cancel: Option<Cancel>,
-    /// Whether it has its turn.
+    /// Whether it has its turn, or needs none.
     pub(crate) admitted: bool,
+    /// Whether it was told so.
+    told_admitted: bool,
+    /// Whether a lost attempt that must not be made twice is a failure: see [`Run::replay`].
+    pub(crate) lost_is_failed: bool,
     pub(crate) queued: Option<Queue>,
     ended: Option<(RunOutcome, Timestamp)>,
 }
@@ -187,12 +198,53 @@ pub struct Queue {
 impl Run {
     /// Rebuilds a run from its journal.
     ///
+    /// Builds that knew only version 1 of the record took a lost attempt that must not be made twice
+    /// for a failure, where one waits for a person now. A journal in which something followed from
+    /// that is read as it was meant.
+    ///
     /// # Errors
     /// When the journal is not whole, does not fit the plan, or holds a fact that cannot have
     /// happened.
     pub fn replay(id: RunId, plan: Arc<Plan>, records: &[Record]) -> Result<Self, ReplayError> {
+        let told = Self::fold(&id, &plan, records, false);
+        let lost = |record: &Record| match record.event() {
+            RunEvent::AttemptLost { step, .. } => {
+                plan.step(step).is_some_and(|step| step.effect == Effect::Once)
+            }
+            RunEvent::Requested(_)
+            | RunEvent::Resumed { .. }
+            | RunEvent::Queued { .. }
+            | RunEvent::Admitted
+            | RunEvent::Expanded { .. }
+            | RunEvent::GateOpened { .. }
+            | RunEvent::Voted { .. }
+            | RunEvent::GateDue { .. }
+            | RunEvent::Woken { .. }
+            | RunEvent::Settled { .. }
+            | RunEvent::Remembered { .. }
+            | RunEvent::Started { .. }
+            | RunEvent::Finished { .. }
+            | RunEvent::RetryScheduled { .. }
+            | RunEvent::Skipped { .. }
+            | RunEvent::NotStarted { .. }
+            | RunEvent::CancelRequested { .. }
+            | RunEvent::Ended { .. } => false,
+        };
+        if matches!(told, Err(ReplayError::Impossible { .. })) && records.iter().any(lost) {
+            return Self::fold(&id, &plan, records, true).or(told);
+        }
+        told
+    }
+
+    fn fold(
+        id: &RunId,
+        plan: &Arc<Plan>,
+        records: &[Record],
+        lost_is_failed: bool,
+    ) -> Result<Self, ReplayError> {
         let (first, rest) = records.split_first().ok_or(ReplayError::Empty)?;
-        let mut run = Self::requested(id, plan, first)?;
+        let mut run = Self::requested(id.clone(), Arc::clone(plan), first)?;
+        run.lost_is_failed = lost_is_failed;
         for record in rest {
             run.apply(record)
                 .map_err(|source| ReplayError::Impossible { seq: record.seq(), source })?;
@@ -229,7 +281,7 @@ impl Run {
         let mut nodes = Vec::with_capacity(plan.steps().len());
         for (i, step) in plan.steps().iter().enumerate() {
             tallies[step.phase as usize].left += 1;
-            for need in &step.needs {
+            for (n, need) in step.needs.iter().enumerate() {
                 let needed = index
                     .get(&need.step)
                     .filter(|&&needed| needed < i && step.phase >= plan.steps()[needed].phase);
@@ -239,7 +291,7 @@ impl Run {
                         need: need.step.clone(),
                     });
                 };
-                dependents[needed].push(i);
+                dependents[needed].push((i, n));
             }
             nodes.push(Node::new(step.id.clone(), i, step.needs.len()));
         }
@@ -261,6 +313,7 @@ impl Run {
             last_at: first.at(),
             request: (**request).clone(),
             requested_at: first.at(),
+            kept_items: HashMap::new(),
             idle: SignedDuration::ZERO,
             nodes,
             open: Open::default(),
@@ -268,6 +321,8 @@ impl Run {
             scope,
             cancel: None,
             admitted: request.group.is_none(),
+            told_admitted: false,
+            lost_is_failed: false,
             queued: None,
             ended: None,
         };
@@ -283,7 +338,7 @@ impl Run {
     fn take_over(&mut self) {
         let Some(origin) = self.request.origin.clone() else { return };
         let at = self.requested_at;
-        for kept in origin.kept {
+        for (n, kept) in origin.kept.into_iter().enumerate() {
             match origin.purpose {
                 // The steps of a run that takes back have other names; what they read is this.
                 Purpose::Undo => {
@@ -293,7 +348,10 @@ impl Run {
                     self.scope.outcomes.insert(kept.step, kept.outcome);
                 }
                 Purpose::Retry => {
-                    let Some(i) = self.index_of(&kept.step) else { continue };
+                    let Some(i) = self.index_of(&kept.step) else {
+                        self.kept_items.insert(kept.step, n);
+                        continue;
+                    };
                     if let Some(outputs) = kept.outputs {
                         self.keep_outputs(i, outputs);
                     }
@@ -317,8 +375,7 @@ impl Run {
         if self.ended.is_some() {
             return Err(ApplyError::RunEnded);
         }
-        // What only waits for others takes no time of its own.
-        let rested = self.only_waits() || matches!(record.event(), RunEvent::Resumed { .. });
+        let rested = self.rests() || matches!(record.event(), RunEvent::Resumed { .. });
         match record.event() {
             RunEvent::Requested(_) => return Err(ApplyError::RequestedTwice),
             // Counted below.
@@ -391,8 +448,22 @@ impl Run {
         behind: Option<&RunId>,
         at: Timestamp,
     ) -> Result<(), ApplyError> {
-        let begun = self.nodes.iter().any(|node| !node.attempts.is_empty());
-        if self.queued.is_some() || begun {
+        let begun = |state: &State| match state {
+            State::Waiting | State::Ended { why: Some(Why::Kept(_) | Why::RunCancelled), .. } => {
+                false
+            }
+            State::Items { .. }
+            | State::Open { .. }
+            | State::Running { .. }
+            | State::Lost { .. }
+            | State::Failing { .. }
+            | State::Backoff { .. }
+            | State::Asking { .. }
+            | State::Attention { .. }
+            | State::Ended { .. } => true,
+        };
+        let begun = self.nodes.iter().any(|node| begun(&node.state));
+        if self.queued.is_some() || self.told_admitted || begun {
             return Err(ApplyError::HasItsTurn);
         }
         self.admitted = false;
@@ -401,10 +472,11 @@ impl Run {
     }
 
     fn admit(&mut self) -> Result<(), ApplyError> {
-        if self.admitted && self.queued.is_some() {
+        if self.told_admitted {
             return Err(ApplyError::HasItsTurn);
         }
         self.admitted = true;
+        self.told_admitted = true;
         Ok(())
     }
 
@@ -518,10 +590,14 @@ impl Run {
     pub fn status(&self) -> RunStatus {
         match (self.ended, &self.cancel) {
             (Some((outcome, _)), _) => RunStatus::Ended(outcome),
-            (None, Some(_)) => RunStatus::Cancelling,
             (None, None) if !self.admitted => RunStatus::Queued,
-            (None, None) if self.open.needs_attention() => RunStatus::NeedsAttention,
-            (None, None) if self.only_waits() => RunStatus::Waiting,
+            // As long as anything goes on somebody must drive it, whatever else waits: whoever finds
+            // it left behind tells by this word.
+            (None, _) if self.only_waits() && self.open.needs_attention() => {
+                RunStatus::NeedsAttention
+            }
+            (None, _) if self.only_waits() => RunStatus::Waiting,
+            (None, Some(_)) => RunStatus::Cancelling,
             (None, None) => RunStatus::Running,
         }
     }
@@ -548,14 +624,20 @@ impl Run {
             && self.open.running == 0
     }
 
+    /// Whether the time that passes now is not its own: nobody has taken it up, or it only waits.
+    pub(crate) fn rests(&self) -> bool {
+        self.seq == Seq(1) || self.only_waits()
+    }
+
     /// When a run that only waits has to be looked at, as far as time matters to it.
     #[must_use]
     pub fn wakes_at(&self) -> Option<Timestamp> {
         if self.admitted { self.open.first_due() } else { None }
     }
 
-    /// When it is out of time, where the pipeline has a `timeout`. The time between an interruption
-    /// and the resumption does not count, nor does that in which it only waited.
+    /// When it is out of time, where the pipeline has a `timeout`. The time before somebody took it up
+    /// does not count, nor does that between an interruption and the resumption, or in which it only
+    /// waited.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         let allowed = self.plan.timeout()?;

@@ -48,9 +48,6 @@ impl Run {
             }
             State::Ended { .. } => return Err(ApplyError::StepEnded { step: self.name(i) }),
         };
-        if !self.admitted {
-            return Err(ApplyError::NotItsTurn);
-        }
         if attempt != next {
             return Err(ApplyError::OtherAttempt { step: self.name(i), is: next, said: attempt });
         }
@@ -85,6 +82,8 @@ impl Run {
                 if outcome == Outcome::Rejected
                     && let Some(due) = self.asks_again_at(i, at)
                 {
+                    // It was an answer: what failed before it is no longer held against the step.
+                    self.nodes[i].failures = 0;
                     self.set(i, State::Asking { attempt: attempt + 1, due });
                     return;
                 }
@@ -150,6 +149,9 @@ impl Run {
     pub(crate) fn lost(&mut self, i: usize, attempt: u32, reason: &str, at: Timestamp) {
         self.attempt_ended(i, at, AttemptEnd::Lost { reason: reason.to_owned() });
         match self.planned(i).effect {
+            Effect::Once if self.lost_is_failed => {
+                self.end(i, Outcome::Failed, at, Some(Why::LostForGood(reason.to_owned())));
+            }
             // Nobody can say what it did, and doing it again may do it twice.
             Effect::Once if self.is_cancelled(i) => {
                 self.end(i, Outcome::Cancelled, at, Some(Why::Undecided(reason.to_owned())));
@@ -323,7 +325,8 @@ impl Run {
             return;
         }
         self.scope.outcomes.insert(self.name(i), outcome);
-        let tally = &mut self.tallies[self.plan.steps()[i].phase as usize];
+        let plan = Arc::clone(&self.plan);
+        let tally = &mut self.tallies[plan.steps()[i].phase as usize];
         tally.left -= 1;
         match outcome {
             Outcome::Passed | Outcome::Skipped => {}
@@ -332,8 +335,12 @@ impl Run {
             Outcome::Cancelled => tally.cancelled += 1,
         }
         let left = tally.left;
-        for d in std::mem::take(&mut self.dependents[i]) {
-            self.nodes[d].unmet -= 1;
+        for (d, n) in std::mem::take(&mut self.dependents[i]) {
+            let node = &mut self.nodes[d];
+            node.unmet -= 1;
+            if !plan.steps()[d].needs[n].outcomes.contains(&outcome) {
+                node.bad_need = Some(node.bad_need.map_or(n, |first| first.min(n)));
+            }
             self.consider(d);
         }
         if left == 0 {
@@ -369,6 +376,11 @@ impl Run {
     /// Whether every step has ended.
     pub(crate) fn is_done(&self) -> bool {
         self.tallies.iter().all(|tally| tally.left == 0)
+    }
+
+    /// Whether some step was cancelled.
+    pub(crate) fn has_cancelled(&self) -> bool {
+        self.tallies.iter().any(|tally| tally.cancelled > 0)
     }
 
     /// How the steps of these phases make the run end.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::gates::GateEnd;
 use crate::run::{Node, State, Why};
-use crate::{AttemptToken, Ballot, Decision, Failure, Run, StepResult};
+use crate::{AttemptToken, Ballot, CancelReason, Decision, Failure, Run, StepResult};
 
 /// One attempt of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -336,6 +336,11 @@ impl fmt::Display for Why {
                 "the run was cancelled before anybody said whether its lost attempt took effect \
                  ({reason})"
             ),
+            Self::LostForGood(reason) => write!(
+                f,
+                "an attempt that must not be made twice was lost ({reason}), which the build of \
+                 then took for a failure"
+            ),
             Self::TooOftenLost => write!(
                 f,
                 "{} attempts were lost, so it is not begun again",
@@ -390,15 +395,28 @@ impl Run {
         let blamed = match outcome {
             RunOutcome::Passed => return "passed".to_owned(),
             RunOutcome::Rejected => Outcome::Rejected,
-            RunOutcome::Failed if self.cancel.is_some() => Outcome::Cancelled,
             RunOutcome::Failed => Outcome::Failed,
-            RunOutcome::Cancelled => {
-                return self.cancel.as_ref().map_or_else(
-                    || outcome.to_string(),
-                    |cancel| format!("cancelled by {}: {}", cancel.by, cancel.reason),
-                );
-            }
+            RunOutcome::Cancelled => Outcome::Cancelled,
         };
+        if let Some(cancel) = self.cancel.as_ref().filter(|_| self.has_cancelled()) {
+            match (&cancel.reason, outcome) {
+                (_, RunOutcome::Cancelled) => {
+                    return format!("{outcome} by {}: {}", cancel.by, cancel.reason);
+                }
+                (CancelReason::TimedOut { .. }, RunOutcome::Failed)
+                | (CancelReason::Busy { .. }, RunOutcome::Rejected) => {
+                    return format!("{outcome}: {}", cancel.reason);
+                }
+                // Steps that were stopped are not what made it end so.
+                (
+                    CancelReason::Asked { .. }
+                    | CancelReason::TimedOut { .. }
+                    | CancelReason::Superseded { .. }
+                    | CancelReason::Busy { .. },
+                    RunOutcome::Passed | RunOutcome::Rejected | RunOutcome::Failed,
+                ) => {}
+            }
+        }
         let mut steps = self.steps().filter(|step| step.outcome() == Some(blamed));
         let mut text = outcome.to_string();
         if let Some(first) = steps.next() {

@@ -1,6 +1,13 @@
 //! The run from outside: its transitions, its stored form, and its properties under chance.
 
+mod again;
 mod chance;
+mod cost;
+mod explain;
+mod gates;
+mod items;
+mod paper;
 mod stored;
 mod transitions;
+mod turns;
 mod world;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use fairlead_plan::{Item, Outcome, RunOutcome};
 use fairlead_run::{
     AttemptToken, CancelReason, Decision, DecodeError, Epoch, Failure, Kept, Origin, Purpose,
-    Record, RecordHash, Request, RunEvent, SealError, Seq, SkipReason, StepResult, Vote, Voter,
-    check_chain,
+    Record, RecordHash, Request, RunEvent, RunStatus, SealError, Seq, SkipReason, StepResult, Vote,
+    Voter, check_chain,
 };
 use fairlead_step::{Digest, ErrorClass, HumanDuration, RunId, Verdict};
 use serde_json::json;
 
-use crate::world::{id, start_time};
+use crate::world::{World, after, id, plan, start_time, step};
 
 /// A journal of version 1 with every fact in it. Never edited: a later version gets its own file.
 const GOLDEN_V1: &str = include_str!("../../../../schemas/golden/journal.v1.jsonl");
@@ -220,7 +220,7 @@ fn every_new_fact() -> Vec<RunEvent> {
 }
 
 /// How many forms each fact has in the two lists. A new fact does not compile until it is counted.
-fn kind_of(event: &RunEvent) -> &'static str {
+pub(crate) fn kind_of(event: &RunEvent) -> &'static str {
     match event {
         RunEvent::Requested(_) => "requested",
         RunEvent::Resumed { .. } => "resumed",
@@ -299,6 +299,80 @@ fn every_fact_is_in_a_golden_journal_in_the_oldest_version_that_can_say_it() {
     let kinds: BTreeSet<&str> =
         old.iter().chain(&new).map(|record| kind_of(record.event())).collect();
     assert_eq!(kinds.len(), 19, "{kinds:?}");
+    let page = include_str!("../../../../docs/journal.md");
+    for record in old.iter().chain(&new) {
+        let kind = kind_of(record.event());
+        let v = version(record).expect("a version");
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
+        let since = row.and_then(|row| row.split('|').nth(2)).unwrap_or_default();
+        assert!(
+            since.contains(&v.to_string()),
+            "docs/journal.md on `{kind}` of version {v}: {row:?}"
+        );
+    }
+}
+
+/// The journal of a run as a build that knew only version 1 wrote it: a lost attempt of a step that
+/// must not be made twice was a failure at once.
+fn of_an_older_build(cancelled: bool, cut: usize) -> World {
+    let mut ship = step("ship");
+    ship["effect"] = "once".into();
+    let mut world = World::new(plan(vec![ship, after("tell", &["ship"])], None));
+    let (step, attempt) = (id("ship"), 1);
+    let token = AttemptToken::mint(world.run.id(), &step, attempt, Epoch(1));
+    let lost = RunEvent::AttemptLost { step: step.clone(), attempt, reason: "it ended".into() };
+    let need = SkipReason::Need {
+        step: step.clone(),
+        outcome: Outcome::Failed,
+        root: step.clone(),
+        root_outcome: Outcome::Failed,
+    };
+    let by = CancelReason::Asked { why: None };
+    let facts = match cancelled {
+        true => vec![
+            RunEvent::Started { step, attempt, token },
+            RunEvent::CancelRequested { by: "ada".into(), reason: by },
+            RunEvent::Resumed { epoch: Epoch(2) },
+            lost,
+            RunEvent::Ended { outcome: RunOutcome::Cancelled },
+        ],
+        false => vec![
+            RunEvent::Started { step, attempt, token },
+            RunEvent::Resumed { epoch: Epoch(2) },
+            lost,
+            RunEvent::Skipped { step: id("tell"), reason: need },
+            RunEvent::Ended { outcome: RunOutcome::Failed },
+        ],
+    };
+    let (mut seq, mut head) = (world.run.seq(), world.run.head());
+    for fact in facts.into_iter().take(cut) {
+        seq = seq.next();
+        let record = Record::seal(seq, start_time(), head, fact).expect("a record");
+        assert!(record.bytes().starts_with("{\"v\":1,"), "{}", record.bytes());
+        head = record.hash();
+        world.records.push(record);
+    }
+    World::from_journal(world.plan, world.records)
+}
+
+#[test]
+fn an_older_journal_in_which_a_lost_attempt_was_a_failure_means_what_it_meant() {
+    let whole = of_an_older_build(false, 5);
+    assert_eq!(whole.run.ended().map(|(outcome, _)| outcome), Some(RunOutcome::Failed));
+    assert_eq!(
+        whole.reason("ship"),
+        "an attempt that must not be made twice was lost (it ended), which the build of then took \
+         for a failure"
+    );
+    // One that was left in the middle goes on.
+    let mut left = of_an_older_build(false, 4);
+    left.restart(1);
+    assert_eq!(left.run.ended().map(|(outcome, _)| outcome), Some(RunOutcome::Failed));
+    // Where nothing followed from it yet, a person is asked as everywhere else.
+    let open = of_an_older_build(false, 3);
+    assert_eq!(open.run.status(), RunStatus::NeedsAttention);
+    let stopped = of_an_older_build(true, 5);
+    assert_eq!(stopped.run.ended().map(|(outcome, _)| outcome), Some(RunOutcome::Cancelled));
 }
 
 #[test]

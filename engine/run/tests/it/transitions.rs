@@ -2,8 +2,8 @@
 
 use fairlead_plan::{Outcome, RunOutcome};
 use fairlead_run::{
-    ApplyError, CancelReason, ChainError, Command, Decision, Epoch, Record, RecordHash,
-    ReplayError, Run, RunEvent, RunStatus, Seq, StepResult, StepStatus, Voter,
+    ApplyError, ChainError, Command, Decision, Epoch, Record, RecordHash, ReplayError, Run,
+    RunEvent, RunStatus, Seq, StepResult, StepStatus, Voter,
 };
 use fairlead_step::{ErrorClass, HumanDuration, Verdict};
 use insta::assert_snapshot;
@@ -11,18 +11,9 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::world::{World, after, failed, finally, id, need, passed, plan, start_time, step};
-
-fn cancel() -> RunEvent {
-    RunEvent::CancelRequested {
-        by: "ada".into(),
-        reason: CancelReason::Asked { why: Some("wrong version".into()) },
-    }
-}
-
-fn cancelled() -> StepResult {
-    StepResult::Cancelled { message: "ended by SIGTERM".into() }
-}
+use crate::world::{
+    World, after, cancel, cancelled, failed, finally, id, need, passed, plan, start_time, step,
+};
 
 #[test]
 fn a_diamond_runs_each_step_the_moment_it_is_ready() {

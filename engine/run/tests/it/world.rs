@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use fairlead_plan::{Outcome, Plan};
 use fairlead_run::{
-    ApplyError, AttemptToken, Command, Epoch, Failure, Record, Request, Run, RunEvent, StepResult,
-    StepStatus,
+    ApplyError, AttemptToken, CancelReason, Command, Epoch, Failure, Record, Request, Run,
+    RunEvent, StepResult, StepStatus, Vote, Voter,
 };
 use fairlead_step::{Digest, ErrorClass, RunId, StepId, Verdict};
 use jiff::{SignedDuration, Timestamp};
@@ -45,7 +45,7 @@ pub(crate) fn finally(id: &str, on: &[&str]) -> Value {
 
 pub(crate) fn plan(steps: Vec<Value>, timeout: Option<&str>) -> Arc<Plan> {
     let stored = json!({
-        "format": "fairlead.dev/plan/v1",
+        "format": "fairlead.dev/plan/v2",
         "name": "test", "source_name": "test.yaml", "source_digest": Digest::sha256(b"test"),
         "timeout": timeout, "steps": steps,
     });
@@ -68,6 +68,65 @@ pub(crate) fn start_time() -> Timestamp {
     Timestamp::from_second(1_790_000_000).expect("a time")
 }
 
+pub(crate) fn rejected() -> StepResult {
+    StepResult::Verdict(Verdict::Rejected { reason: "not yet".into(), outputs: json!({}) })
+}
+
+/// Somebody who votes, with their groups.
+pub(crate) fn voter(name: &str, groups: &[&str]) -> Voter {
+    Voter { name: name.to_owned(), groups: groups.iter().map(|group| (*group).into()).collect() }
+}
+
+pub(crate) fn cancel() -> RunEvent {
+    RunEvent::CancelRequested {
+        by: "ada".into(),
+        reason: CancelReason::Asked { why: Some("wrong version".into()) },
+    }
+}
+
+pub(crate) fn cancelled() -> StepResult {
+    StepResult::Cancelled { message: "ended by SIGTERM".into() }
+}
+
+/// A gate at which people vote.
+pub(crate) fn approval(id: &str, approval: Value) -> Value {
+    let mut gate = step(id);
+    gate["kind"] = "approval".into();
+    gate["kind_version"] = "".into();
+    gate["effect"] = "pure".into();
+    gate["gate"] = json!({ "approval": approval });
+    gate
+}
+
+/// A gate of time.
+pub(crate) fn pause(id: &str, wait: Value) -> Value {
+    let mut gate = step(id);
+    gate["kind"] = "wait".into();
+    gate["kind_version"] = "".into();
+    gate["effect"] = "pure".into();
+    gate["gate"] = json!({ "wait": wait });
+    gate
+}
+
+/// A step that is made for each of `items`.
+pub(crate) fn each(id: &str, items: Value, max_parallel: Option<u32>) -> Value {
+    let mut step = step(id);
+    step["for_each"] = json!({ "items": items });
+    if let Some(most) = max_parallel {
+        step["for_each"]["max_parallel"] = most.into();
+    }
+    step
+}
+
+/// The same step under another part of the file.
+pub(crate) fn under(phase: &str, mut step: Value) -> Value {
+    step["phase"] = phase.into();
+    if phase == "on_failure" {
+        step["on"] = json!(["rejected", "failed", "cancelled"]);
+    }
+    step
+}
+
 /// One run, its journal, and the clock.
 pub(crate) struct World {
     pub(crate) plan: Arc<Plan>,
@@ -79,7 +138,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(plan: Arc<Plan>) -> Self {
-        let request = Request {
+        Self::asked(plan, |_| ())
+    }
+
+    /// A run whose request is not quite the plain one.
+    pub(crate) fn asked(plan: Arc<Plan>, change: impl FnOnce(&mut Request)) -> Self {
+        let mut request = Request {
             pipeline: plan.name().to_owned(),
             plan: plan.digest(),
             params: json!({}),
@@ -91,6 +155,7 @@ impl World {
             group: None,
             origin: None,
         };
+        change(&mut request);
         let first = Record::first(start_time(), request).expect("a record");
         Self::from_journal(plan, vec![first])
     }
@@ -147,6 +212,36 @@ impl World {
     pub(crate) fn wait(&mut self, seconds: i64) -> Vec<Command> {
         self.now += SignedDuration::from_secs(seconds);
         self.settle()
+    }
+
+    /// The process dies, and another one takes the run up after so many seconds.
+    pub(crate) fn restart(&mut self, seconds: i64) -> Vec<Command> {
+        let mut next = Self::from_journal(Arc::clone(&self.plan), self.records.clone());
+        assert_eq!(next.picture(), self.picture(), "replayed as it was live");
+        next.now = self.now + SignedDuration::from_secs(seconds);
+        next.epoch = Epoch(self.epoch.0 + 1);
+        for fact in next.run.recovery(next.epoch, "the process ended") {
+            next.tell(fact).expect("recovery is always possible");
+        }
+        *self = next;
+        self.settle()
+    }
+
+    /// Somebody votes.
+    pub(crate) fn vote(&mut self, step: &str, by: &Voter, vote: Vote) -> Result<(), ApplyError> {
+        let checked = self.run.check_vote(&id(step), by, vote);
+        let fact = RunEvent::Voted { step: id(step), by: by.clone(), vote, reason: None };
+        let told = self.tell(fact);
+        assert_eq!(told, checked, "a vote that is checked counts, and no other");
+        told
+    }
+
+    pub(crate) fn status(&self, step: &str) -> StepStatus {
+        self.run.step(&id(step)).expect("a step").status()
+    }
+
+    pub(crate) fn reason(&self, step: &str) -> String {
+        self.run.step(&id(step)).expect("a step").reason().unwrap_or_default()
     }
 
     /// Each step with its status and reason, a line each.

@@ -27,5 +27,5 @@ bench: ## beside the peers: ninja, syft, cosign, crane, oras, skopeo
 gen: ## write the generated files again: schemas/
 	cargo run --quiet --package fairlead --bin fairlead -- schema --write schemas
 
-clean-services: ## end the engine, registry and NATS server that a demo or test left running
+clean-services: ## end the engine, registry, NATS and Postgres that a demo or test left running
 	@tests/setup/services.sh down

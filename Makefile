@@ -15,11 +15,10 @@ soak: ## a million seeds of the simulator; FAIRLEAD_SIM_SEEDS and FAIRLEAD_SIM_F
 	FAIRLEAD_SIM_SEEDS=$${FAIRLEAD_SIM_SEEDS:-1000000} cargo test --profile soak \
 	  --package fairlead-exec --test sim every_seed -- --nocapture
 
-lint: ## format, clippy, and cargo-deny where it is installed
+lint: ## format, clippy, and cargo-deny: licenses, bans, sources, advisories
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
-	@if command -v cargo-deny >/dev/null; then cargo deny check; \
-	else echo 'cargo-deny is not installed: licences and advisories were not checked'; fi
+	@tests/setup/deny.sh
 
 bench: ## beside the peers: ninja, syft, cosign, crane, oras, skopeo
 	@tests/bench/run.sh
@@ -27,5 +26,5 @@ bench: ## beside the peers: ninja, syft, cosign, crane, oras, skopeo
 gen: ## write the generated files again: schemas/
 	cargo run --quiet --package fairlead --bin fairlead -- schema --write schemas
 
-clean-services: ## end the engine, registry and NATS server that a demo or test left running
+clean-services: ## end the engine, registry, NATS and Postgres that a demo or test left running
 	@tests/setup/services.sh down

@@ -3,14 +3,16 @@
 #
 #   postgres.sh                    prints the folder of the programs
 #   postgres.sh up FOLDER PORT     starts one on 127.0.0.1:PORT with its data in FOLDER, where they
-#                                  stay; prints its address. Says the same when it is there already
+#                                  stay; prints its address. One that is there already is left on
+#                                  the port that it has, and that is printed
 #   postgres.sh schema URL NAME    makes an empty schema, and prints the address of it
 #   postgres.sh down FOLDER        ends the one that keeps its things in FOLDER
 #
 # A Postgres that is installed is used. Otherwise Debian's packages are only unpacked, because
-# installing them would start a service. The server wants every commit on the disk, as it does by
-# default: what is measured on it is what a production server does. Whoever reaches the port may do
-# everything, so it listens on loopback alone.
+# installing them would start a service. A cluster that an installed package made for the system is
+# left alone: it is neither started nor stopped here. The server wants every commit on the disk, as
+# it does by default: what is measured on it is what a production server does. Whoever reaches the
+# port may do everything, so it listens on loopback alone.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 OURS=$SERVICES/postgres
@@ -69,6 +71,9 @@ pid_of() {
     lives "$1/pid" postgres
 }
 
+ready() { grep -q 'ready to accept connections' "$1/log"; }
+ready_or_gone() { ready "$2" || ! kill -0 "$1"; }
+
 case ${1:-} in
   '')
     install_it
@@ -80,10 +85,11 @@ case ${1:-} in
     bin=$(programs)
     mkdir -p "$2"
     folder=$(cd "$2" && pwd)
-    url="postgres://fairlead@127.0.0.1:$3/postgres"
     only_one_in "$folder"
     if pid_of "$folder"; then
-      echo "$url"
+      port=$(sed -n 4p "$folder/data/postmaster.pid")
+      [ "$port" = "$3" ] || say "the server of $folder is there already, on port $port and not $3"
+      echo "postgres://fairlead@127.0.0.1:$port/postgres"
       exit 0
     fi
     if [ ! -s "$folder/data/PG_VERSION" ]; then
@@ -93,14 +99,15 @@ case ${1:-} in
         --encoding=UTF8 --locale=C.UTF-8) > "$folder/initdb.log" 2>&1 9>&- ||
         { tail -5 "$folder/initdb.log" >&2; fail "cannot make a database; see $folder/initdb.log"; }
     fi
-    rm -f "$folder/data/postmaster.pid"
+    # What the last one wrote would be taken for the word of the next one.
+    rm -f "$folder/data/postmaster.pid" "$folder/log"
     (as_nobody setsid "$bin/postgres" -D "$folder/data" -p "$3" -c listen_addresses=127.0.0.1 \
       -c unix_socket_directories= -c max_connections=300 -c jit=off) \
       > "$folder/log" 2>&1 < /dev/null 9>&- &
-    wait_until 60 grep -q 'ready to accept connections' "$folder/log" ||
-      { tail -5 "$folder/log" >&2; fail "Postgres does not start; see $folder/log"; }
-    pid_of "$folder" || fail "port $3 is taken by another server; see $folder/log"
-    echo "$url"
+    wait_until 60 ready_or_gone $! "$folder" || true
+    ready "$folder" && pid_of "$folder" ||
+      { tail -5 "$folder/log" >&2; fail "Postgres does not start on port $3; see $folder/log"; }
+    echo "postgres://fairlead@127.0.0.1:$3/postgres"
     ;;
   schema)
     [ $# -ge 3 ] || fail "say: postgres.sh schema URL NAME"

@@ -3,7 +3,8 @@
 #
 #   services.sh up       a Docker engine with the base image, a registry, a NATS server; prints
 #                        DOCKER_HOST, REGISTRY and NATS_URL as lines for `eval` or a .env file
-#   services.sh down     ends what `up` started, and nothing else
+#   services.sh down     ends what `up` started, and the Postgres server that tests leave running when
+#                        `cargo test` starts it by itself; nothing else
 #
 # REGISTRY_PORT (5055), NATS_PORT (4255) and NOTIFY_URL (where the registry sends its notifications;
 # empty for nowhere) are taken from the environment.
@@ -22,6 +23,7 @@ case ${1:-} in
   down)
     "$HERE/nats.sh" down "$DEMO/nats"
     "$HERE/registry.sh" down "$DEMO/registry"
+    "$HERE/postgres.sh" down "$SERVICES/store-tests"
     "$HERE/docker.sh" stop
     ;;
   *) fail "say: services.sh up | down" ;;

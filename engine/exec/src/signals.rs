@@ -2,6 +2,7 @@
 
 use fairlead_run::{CancelReason, RunEvent, Signal, SignalId, StoredSignal};
 use fairlead_step::error_chain;
+use jiff::Timestamp;
 
 use crate::DispatchError;
 use crate::dispatcher::{Dispatcher, LOOK_AGAIN};
@@ -34,17 +35,18 @@ impl Dispatcher<'_> {
         for signal in signals {
             taken.push(signal.id);
             if self.run.ended().is_none() {
-                let facts = self.facts_of_signal(signal.signal);
+                let facts = self.facts_of_signal(signal.signal, signal.at);
                 records.extend(self.take_in(facts)?);
             }
         }
         Ok((records, taken))
     }
 
-    fn facts_of_signal(&self, signal: Signal) -> Vec<RunEvent> {
+    /// What a signal that was posted at this time stands for.
+    fn facts_of_signal(&self, signal: Signal, posted: Timestamp) -> Vec<RunEvent> {
         let refused = match signal {
             Signal::Vote { step, by, vote, reason } => {
-                match self.run.check_vote(&step, &by, vote) {
+                match self.run.check_vote_at(&step, &by, vote, posted) {
                     Ok(()) => return vec![RunEvent::Voted { step, by, vote, reason }],
                     Err(error) => {
                         format!("the vote of {} at `{step}` does not count: {error}", by.name)

@@ -22,6 +22,9 @@ const LET_GO: Duration = Duration::from_secs(15);
 /// come is short.
 const TAKEN_UP: usize = 4;
 
+/// How long to wait for a run that another process holds, perhaps for a moment only.
+const HELD_AGAIN: Duration = Duration::from_millis(500);
+
 /// The longest wait for the time of a parked run. Clocks may be set meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -111,8 +114,15 @@ impl Drives {
         drop(known);
         let drives = Arc::clone(self);
         self.tasks.spawn(async move {
+            let mut held = false;
             loop {
-                let driven = drives.drive(&run).await;
+                let (driven, by_another) = drives.drive(&run).await;
+                // Whoever notes a vote holds the run for a moment, and leaves the rest to others.
+                if by_another && !held && !drives.stopping.is_cancelled() {
+                    held = true;
+                    tokio::time::sleep(HELD_AGAIN).await;
+                    continue;
+                }
                 if !drives.leave(&run, driven) {
                     break;
                 }
@@ -135,7 +145,7 @@ impl Drives {
         let mut known = self.known();
         let again = matches!(known.take(run), Some(Place::Driven { again: true }));
         match driven {
-            Some(Driven::Parked(_)) if again && !self.stopping.is_cancelled() => {
+            Some(Driven::Parked(_)) | None if again && !self.stopping.is_cancelled() => {
                 known.runs.insert(run.clone(), Place::Driven { again: false });
                 true
             }
@@ -150,10 +160,11 @@ impl Drives {
         }
     }
 
-    async fn drive(&self, run: &RunId) -> Option<Driven> {
+    /// Drives a run once. Answers also whether another process holds it.
+    async fn drive(&self, run: &RunId) -> (Option<Driven>, bool) {
         let slot = tokio::select! {
             slot = self.slots.acquire() => slot,
-            () = self.stopping.cancelled() => return None,
+            () = self.stopping.cancelled() => return (None, false),
         };
         // The handle is not needed: the engine knows how to stop what it drives.
         let (_canceller, mut cancellation) = cancellation();
@@ -161,10 +172,11 @@ impl Drives {
             driven = Box::pin(self.engine.drive(run, &mut cancellation)) => driven,
             () = self.let_go.cancelled() => {
                 tracing::warn!(%run, "run is left as it stands; the next start goes on with it");
-                return None;
+                return (None, false);
             }
         };
         drop(slot);
+        let held = matches!(driven, Err(DriveError::Lease(LeaseError::Held { .. })));
         match &driven {
             Ok(Driven::Ended(outcome)) => tracing::info!(%run, "run ended: {outcome}"),
             Ok(Driven::Parked(parked)) => match parked.until {
@@ -178,7 +190,7 @@ impl Drives {
                 tracing::error!(%run, "run was not driven to its end: {}", error_chain(error));
             }
         }
-        driven.ok()
+        (driven.ok(), held)
     }
 
     /// Drives parked runs again when they are woken or their time comes, until the server stops.

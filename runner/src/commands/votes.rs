@@ -21,7 +21,8 @@ pub(crate) async fn vote(context: &Context<'_>, args: VoteArgs, vote: Vote) -> R
     let run = named_run(&store, &args.run).await?;
     let (_, state) = load(&store, &run).await?;
     // It is looked at here for a clear answer, and again where it is written down.
-    state.check_vote(&args.step, &by, vote).map_err(|e| refused(&state, &e))?;
+    let now = context.settings.clock.now();
+    state.check_vote_at(&args.step, &by, vote, now).map_err(|e| refused(&state, &e))?;
     let signal =
         Signal::Vote { step: args.step.clone(), by: by.clone(), vote, reason: args.reason };
     let said = format!("{} at `{}` by {}", vote, args.step, by.name);

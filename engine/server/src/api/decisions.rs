@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use fairlead_exec::DriveError;
 use fairlead_run::{
-    ApplyError, Around, CancelReason, Decision, RunFilter, Signal, StepStatus, Vote,
+    ApplyError, Around, CancelReason, Decision, RunFilter, Signal, StepStatus, Vote, Voter,
 };
 use fairlead_step::{RunId, StepId, error_chain};
 use serde::Deserialize;
@@ -35,6 +35,9 @@ struct VoteBody {
 #[serde(deny_unknown_fields)]
 struct SettleBody {
     by: String,
+    /// The attempt it is about; the one that waits when it is not given.
+    #[serde(default)]
+    attempt: Option<u32>,
     decision: Word,
     /// What the step would have given, where it took effect.
     #[serde(default)]
@@ -84,9 +87,10 @@ async fn vote(
 ) -> Result<Response, Problem> {
     let (run, step) = (run_id(&run)?, step_id(&step)?);
     let VoteBody { by, reason } = read(body)?;
-    let by = shared.ports.groups.voter(by);
+    let by = voter(shared, by)?;
     let state = restore(shared, &run).await?;
-    state.check_vote(&step, &by, vote).map_err(|error| refused(&error))?;
+    let now = shared.ports.clock.now();
+    state.check_vote_at(&step, &by, vote, now).map_err(|error| refused(&error))?;
     tell(shared, &run, Signal::Vote { step, by, vote, reason }).await
 }
 
@@ -96,8 +100,8 @@ pub(crate) async fn settle(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let (run, step) = (run_id(&run)?, step_id(&step)?);
-    let SettleBody { by, decision, outputs, reason } = read(&body)?;
-    let by = shared.ports.groups.voter(by);
+    let SettleBody { by, attempt: meant, decision, outputs, reason } = read(&body)?;
+    let by = voter(&shared, by)?;
     if outputs.is_some() && decision != Word::Passed {
         return Err(Problem::bad_request("`outputs` stand beside the decision `passed` alone"));
     }
@@ -112,7 +116,7 @@ pub(crate) async fn settle(
     };
     let state = restore(&shared, &run).await?;
     let attempt = match state.step(&step).map(|step| step.status()) {
-        Some(StepStatus::NeedsAttention { attempt }) => attempt,
+        Some(StepStatus::NeedsAttention { attempt }) => meant.unwrap_or(attempt),
         // Refused below, with the reason.
         Some(_) | None => 0,
     };
@@ -175,6 +179,13 @@ async fn tell(shared: &Arc<Shared>, run: &RunId, signal: Signal) -> Result<Respo
         shared.drives.begin(run.clone());
     }
     Ok((status, Json(json!({ "run": run, "status": now }))).into_response())
+}
+
+fn voter(shared: &Shared, name: String) -> Result<Voter, Problem> {
+    if name.trim().is_empty() {
+        return Err(Problem::bad_request("`by` names nobody"));
+    }
+    Ok(shared.ports.groups.voter(name))
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {

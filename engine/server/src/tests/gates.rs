@@ -135,3 +135,26 @@ async fn a_signature_that_is_pushed_wakes_who_asks_for_it() {
     assert_eq!(over.status.name(), "passed");
     serving.stop().await;
 }
+
+/// Whoever takes a vote holds the run for a moment, while the hint of that very vote makes the server
+/// take it up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_run_is_left_lying_behind_its_vote() {
+    let house = House::new();
+    let serving = house.serve().await;
+    let mut runs = Vec::new();
+    for _ in 0..80 {
+        runs.push(start(&serving, "free").await);
+    }
+    for run in &runs {
+        parked(&house, run, "waiting").await;
+        let path = format!("/api/v1/runs/{run}/steps/ask/approve");
+        let counted = serving.api("POST", &path, r#"{"by": "ann"}"#).await;
+        assert!(matches!(counted.status, 200 | 202), "{}", counted.body);
+    }
+    let over = house.ended(80).await;
+    assert!(over.iter().all(|run| run.status.name() == "passed"));
+    let nobody = format!("/api/v1/runs/{}/steps/ask/approve", runs[0]);
+    assert_eq!(serving.api("POST", &nobody, r#"{"by": " "}"#).await.status, 400);
+    serving.stop().await;
+}

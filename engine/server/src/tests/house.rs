@@ -36,7 +36,7 @@ use crate::{
 pub(super) const TOKEN: &str = "api-token";
 pub(super) const REGISTRY: &str = "registry.example.com";
 
-const PIPELINES: [&str; 5] = [
+const PIPELINES: [&str; 6] = [
     "apiVersion: fairlead.dev/v1
 kind: Pipeline
 name: promote
@@ -69,6 +69,14 @@ on: {manual: {}}
 concurrency: {group: gated, max: 1}
 steps:
   ask: {approval: {from: [ann, qa]}}
+  note: {uses: note, with: {text: done}, needs: [ask]}
+",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: free
+on: {manual: {}}
+steps:
+  ask: {approval: {from: [ann]}}
   note: {uses: note, with: {text: done}, needs: [ask]}
 ",
     "apiVersion: fairlead.dev/v1

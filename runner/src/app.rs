@@ -18,7 +18,7 @@ use crate::cli::Cli;
 use crate::exit::{Exit, Stop};
 use crate::output::Output;
 use crate::settings::Settings;
-use crate::{commands, output};
+use crate::{cli, commands, output};
 
 type Add = Box<dyn FnOnce(&mut Catalog, &Settings) -> Result<(), CatalogError>>;
 
@@ -82,11 +82,7 @@ impl App {
         output::log_to_stderr(cli.verbose);
         let settings = Settings::read(cli.settings)?;
         let catalog = self.catalog(&settings).map_err(|e| Stop::internal(e.to_string()))?;
-        // Heavy work is done in processes and on blocking threads. What is left are short turns that
-        // follow one another, and handing those from thread to thread costs more than it gains.
-        let workers = std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(workers)
+        let runtime = runtime(&cli.command)
             .enable_all()
             .thread_name("fairlead")
             .build()
@@ -97,4 +93,17 @@ impl App {
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
         exit
     }
+}
+
+/// Heavy work is done in processes and on blocking threads. What is left are short turns that follow
+/// one another, and handing those from thread to thread costs more than it gains. A server has many runs,
+/// and callers, at a time.
+fn runtime(command: &cli::Command) -> tokio::runtime::Builder {
+    if !matches!(command, cli::Command::Serve(_)) {
+        return tokio::runtime::Builder::new_current_thread();
+    }
+    let workers = std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1));
+    let mut many = tokio::runtime::Builder::new_multi_thread();
+    many.worker_threads(workers);
+    many
 }

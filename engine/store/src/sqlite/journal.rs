@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
-use super::writer::Transaction;
 use super::{Sqlite, lease, store_error, turns};
 use crate::accept::{self, Sequel};
 use crate::values::{counted, damaged, micros, run_id, status, stored, timestamp};
@@ -65,18 +64,10 @@ impl Journal for Sqlite {
             let sequel = accept::batch(&batch)?;
             let (run, epoch) = (batch.run.clone(), batch.epoch);
             let doing = || format!("append to run {run}");
-            let done = if batch.records.len() < APPENDS.len() {
-                self.writer
-                    .write_whole(doing, move |db, transaction| {
-                        Box::pin(append(db, transaction, batch, sequel))
-                    })
-                    .await?
+            let done = if is_one_statement(&batch) {
+                self.writer.write_one(doing, move |db| Box::pin(append(db, batch, sequel))).await?
             } else {
-                self.writer
-                    .write(doing, move |db| {
-                        Box::pin(append(db, Transaction::Shared, batch, sequel))
-                    })
-                    .await?
+                self.writer.write(doing, move |db| Box::pin(append(db, batch, sequel))).await?
             };
             match done {
                 Ok(frees) => {
@@ -331,100 +322,66 @@ impl Stand {
     }
 }
 
-/// The run moves: it answers a row when it did, which says whether its end, or its rest, can give another
-/// run its turn.
-macro_rules! move_run {
-    ($set:literal, $and:literal) => {
-        concat!(
-            "UPDATE run SET status = ?, ended_at = ?, wake_at = ?",
-            $set,
-            " WHERE id = ? AND epoch = ? AND ended_at IS NULL",
-            $and,
-            " RETURNING admitted OR group_name IS NOT NULL"
-        )
-    };
-}
-macro_rules! put {
-    () => {
-        "; INSERT INTO record (run, seq, bytes) SELECT ?, ?, ? WHERE changes() = 1"
-    };
-}
-/// Those signals go that are named; all of them, when none are.
-macro_rules! forget {
-    () => {
-        "; DELETE FROM signal WHERE changes() = 1 AND run = ? \
-         AND (? IS NULL OR number IN (SELECT value FROM json_each(?)))"
-    };
-}
-macro_rules! texts {
-    ($moved:expr $(, $put:expr)*) => {
-        [
-            [
-                concat!($moved $(, $put)*),
-                // Immediate: the lock is taken, or waited for, before anything is read.
-                concat!("BEGIN IMMEDIATE; ", $moved $(, $put)*, "; COMMIT"),
-            ],
-            [
-                concat!($moved $(, $put)*, forget!()),
-                concat!("BEGIN IMMEDIATE; ", $moved $(, $put)*, forget!(), "; COMMIT"),
-            ],
-        ]
-    };
+/// How many records of a batch are in its row of the view `append`.
+const IN_ROW: usize = 4;
+
+/// Whether a batch is one statement, and so a transaction by itself.
+fn is_one_statement(batch: &Batch) -> bool {
+    batch.records.len() <= IN_ROW && batch.taken.is_empty()
 }
 
-/// The run moves, its first records land and its signals go in one call to the database's thread,
-/// because each call costs more than the statement. One text for each number of records, without and
-/// with signals, in a transaction that is there and in one of its own: so each is prepared once.
-const APPENDS: [[[&str; 2]; 2]; 5] = [
-    texts!(move_run!("", "")),
-    texts!(move_run!(", seq = ?", " AND seq = ?"), put!()),
-    texts!(move_run!(", seq = ?", " AND seq = ?"), put!(), put!()),
-    texts!(move_run!(", seq = ?", " AND seq = ?"), put!(), put!(), put!()),
-    texts!(move_run!(", seq = ?", " AND seq = ?"), put!(), put!(), put!(), put!()),
-];
-
-/// Writes a batch, and answers whether that can give another run its turn. In a transaction of its
-/// own, the records must be no more than [`APPENDS`] has texts for.
+/// Writes a batch, and answers whether that can give another run its turn.
 pub(super) async fn append(
     db: &mut SqliteConnection,
-    transaction: Transaction,
     batch: Batch,
     sequel: Sequel,
 ) -> sqlx::Result<Result<bool, Stand>> {
     let Batch { run, epoch, records, status, wake_at, taken } = batch;
     let ends = sequel.ended_at.is_some();
-    let frees = ends || status.rests();
-    let forgets = ends || !taken.is_empty();
-    let (first, rest) = records.split_at(records.len().min(APPENDS.len() - 1));
-    let text = APPENDS[first.len()][usize::from(forgets)][match transaction {
-        Transaction::Shared => 0,
-        Transaction::Own => 1,
-    }];
-    let mut query = sqlx::query(text)
+    let (first, rest) = records.split_at(records.len().min(IN_ROW));
+    let mut query = sqlx::query("INSERT INTO append VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        .bind(run.as_str())
+        .bind(stored(epoch.0))
+        .bind(sequel.before.map(|before| stored(before.0)))
+        .bind(records.last().map(|last| stored(last.seq().0)))
         .bind(status.name())
         .bind(sequel.ended_at.map(micros))
-        .bind(wake_at.filter(|_| !ends).map(micros));
-    if let Some(last) = records.last() {
-        query = query.bind(stored(last.seq().0));
+        .bind(wake_at.map(micros));
+    for place in 0..IN_ROW {
+        query = query.bind(first.get(place).map(Record::bytes));
     }
-    query = query.bind(run.as_str()).bind(stored(epoch.0));
-    if let Some(before) = sequel.before {
-        query = query.bind(stored(before.0));
-    }
-    for record in first {
-        query = query.bind(run.as_str()).bind(stored(record.seq().0)).bind(record.bytes());
-    }
-    if forgets {
-        let named = (!ends).then(|| numbers(&taken));
-        query = query.bind(run.as_str()).bind(named.clone()).bind(named);
-    }
-    // Every statement is carried out; only the first has a row, when the run has moved.
-    let moved = query.fetch_all(&mut *db).await?;
-    let Some(moved) = moved.first() else { return Ok(Err(Stand::of(db, &run).await?)) };
+    match query.execute(&mut *db).await {
+        Err(error) if did_not_move(&error) => return Ok(Err(Stand::of(db, &run).await?)),
+        written => written?,
+    };
     for record in rest {
         insert_record(db, &run, record).await?;
     }
-    Ok(Ok(frees && moved.try_get(0)?))
+    if !taken.is_empty() {
+        sqlx::query(
+            "DELETE FROM signal WHERE run = ? AND number IN (SELECT value FROM json_each(?))",
+        )
+        .bind(run.as_str())
+        .bind(numbers(&taken))
+        .execute(&mut *db)
+        .await?;
+    }
+    if !ends && !status.rests() {
+        return Ok(Ok(false));
+    }
+    let frees =
+        sqlx::query_scalar("SELECT admitted OR group_name IS NOT NULL FROM run WHERE id = ?")
+            .bind(run.as_str())
+            .fetch_one(db)
+            .await?;
+    Ok(Ok(frees))
+}
+
+/// Whether a trigger of `append` refused the batch (`SQLITE_CONSTRAINT_TRIGGER`); only the statement is
+/// taken back then, not the transaction.
+fn did_not_move(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "1811")
 }
 
 /// A list for `json_each`.

@@ -10,7 +10,6 @@ use sqlx::sqlite::SqlitePool;
 
 use super::journal::{self, Stand};
 use super::store_error;
-use super::writer::Transaction;
 use crate::accept::Sequel;
 use crate::turns::{self, Others, Wish};
 use crate::values::{counted, damaged, micros, policy, run_id, timestamp};
@@ -36,7 +35,7 @@ pub(super) async fn admit(
         .bind(batch.run.as_str())
         .execute(&mut *db)
         .await?;
-    let written = journal::append(db, Transaction::Shared, batch, sequel).await?;
+    let written = journal::append(db, batch, sequel).await?;
     Ok(written.map(|frees| Ok((Admission::Admitted, frees))))
 }
 

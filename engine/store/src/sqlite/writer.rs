@@ -21,13 +21,9 @@ type Failure = Arc<sqlx::Error>;
 
 /// A write whose caller waits. What it answers is told after the commit.
 trait Job: Send {
-    /// Whether it can bring a transaction of its own, when no other write waits.
-    fn can_be_alone(&self) -> bool;
-    fn run<'c>(
-        &'c mut self,
-        db: &'c mut SqliteConnection,
-        transaction: Transaction,
-    ) -> BoxFuture<'c, sqlx::Result<()>>;
+    /// Whether what it changes is one statement, and so a transaction by itself.
+    fn is_one_statement(&self) -> bool;
+    fn run<'c>(&'c mut self, db: &'c mut SqliteConnection) -> BoxFuture<'c, sqlx::Result<()>>;
     fn answer(self: Box<Self>, commit: Result<(), Failure>);
 }
 
@@ -43,51 +39,22 @@ impl<T, F> Work<T> for F where
 {
 }
 
-/// Who begins and commits the transaction that a work is done in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transaction {
-    /// The writer, for all that waits.
-    Shared,
-    /// The work: what it wants is then one call to the database's thread. It commits in every case
-    /// but an error, after which the writer rolls back.
-    Own,
-}
-
-/// A [`Work`] that can also bring its own transaction.
-pub(crate) trait WholeWork<T>:
-    for<'c> FnOnce(&'c mut SqliteConnection, Transaction) -> BoxFuture<'c, sqlx::Result<T>>
-    + Send
-    + 'static
-{
-}
-
-impl<T, F> WholeWork<T> for F where
-    F: for<'c> FnOnce(&'c mut SqliteConnection, Transaction) -> BoxFuture<'c, sqlx::Result<T>>
-        + Send
-        + 'static
-{
-}
-
 struct Pending<T, F> {
-    can_be_alone: bool,
+    is_one_statement: bool,
     work: Option<F>,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, Failure>>,
 }
 
-impl<T: Send + 'static, F: WholeWork<T>> Job for Pending<T, F> {
-    fn can_be_alone(&self) -> bool {
-        self.can_be_alone
+impl<T: Send + 'static, F: Work<T>> Job for Pending<T, F> {
+    fn is_one_statement(&self) -> bool {
+        self.is_one_statement
     }
 
-    fn run<'c>(
-        &'c mut self,
-        db: &'c mut SqliteConnection,
-        transaction: Transaction,
-    ) -> BoxFuture<'c, sqlx::Result<()>> {
+    fn run<'c>(&'c mut self, db: &'c mut SqliteConnection) -> BoxFuture<'c, sqlx::Result<()>> {
         Box::pin(async move {
             if let Some(work) = self.work.take() {
-                self.value = Some(work(db, transaction).await?);
+                self.value = Some(work(db).await?);
             }
             Ok(())
         })
@@ -120,14 +87,15 @@ impl Writer {
         doing: impl Fn() -> String + Send,
         work: impl Work<T>,
     ) -> Result<T, StoreError> {
-        self.send(doing, false, move |db, _| work(db)).await
+        self.send(doing, false, work).await
     }
 
-    /// The same for work that brings its own transaction when no other write waits.
-    pub(crate) async fn write_whole<T: Send + 'static>(
+    /// The same for work that changes what it changes in one statement: when no other write waits, that
+    /// is the transaction, and the database's thread is called once.
+    pub(crate) async fn write_one<T: Send + 'static>(
         &self,
         doing: impl Fn() -> String + Send,
-        work: impl WholeWork<T>,
+        work: impl Work<T>,
     ) -> Result<T, StoreError> {
         self.send(doing, true, work).await
     }
@@ -135,12 +103,12 @@ impl Writer {
     async fn send<T: Send + 'static>(
         &self,
         doing: impl Fn() -> String + Send,
-        can_be_alone: bool,
-        work: impl WholeWork<T>,
+        is_one_statement: bool,
+        work: impl Work<T>,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job: Box<dyn Job> =
-            Box::new(Pending { can_be_alone, work: Some(work), value: None, reply });
+            Box::new(Pending { is_one_statement, work: Some(work), value: None, reply });
         let stopped = || store_error(doing(), "the store is closed");
         self.0.send(Some(job)).await.map_err(|_| stopped())?;
         match answer.await {
@@ -190,7 +158,7 @@ async fn write(mut db: SqliteConnection, mut jobs: mpsc::Receiver<Option<Box<dyn
 
 async fn transact(db: &mut SqliteConnection, jobs: &mut [Box<dyn Job>]) -> sqlx::Result<()> {
     let done = match jobs {
-        [job] if job.can_be_alone() => job.run(db, Transaction::Own).await,
+        [job] if job.is_one_statement() => job.run(db).await,
         jobs => together(db, jobs).await,
     };
     if done.is_err() {
@@ -204,7 +172,7 @@ async fn together(db: &mut SqliteConnection, jobs: &mut [Box<dyn Job>]) -> sqlx:
     // Immediate: the lock is taken, or waited for, before anything is read.
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *db).await?;
     for job in jobs {
-        job.run(db, Transaction::Shared).await?;
+        job.run(db).await?;
     }
     sqlx::query("COMMIT").execute(&mut *db).await.map(|_| ())
 }

@@ -20,7 +20,7 @@ lint: ## format, clippy, and cargo-deny: licenses, bans, sources, advisories
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	@tests/setup/deny.sh
 
-bench: ## beside the peers: ninja, syft, cosign, crane, oras, skopeo
+bench: ## beside the peers: ninja, DBOS, Temporal, Restate, syft, cosign, crane, oras, skopeo
 	@tests/bench/run.sh
 
 gen: ## write the generated files again: schemas/

@@ -1,19 +1,22 @@
 #!/bin/bash
 # Puts the peers beside Fairlead, in one run, and prints ratios of medians. `make bench` runs it.
 #
-#   run.sh [WORK…]     only these works: chain fan cold sbom sign verify copy
+#   run.sh [WORK…]     only these works: chain fan cold noop many flat finished engines sbom sign
+#                      verify copy
 #
-# Brings the peers (ninja, syft, cosign, crane, oras, skopeo) and an empty registry, builds the
-# release program, and ends the registry again. No time is asserted: machines differ. works.py says
-# what is measured, measure.py how.
+# Brings the peers (ninja, DBOS, Temporal, Restate, syft, cosign, crane, oras, skopeo), an empty
+# registry and an empty Postgres, builds the release programs, and ends what it started. No time is
+# asserted: machines differ. works.py says what is measured, measure.py how.
 #
-# From the environment: FAIRLEAD_BIN, a program to measure in the place of the one built here;
-# BENCH_PORT (5075), where the registry listens; BENCH_SCALE, a factor on the number of runs.
+# From the environment: FAIRLEAD_BIN and DURABILITY_BIN, programs to measure in the place of those
+# built here (the second is the example `durability`); BENCH_PORT (5075) and BENCH_POSTGRES_PORT
+# (55478), where the registry and Postgres listen; BENCH_SCALE, a factor on the number of runs.
 . "$(dirname "${BASH_SOURCE[0]}")/../setup/env.sh"
 
 SETUP=$REPO/tests/setup
 BENCH=$REPO/target/bench
 PORT=${BENCH_PORT:-5075}
+POSTGRES_PORT=${BENCH_POSTGRES_PORT:-55478}
 
 ENGINE_WAS_UP=no
 lives "$SERVICES/docker/pid" dockerd && ENGINE_WAS_UP=yes
@@ -21,6 +24,7 @@ finish() {
   local code=$?
   trap - EXIT INT TERM
   "$SETUP/registry.sh" down "$BENCH/registry"
+  "$SETUP/postgres.sh" down "$BENCH/postgres"
   [ "$ENGINE_WAS_UP" = yes ] || "$SETUP/docker.sh" stop
   exit "$code"
 }
@@ -32,22 +36,32 @@ for program in cargo curl gzip python3; do
   command -v "$program" >/dev/null || fail "$program is missing; install it"
 done
 
-BINARY=${FAIRLEAD_BIN:-}
-if [ -z "$BINARY" ]; then
+BUILT=${CARGO_TARGET_DIR:-$REPO/target}/release
+BINARY=${FAIRLEAD_BIN:-$BUILT/fairlead}
+DURABILITY=${DURABILITY_BIN:-$BUILT/examples/durability}
+if [ -z "${FAIRLEAD_BIN:-}" ]; then
   say "building the release program (the first time takes minutes)"
   (cd "$REPO" && cargo build --release --quiet --package fairlead --bin fairlead)
-  BINARY=${CARGO_TARGET_DIR:-$REPO/target}/release/fairlead
 fi
-[ -x "$BINARY" ] || fail "there is no program at $BINARY"
+if [ -z "${DURABILITY_BIN:-}" ]; then
+  say "building the example that measures runs by themselves"
+  (cd "$REPO" && cargo build --release --quiet --package fairlead-exec --example durability)
+fi
+for program in "$BINARY" "$DURABILITY"; do
+  [ -x "$program" ] || fail "there is no program at $program"
+done
 
 NINJA=$("$SETUP/bench.sh")/ninja
 ORACLES=$("$SETUP/oracles.sh")
 SYFT=$("$SETUP/syft.sh")
+PEERS=$("$SETUP/peers.sh")
 
 "$SETUP/registry.sh" down "$BENCH/registry"
+"$SETUP/postgres.sh" down "$BENCH/postgres"
 rm -rf "$BENCH"
 mkdir -p "$BENCH/home"
 REGISTRY=$("$SETUP/registry.sh" up "$BENCH/registry" "$PORT")
+POSTGRES=$("$SETUP/postgres.sh" up "$BENCH/postgres" "$POSTGRES_PORT")
 
 # The image that is described and the one that is copied: the base image's file system, and with it
 # the packages of the shop, as far as they were fetched.
@@ -60,6 +74,7 @@ if [ ! -f "$DEBIAN.tar.gz" ]; then
 fi
 "$REPO/examples/shop/fetch.sh"
 
-export BINARY NINJA ORACLES SYFT REGISTRY BENCH DEBIAN_LAYER=$DEBIAN.tar.gz SHOP=$REPO/examples/shop
+export BINARY DURABILITY NINJA ORACLES SYFT PEERS REGISTRY POSTGRES BENCH
+export DEBIAN_LAYER=$DEBIAN.tar.gz SHOP=$REPO/examples/shop
 export HOME=$BENCH/home
 python3 "$REPO/tests/bench/works.py" "$@"

@@ -13,36 +13,21 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Iterator
 
+import durable
 import images
 import measure
 from measure import Contender
+from rows import BENCH, Row, alone, beside, machine, row, seconds, table
 
-BENCH = Path(os.environ["BENCH"])
 FAIRLEAD = os.environ["BINARY"]
 REGISTRY = images.Registry(os.environ["REGISTRY"])
 SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 STEPS = 400
 PASSWORD = "harbour-pilot"
-
-
-@dataclass
-class Row:
-    """One line of the table."""
-
-    work: str
-    ours: str
-    peer: str
-    theirs: str
-    ratio: float | None
-    target: str
-    met: bool | None
-    runs: int
-    load: float
-    fsync: float
 
 
 # --- contenders ---------------------------------------------------------------------------------
@@ -82,55 +67,6 @@ def ours(name: str, args, home: Path = BENCH, **env: str) -> Contender:
 
 def runs(count: int) -> int:
     return max(1, round(count * SCALE))
-
-
-# --- rows ---------------------------------------------------------------------------------------
-
-
-def seconds(value: float) -> str:
-    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
-
-
-def megabytes(value: float) -> str:
-    return f"{value / 1e6:.1f} MB"
-
-
-def beside(
-    work: str, us: Contender, them: Contender, target: float | None = None, what: str = "wall"
-) -> Row:
-    """Us beside a peer; the target is the highest ratio that is good."""
-    text = megabytes if what == "peak" else seconds
-    ratio = us.median(what) / them.median(what)
-    return Row(
-        work,
-        text(us.median(what)),
-        f"{them.name} {them.version}",
-        text(them.median(what)),
-        ratio,
-        f"≤ {target:.2f} ×" if target else "",
-        ratio <= target if target else None,
-        len(us.wall),
-        os.getloadavg()[0],
-        measure.fsync_cost(BENCH / "fsync"),
-    )
-
-
-def alone(work: str, us: Contender, target: float | None, what: str = "wall") -> Row:
-    """Us alone; the target is the highest figure that is good, in seconds or bytes."""
-    text = megabytes if what == "peak" else seconds
-    figure = us.median(what)
-    return Row(
-        work,
-        text(figure),
-        "",
-        "",
-        None,
-        f"≤ {text(target)}" if target else "",
-        figure <= target if target else None,
-        len(us.wall),
-        os.getloadavg()[0],
-        measure.fsync_cost(BENCH / "fsync"),
-    )
 
 
 # --- processes ----------------------------------------------------------------------------------
@@ -200,6 +136,79 @@ def cold() -> list[Row]:
         alone("  with its state in memory", in_memory, None),
         alone("  processor time", us, None, what="cpu"),
     ]
+
+
+# --- durable runs -------------------------------------------------------------------------------
+
+
+def noop() -> list[Row]:
+    found = {on: durable.durability("noop", on)["median_ms"] / 1000 for on in durable.STORES}
+    return [
+        row("3 steps that do nothing, SQLite", seconds(found["SQLite"]), 300, target="≤ 4.0 ms",
+            met=found["SQLite"] <= 0.004),
+        row("3 steps that do nothing, Postgres", seconds(found["Postgres"]), 300),
+    ]
+
+
+def many() -> list[Row]:
+    rows = []
+    for on in durable.STORES:
+        rate = durable.durability("many", on)["transitions_a_second"]
+        rows.append(row(f"200 runs at a time, {on}", f"{rate:,.0f} /s", 5, target="≥ 5,000 /s",
+                        met=rate >= 5000))
+    return rows
+
+
+def flat() -> list[Row]:
+    """A transition among 10,000 steps by one among 1,000: 1 is flat."""
+    rows = []
+    for on in ["memory", "SQLite"]:
+        found = durable.durability("flat", on)
+        for shape in ["chain", "fan"]:
+            small, large = found[f"{shape}_1000_us"], found[f"{shape}_10000_us"]
+            rows.append(row(f"{shape} of 10,000, a transition, {on}", f"{large:.0f} µs", 1,
+                            "1,000 steps", f"{small:.0f} µs", large / small))
+    return rows
+
+
+def finished() -> list[Row]:
+    """The same store empty, and beside 100,000 finished runs."""
+    rows = []
+    for on in durable.STORES:
+        found = durable.durability("finished", on)
+        empty, full = found["empty"], found["full"]
+        for key, what in [("list_ms", "the newest 50 runs"), ("run_ms", "a run of 3 steps")]:
+            rows.append(row(f"{what} of 100,000, {on}", f"{full[key]:.2f} ms", 50,
+                            "empty store", f"{empty[key]:.2f} ms", full[key] / empty[key]))
+    return rows
+
+
+def engines() -> list[Row]:
+    """A chain beside engines that keep one as safely: of processes, and of steps that do nothing."""
+    pipeline, _ = graph("engines", STEPS, chained=True)
+    run = ["run", str(pipeline), "--quiet", "--max-parallel", "2"]
+    rows = []
+    for them in durable.peers():
+        us = ours("engines", run)
+        within = []
+        with them:
+            # Our store is theirs where we have it.
+            on = "Postgres" if "Postgres" in them.name else "SQLite"
+            for number in range(runs(5) + 1):
+                count = number > 0
+                measure.once(us, number, str(BENCH / "log"), count)
+                them.chain(STEPS, "true", count)
+                them.chain(STEPS, "nothing", count)
+                if count:
+                    within.append(durable.durability("chain", on)["median_ms"] / 1000)
+        name = f"{them.name} {them.version}"
+        for work, here, there in [
+            (f"chain of {STEPS} processes", us.median("wall"), them.median("true")),
+            (f"chain of {STEPS} that do nothing, {on}", median(within), them.median("nothing")),
+        ]:
+            rows.append(row(work, seconds(here), len(within), name, seconds(there), here / there,
+                            "< 1.00 ×", here < there))
+    return rows
 
 
 # --- bills of materials -------------------------------------------------------------------------
@@ -367,33 +376,7 @@ def copy() -> list[Row]:
 
 # --- the table ----------------------------------------------------------------------------------
 
-WORKS = [chain, fan, cold, sbom, sign, verify, copy]
-
-
-def machine() -> str:
-    flags = Path("/proc/cpuinfo").read_text()
-    model = re.search(r"model name\s*: (.*)", flags)
-    instructions = "with SHA-NI" if re.search(r"\bsha_ni\b", flags) else "without SHA-NI"
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    name = model[1] if model else os.uname().machine
-    return f"{os.cpu_count()} processors ({name}, {instructions}), load average {load}"
-
-
-def table(rows: list[Row]) -> str:
-    head = ["work", "fairlead", "peer", "its figure", "ratio", "target", "", "runs", "load", "fsync"]
-    lines = [head]
-    for row in rows:
-        met = {True: "met", False: "MISSED", None: ""}[row.met]
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f} ×"
-        lines.append([row.work, row.ours, row.peer, row.theirs, ratio, row.target, met,
-                      str(row.runs), f"{row.load:.1f}", f"{row.fsync * 1000:.2f} ms"])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    rule = ["-" * width for width in widths]
-    lines.insert(1, rule)
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |"
-        for line in lines
-    )
+WORKS = [chain, fan, cold, noop, many, flat, finished, engines, sbom, sign, verify, copy]
 
 
 def main() -> None:

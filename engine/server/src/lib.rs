@@ -19,6 +19,7 @@ mod drives;
 mod foreign;
 mod images;
 mod intake;
+mod line;
 mod listener;
 mod outbox;
 mod pipelines;

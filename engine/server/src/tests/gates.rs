@@ -8,14 +8,14 @@ use fairlead_run::RunSummary;
 use super::house::{House, Serving};
 
 /// Starts a run through the API, and answers its id.
-async fn start(serving: &Serving, pipeline: &str) -> String {
+pub(super) async fn start(serving: &Serving, pipeline: &str) -> String {
     let path = format!("/api/v1/pipelines/{pipeline}/runs");
     let started = serving.api("POST", &path, "").await;
     started.json()["run"].as_str().expect("a run").to_owned()
 }
 
 /// Waits until the run is where `wanted` says, and nobody holds it.
-async fn parked(house: &House, run: &str, wanted: &str) -> RunSummary {
+pub(super) async fn parked(house: &House, run: &str, wanted: &str) -> RunSummary {
     let parked = async {
         loop {
             let runs = house.runs().await;

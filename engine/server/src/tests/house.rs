@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use fairlead_event::{
 };
 use fairlead_exec::{Engine, EngineOptions, ProcessOptions, SecretError, SecretProvider};
 use fairlead_plan::Source;
-use fairlead_run::{RunFilter, RunStatus, RunSummary};
+use fairlead_run::{Journal, RunFilter, RunStatus, RunSummary};
 use fairlead_step::{
     BoxFuture, Capability, Catalog, Clock, Digest, Effect, ImageRef, Registries, RegistryAccess,
     RegistryAuth, Secret, StepContext, StepError, StepKind, Verdict,
@@ -28,6 +29,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use super::takings::Counting;
 use crate::{
     ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, ServeError, Server,
     SourceSettings, Sources, Workspaces,
@@ -36,7 +38,7 @@ use crate::{
 pub(super) const TOKEN: &str = "api-token";
 pub(super) const REGISTRY: &str = "registry.example.com";
 
-const PIPELINES: [&str; 6] = [
+const PIPELINES: [&str; 11] = [
     "apiVersion: fairlead.dev/v1
 kind: Pipeline
 name: promote
@@ -88,6 +90,46 @@ steps:
     uses: proof
     with: {image: sha256:bf07a7fbb825fc0aae7bf4a1177b2b31fcf8a3feeaf7092761e18c859ee52a9c}
     wait: {deadline: 10h, every: 5h}
+",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: newest
+on: {manual: {}}
+concurrency: {group: newest, policy: supersede}
+steps:
+  ask: {approval: {from: [ann]}}
+",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: three
+on: {manual: {}}
+concurrency: {group: three, max: 3}
+steps:
+  ask: {approval: {from: [ann]}}
+",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: busy
+on: {manual: {}}
+concurrency: {group: busy, max: 3}
+steps:
+  note: {uses: note, with: {text: busy}}
+",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: one
+on: {manual: {}}
+concurrency: {group: one, max: 50}
+steps:
+  note: {uses: note, with: {text: one}}
+",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: two
+on: {manual: {}}
+concurrency: {group: two, max: 50}
+steps:
+  note: {uses: note, with: {text: two}}
 ",
 ];
 
@@ -348,6 +390,10 @@ pub(super) struct House {
     pub(super) leave: Arc<Semaphore>,
     /// Whether there is proof.
     pub(super) proven: Arc<AtomicBool>,
+    /// How many runs may go on at a time.
+    pub(super) max_runs: Option<NonZeroU32>,
+    /// How often a server took a run up.
+    pub(super) takings: Arc<AtomicUsize>,
     clock: Arc<Ticking>,
     scratch: tempfile::TempDir,
 }
@@ -378,6 +424,8 @@ impl House {
             nats: Arc::new(FakeNats::new()),
             leave: Arc::new(Semaphore::new(1000)),
             proven: Arc::default(),
+            max_runs: None,
+            takings: Arc::default(),
             clock: Arc::new(Ticking(AtomicI64::new(0))),
             scratch: tempfile::tempdir().unwrap(),
         }
@@ -400,32 +448,45 @@ impl House {
         Serving { address, stop, task }
     }
 
-    pub(super) async fn server(&self, subject: Option<&str>, access: ApiAccess) -> Server {
+    fn catalog(&self) -> Catalog {
         let mut catalog = Catalog::new();
         catalog.add(Note(Arc::clone(&self.leave))).unwrap();
         catalog.add(Proof(Arc::clone(&self.proven))).unwrap();
-        let pipelines = PIPELINES.map(|text| {
-            let source = Source::new("test.yaml", text);
-            let compiled = fairlead_plan::compile(&source, &catalog);
-            let plan = Arc::new(compiled.unwrap_or_else(|e| panic!("{e:?}")).plan);
-            Pipeline { plan, workspace: self.scratch.path().to_owned() }
-        });
-        let clock: Arc<dyn Clock> = self.clock.clone();
-        let engine = Engine::new(EngineOptions {
-            catalog: Arc::new(catalog),
-            journal: self.store.journal(),
+        catalog
+    }
+
+    /// The journal as a server of this house has it.
+    fn journal(&self) -> Arc<dyn Journal> {
+        Arc::new(Counting::new(self.store.journal(), Arc::clone(&self.takings)))
+    }
+
+    /// An engine of its own, as a process has that is no server.
+    pub(super) fn engine(&self) -> Engine {
+        Engine::new(EngineOptions {
+            catalog: Arc::new(self.catalog()),
+            journal: self.journal(),
             logs: self.store.logs(),
             artifacts: self.store.artifacts(),
             remembered: self.store.remembered(),
             registries: Arc::new(Known),
             secrets: Arc::new(Known),
-            clock: Arc::clone(&clock),
+            clock: self.clock.clone(),
             processes: ProcessOptions::default(),
             scratch: self.scratch.path().join("scratch"),
             max_parallel: None,
-            max_runs: None,
+            max_runs: self.max_runs,
             injections: Vec::new(),
             version: "0".into(),
+        })
+    }
+
+    pub(super) async fn server(&self, subject: Option<&str>, access: ApiAccess) -> Server {
+        let catalog = self.catalog();
+        let pipelines = PIPELINES.map(|text| {
+            let source = Source::new("test.yaml", text);
+            let compiled = fairlead_plan::compile(&source, &catalog);
+            let plan = Arc::new(compiled.unwrap_or_else(|e| panic!("{e:?}")).plan);
+            Pipeline { plan, workspace: self.scratch.path().to_owned() }
         });
         let sources: BTreeMap<String, SourceSettings> = serde_json::from_value(serde_json::json!({
             "registry": { "kind": "distribution", "secret": "registry", "registry": REGISTRY },
@@ -434,14 +495,14 @@ impl House {
         }))
         .unwrap();
         let ports = Ports {
-            engine,
-            journal: self.store.journal(),
+            engine: self.engine(),
+            journal: self.journal(),
             events: self.store.events(),
             logs: self.store.logs(),
             bus: self.nats.clone(),
             images: self.registry.clone(),
             workspaces: Arc::new(Forge(self.scratch.path().join("checkouts"))),
-            clock,
+            clock: self.clock.clone(),
             pipelines: Pipelines::new(pipelines).unwrap(),
             sources: Sources::open(&sources, &Known).await.unwrap(),
             access,

@@ -5,3 +5,5 @@ mod gates;
 mod house;
 mod requests;
 mod starts;
+mod takings;
+mod turns;

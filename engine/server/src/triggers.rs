@@ -303,21 +303,30 @@ pub(crate) struct Trigger<'a> {
     pub(crate) workspace: Option<PathBuf>,
 }
 
-/// Creates the run of this pipeline that the trigger starts, or finds it, and begins to drive it.
-/// None when there cannot be one, which is told.
+/// What a trigger came to.
+pub(crate) enum Started {
+    /// It has this run.
+    Run(RunId),
+    /// There cannot be a run, and this is why. The log has it, too.
+    Refused(String),
+}
+
+/// Creates the run of this pipeline that the trigger starts, or finds it, and begins to drive it. An
+/// error says what was away.
 pub(crate) async fn request_run(
     shared: &Shared,
     pipeline: &Pipeline,
     given: &BTreeMap<String, Value>,
     trigger: Trigger<'_>,
-) -> Result<Option<RunId>, String> {
+) -> Result<Started, String> {
     let (key, name) = (trigger.key, pipeline.plan.name());
     let params = match pipeline.plan.bind(given) {
         Ok(params) => params,
         Err(problems) => {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            tracing::error!(event = key, "`{name}` cannot be started: {}", problems.join("; "));
-            return Ok(None);
+            let why = problems.join("; ");
+            tracing::error!(event = key, "`{name}` cannot be started: {why}");
+            return Ok(Started::Refused(why));
         }
     };
     let request = RunRequest {
@@ -334,15 +343,16 @@ pub(crate) async fn request_run(
         Ok(Requested::New(run)) => {
             tracing::info!(event = key, %run, "`{name}` is started");
             shared.drives.begin(run.clone());
-            Ok(Some(run))
+            Ok(Started::Run(run))
         }
         Ok(Requested::Already(run)) => {
             tracing::debug!(event = key, %run, "`{name}` was started by this event before");
-            Ok(Some(run))
+            Ok(Started::Run(run))
         }
         Err(error @ (RequestError::Seal(_) | RequestError::Plan(_) | RequestError::Group(_))) => {
-            tracing::error!(event = key, "`{name}` cannot be started: {error}");
-            Ok(None)
+            let why = error_chain(&error);
+            tracing::error!(event = key, "`{name}` cannot be started: {why}");
+            Ok(Started::Refused(why))
         }
         Err(error) => Err(format!("cannot start `{name}`: {}", error_chain(&error))),
     }

@@ -38,7 +38,7 @@ use crate::{
 pub(super) const TOKEN: &str = "api-token";
 pub(super) const REGISTRY: &str = "registry.example.com";
 
-const PIPELINES: [&str; 11] = [
+const PIPELINES: [&str; 12] = [
     "apiVersion: fairlead.dev/v1
 kind: Pipeline
 name: promote
@@ -114,6 +114,16 @@ on: {manual: {}}
 concurrency: {group: busy, max: 3}
 steps:
   note: {uses: note, with: {text: busy}}
+",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: named
+on: {manual: {}}
+params:
+  version: {type: string, default: ''}
+concurrency: '{{ params.version }}'
+steps:
+  note: {uses: note, with: {text: named}}
 ",
     "apiVersion: fairlead.dev/v1
 kind: Pipeline

@@ -230,6 +230,27 @@ async fn the_limit_of_all_runs_keeps_the_order_over_all_groups() {
 }
 
 #[tokio::test]
+async fn a_group_without_a_name_is_refused() {
+    let house = House::new();
+    let serving = house.serve().await;
+    let path = "/api/v1/pipelines/named/runs";
+    for body in ["", r#"{"params": {"version": " "}}"#] {
+        let refused = serving.api("POST", path, body).await;
+        assert_eq!(refused.status, 422, "{}", refused.body);
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        for says in ["concurrency.group", "`{{ params.version }}` gives no text", "such as"] {
+            assert!(detail.contains(says), "{says}: {detail}");
+        }
+    }
+    house.settled().await;
+    assert_eq!(house.runs().await, []);
+    let taken = serving.api("POST", path, r#"{"params": {"version": "1"}}"#).await;
+    assert_eq!(taken.status, 201, "{}", taken.body);
+    assert_eq!(house.ended(1).await[0].group.as_deref(), Some("1"));
+    serving.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_that_starts_again_keeps_the_line() {
     let house = House::new();
     let serving = house.serve().await;

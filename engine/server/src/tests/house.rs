@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fairlead_bus::InProcess;
 use fairlead_event::{
@@ -14,7 +14,7 @@ use fairlead_event::{
 };
 use fairlead_exec::{Engine, EngineOptions, ProcessOptions, SecretError, SecretProvider};
 use fairlead_plan::Source;
-use fairlead_run::{Journal, RunFilter, RunStatus, RunSummary};
+use fairlead_run::{Journal, RunEvent, RunFilter, RunStatus, RunSummary};
 use fairlead_step::{
     BoxFuture, Capability, Catalog, Clock, Digest, Effect, ImageRef, Registries, RegistryAccess,
     RegistryAuth, Secret, StepContext, StepError, StepKind, Verdict,
@@ -29,6 +29,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use super::pipelines::PIPELINES;
 use super::takings::Counting;
 use crate::{
     ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, ServeError, Server,
@@ -37,111 +38,6 @@ use crate::{
 
 pub(super) const TOKEN: &str = "api-token";
 pub(super) const REGISTRY: &str = "registry.example.com";
-
-const PIPELINES: [&str; 12] = [
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: promote
-on:
-  registry.push: {repository: apps/*, tags: '*'}
-steps:
-  note: {uses: note, with: {text: '{{ event.image }}'}}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: build
-on:
-  git.push: {branches: [main]}
-  manual: {}
-params:
-  version: {type: string, default: none}
-steps:
-  note: {uses: note, with: {text: 'build {{ params.version }}'}}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: nightly
-steps:
-  note: {uses: note, with: {text: night}}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: gated
-on: {manual: {}}
-concurrency: {group: gated, max: 1}
-steps:
-  ask: {approval: {from: [ann, qa]}}
-  note: {uses: note, with: {text: done}, needs: [ask]}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: free
-on: {manual: {}}
-steps:
-  ask: {approval: {from: [ann]}}
-  note: {uses: note, with: {text: done}, needs: [ask]}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: asking
-on: {manual: {}}
-steps:
-  proof:
-    uses: proof
-    with: {image: sha256:bf07a7fbb825fc0aae7bf4a1177b2b31fcf8a3feeaf7092761e18c859ee52a9c}
-    wait: {deadline: 10h, every: 5h}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: newest
-on: {manual: {}}
-concurrency: {group: newest, policy: supersede}
-steps:
-  ask: {approval: {from: [ann]}}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: three
-on: {manual: {}}
-concurrency: {group: three, max: 3}
-steps:
-  ask: {approval: {from: [ann]}}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: busy
-on: {manual: {}}
-concurrency: {group: busy, max: 3}
-steps:
-  note: {uses: note, with: {text: busy}}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: named
-on: {manual: {}}
-params:
-  version: {type: string, default: ''}
-concurrency: '{{ params.version }}'
-steps:
-  note: {uses: note, with: {text: named}}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: one
-on: {manual: {}}
-concurrency: {group: one, max: 50}
-steps:
-  note: {uses: note, with: {text: one}}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: two
-on: {manual: {}}
-concurrency: {group: two, max: 50}
-steps:
-  note: {uses: note, with: {text: two}}
-",
-];
 
 /// A step whose answer is no until there is proof.
 struct Proof(Arc<AtomicBool>);
@@ -211,11 +107,46 @@ impl StepKind for Note {
     }
 }
 
-struct Ticking(AtomicI64);
+/// A step that must not be made twice; otherwise as the other one.
+struct Deed(Note);
+
+impl StepKind for Deed {
+    const KIND: &'static str = "deed";
+    const SUMMARY: &'static str = "does something once";
+    const EFFECT: Effect = Effect::Once;
+    const CAPABILITIES: &'static [Capability] = &[];
+    type Input = NoteInput;
+    type Output = NoteOutput;
+
+    async fn run(
+        &self,
+        input: NoteInput,
+        context: &StepContext,
+    ) -> Result<Verdict<NoteOutput>, StepError> {
+        self.0.run(input, context).await
+    }
+}
+
+/// A clock that goes on whenever it is looked at, and by itself once it is told to.
+#[derive(Default)]
+pub(super) struct Ticking {
+    millis: AtomicI64,
+    flows: Mutex<Option<Instant>>,
+}
+
+impl Ticking {
+    /// Goes on by so much at once, and by itself from now on.
+    pub(super) fn flow_from(&self, later: Duration) {
+        self.millis.fetch_add(i64::try_from(later.as_millis()).unwrap(), Ordering::Relaxed);
+        *self.flows.lock().unwrap() = Some(Instant::now());
+    }
+}
 
 impl Clock for Ticking {
     fn now(&self) -> Timestamp {
-        let millis = self.0.fetch_add(1, Ordering::Relaxed);
+        let flown = self.flows.lock().unwrap().map_or(Duration::ZERO, |since| since.elapsed());
+        let millis =
+            self.millis.fetch_add(1, Ordering::Relaxed) + i64::try_from(flown.as_millis()).unwrap();
         Timestamp::from_millisecond(1_767_225_600_000 + millis).unwrap()
     }
 }
@@ -403,8 +334,8 @@ pub(super) struct House {
     /// How many runs may go on at a time.
     pub(super) max_runs: Option<NonZeroU32>,
     /// How often a server took a run up.
-    pub(super) takings: Arc<AtomicUsize>,
-    clock: Arc<Ticking>,
+    takings: Arc<AtomicUsize>,
+    pub(super) clock: Arc<Ticking>,
     scratch: tempfile::TempDir,
 }
 
@@ -436,7 +367,7 @@ impl House {
             proven: Arc::default(),
             max_runs: None,
             takings: Arc::default(),
-            clock: Arc::new(Ticking(AtomicI64::new(0))),
+            clock: Arc::default(),
             scratch: tempfile::tempdir().unwrap(),
         }
     }
@@ -461,6 +392,7 @@ impl House {
     fn catalog(&self) -> Catalog {
         let mut catalog = Catalog::new();
         catalog.add(Note(Arc::clone(&self.leave))).unwrap();
+        catalog.add(Deed(Note(Arc::clone(&self.leave)))).unwrap();
         catalog.add(Proof(Arc::clone(&self.proven))).unwrap();
         catalog
     }
@@ -556,6 +488,37 @@ impl House {
             }
         };
         tokio::time::timeout(Duration::from_secs(20), settled).await.expect("the events settle");
+    }
+
+    /// Waits until a step of the run is under way.
+    pub(super) async fn went_on(&self, run: &str) {
+        let run = run.parse().unwrap();
+        let begun = async {
+            loop {
+                let stored = self.store.journal().load(&run).await.unwrap();
+                if stored.records.iter().any(|it| matches!(it.event(), RunEvent::Started { .. })) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), begun).await.expect("the run begins");
+    }
+
+    /// Waits until nobody takes a run up any more, and answers how often one was.
+    pub(super) async fn takings(&self) -> usize {
+        let still = async {
+            let mut count = self.takings.load(Ordering::SeqCst);
+            loop {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let now = self.takings.load(Ordering::SeqCst);
+                if now == count {
+                    return count;
+                }
+                count = now;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), still).await.expect("it becomes quiet")
     }
 
     pub(super) async fn stored_events(&self) -> usize {

@@ -1,11 +1,9 @@
 //! Runs that wait for their turn: in which order they get it, and what each free place costs.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use fairlead_exec::cancellation;
-use fairlead_run::{CancelReason, RunEvent, RunSummary, Signal};
+use fairlead_run::{CancelReason, RunSummary, Signal};
 
 use super::gates::{parked, start};
 use super::house::{House, Serving};
@@ -36,33 +34,17 @@ async fn queue(house: &House, serving: &Serving, pipeline: &str, room: usize) ->
     runs
 }
 
-/// Waits until nobody takes a run up any more, and answers how often one was.
-async fn takings(house: &House) -> usize {
-    let still = async {
-        let mut count = house.takings.load(Ordering::SeqCst);
-        loop {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            let now = house.takings.load(Ordering::SeqCst);
-            if now == count {
-                return count;
-            }
-            count = now;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), still).await.expect("it becomes quiet")
-}
-
 #[tokio::test]
 async fn a_free_place_is_offered_to_the_first_alone() {
     let house = House::new();
     let serving = house.serve().await;
     let runs = queue(&house, &serving, "gated", 1).await;
     parked(&house, &runs[0], "waiting").await;
-    let mut before = takings(&house).await;
+    let mut before = house.takings().await;
     for turn in 0..5 {
         vote(&serving, &runs[turn], "approve").await;
         parked(&house, &runs[turn + 1], "waiting").await;
-        let after = takings(&house).await;
+        let after = house.takings().await;
         // One for the vote, one or two for what follows from it, one or two for the next in line, and
         // the question whether there is room for one more.
         assert!(after - before <= 8, "{} takings for one place", after - before);
@@ -147,7 +129,7 @@ async fn places_that_became_free_at_once_are_all_given() {
     let serving = house.serve().await;
     let runs = queue(&house, &serving, "busy", 3).await;
     for run in &runs[..3] {
-        went_on(&house, run).await;
+        house.went_on(run).await;
     }
     serving.stop().await;
     let engine = house.engine();
@@ -161,27 +143,12 @@ async fn places_that_became_free_at_once_are_all_given() {
     house.ended(3).await;
     let serving = house.serve().await;
     for run in &runs[3..6] {
-        went_on(&house, run).await;
+        house.went_on(run).await;
     }
     for run in &runs[6..] {
         parked(&house, run, "queued").await;
     }
     serving.stop().await;
-}
-
-/// Waits until a step of the run is under way.
-async fn went_on(house: &House, run: &str) {
-    let run = run.parse().unwrap();
-    let begun = async {
-        loop {
-            let stored = house.store.journal().load(&run).await.unwrap();
-            if stored.records.iter().any(|it| matches!(it.event(), RunEvent::Started { .. })) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), begun).await.expect("the run begins");
 }
 
 /// The runs of a pipeline, in the order in which they ended.
@@ -204,14 +171,14 @@ async fn the_limit_of_all_runs_keeps_the_order_over_all_groups() {
         if turn > 0 {
             parked(&house, &runs[turn], "queued").await;
         } else {
-            went_on(&house, &runs[0]).await;
+            house.went_on(&runs[0]).await;
         }
     }
-    let mut before = takings(&house).await;
+    let mut before = house.takings().await;
     for count in 1..=10 {
         house.leave.add_permits(1);
         assert_eq!(by_end(house.ended(count).await), runs[..count]);
-        let after = takings(&house).await;
+        let after = house.takings().await;
         // The first of the line, the next of its group, and the first of the two other groups.
         assert!(after - before <= 8, "{} takings for one place", after - before);
         before = after;
@@ -257,9 +224,9 @@ async fn a_server_that_starts_again_keeps_the_line() {
     let runs = queue(&house, &serving, "gated", 1).await;
     parked(&house, &runs[0], "waiting").await;
     serving.stop().await;
-    let before = takings(&house).await;
+    let before = house.takings().await;
     let serving = house.serve().await;
-    let begun = takings(&house).await - before;
+    let begun = house.takings().await - before;
     assert!(begun <= 3, "{begun} takings at the start");
     vote(&serving, &runs[0], "approve").await;
     parked(&house, &runs[1], "waiting").await;

@@ -21,6 +21,7 @@ mod images;
 mod intake;
 mod line;
 mod listener;
+mod news;
 mod outbox;
 mod pipelines;
 mod server;

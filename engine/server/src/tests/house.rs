@@ -12,12 +12,14 @@ use fairlead_event::{
     Acknowledge, Bus, BusError, CloudEvent, Deliveries, ForeignDeliveries, ForeignDelivery,
     GitPushed, Headers,
 };
-use fairlead_exec::{Engine, EngineOptions, ProcessOptions, SecretError, SecretProvider};
-use fairlead_plan::Source;
+use fairlead_exec::{
+    Engine, EngineOptions, ProcessOptions, RunRequest, SecretError, SecretProvider,
+};
+use fairlead_plan::{Plan, Source};
 use fairlead_run::{Journal, RunEvent, RunFilter, RunStatus, RunSummary};
 use fairlead_step::{
-    BoxFuture, Capability, Catalog, Clock, Digest, Effect, ImageRef, Registries, RegistryAccess,
-    RegistryAuth, Secret, StepContext, StepError, StepKind, Verdict,
+    BoxFuture, Capability, Catalog, Clock, Digest, Effect, Image, ImageRef, Registries,
+    RegistryAccess, RegistryAuth, Secret, StepContext, StepError, StepKind, Verdict,
 };
 use fairlead_store::Store;
 use futures::StreamExt as _;
@@ -185,6 +187,8 @@ impl Workspaces for Forge {
 #[derive(Default)]
 pub(super) struct Registry {
     tags: Mutex<BTreeMap<String, Digest>>,
+    /// What is attached to what, by the reference of the manifest.
+    subjects: Mutex<BTreeMap<String, Digest>>,
     away: AtomicBool,
     asked: Notify,
 }
@@ -193,6 +197,13 @@ impl Registry {
     pub(super) fn put(&self, name: &str, content: &str) {
         let digest = Digest::sha256(content.as_bytes());
         self.tags.lock().unwrap().insert(format!("{REGISTRY}/{name}"), digest);
+    }
+
+    /// Attaches a manifest to an image in the same repository.
+    pub(super) fn attach(&self, name: &str, content: &str, subject: &Digest) {
+        let digest = Digest::sha256(content.as_bytes());
+        let reference = format!("{REGISTRY}/{name}@{digest}");
+        self.subjects.lock().unwrap().insert(reference, subject.clone());
     }
 
     pub(super) fn remove(&self, name: &str) {
@@ -221,6 +232,19 @@ impl ImageResolver for Registry {
             }
             let found = self.tags.lock().unwrap().get(&reference.to_string()).cloned();
             Ok(found.map(|digest| FoundImage { digest, media_type: None }))
+        })
+    }
+
+    fn subject<'a>(
+        &'a self,
+        manifest: &'a Image,
+    ) -> BoxFuture<'a, Result<Option<Digest>, StepError>> {
+        Box::pin(async move {
+            self.asked.notify_one();
+            if self.away.load(Ordering::SeqCst) {
+                return Err(StepError::retryable("connection refused"));
+            }
+            Ok(self.subjects.lock().unwrap().get(&manifest.to_string()).cloned())
         })
     }
 }
@@ -397,6 +421,33 @@ impl House {
         catalog
     }
 
+    fn plans(&self) -> impl Iterator<Item = Arc<Plan>> {
+        let catalog = self.catalog();
+        PIPELINES.into_iter().map(move |text| {
+            let source = Source::new("test.yaml", text);
+            let compiled = fairlead_plan::compile(&source, &catalog);
+            Arc::new(compiled.unwrap_or_else(|e| panic!("{e:?}")).plan)
+        })
+    }
+
+    /// Creates so many runs of a pipeline that nobody takes up.
+    pub(super) async fn leave_lying(&self, pipeline: &str, count: usize) {
+        let (engine, plan) = (self.engine(), self.plans().find(|plan| plan.name() == pipeline));
+        let request = RunRequest {
+            plan: plan.unwrap(),
+            params: serde_json::json!({}),
+            event: serde_json::json!({}),
+            event_id: None,
+            started_by: None,
+            by: "ann".into(),
+            workspace: self.scratch.path().to_owned(),
+            origin: None,
+        };
+        for _ in 0..count {
+            engine.request(request.clone()).await.unwrap();
+        }
+    }
+
     /// The journal as a server of this house has it.
     fn journal(&self) -> Arc<dyn Journal> {
         Arc::new(Counting::new(self.store.journal(), Arc::clone(&self.takings)))
@@ -423,13 +474,8 @@ impl House {
     }
 
     pub(super) async fn server(&self, subject: Option<&str>, access: ApiAccess) -> Server {
-        let catalog = self.catalog();
-        let pipelines = PIPELINES.map(|text| {
-            let source = Source::new("test.yaml", text);
-            let compiled = fairlead_plan::compile(&source, &catalog);
-            let plan = Arc::new(compiled.unwrap_or_else(|e| panic!("{e:?}")).plan);
-            Pipeline { plan, workspace: self.scratch.path().to_owned() }
-        });
+        let workspace = self.scratch.path().to_owned();
+        let pipelines = self.plans().map(|plan| Pipeline { plan, workspace: workspace.clone() });
         let sources: BTreeMap<String, SourceSettings> = serde_json::from_value(serde_json::json!({
             "registry": { "kind": "distribution", "secret": "registry", "registry": REGISTRY },
             "github": { "kind": "github", "secret": "github" },

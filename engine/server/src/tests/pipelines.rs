@@ -1,6 +1,6 @@
 //! The pipelines of the house.
 
-pub(super) const PIPELINES: [&str; 15] = [
+pub(super) const PIPELINES: [&str; 16] = [
     "apiVersion: fairlead.dev/v1
 kind: Pipeline
 name: promote
@@ -52,6 +52,17 @@ steps:
     uses: proof
     with: {image: sha256:bf07a7fbb825fc0aae7bf4a1177b2b31fcf8a3feeaf7092761e18c859ee52a9c}
     wait: {deadline: 10h, every: 5h}
+",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: asking-there
+on: {manual: {}}
+steps:
+  proof:
+    uses: proof
+    with: {image: 'registry.example.com/apps/shop@sha256:bf07a7fbb825fc0aae7bf4a1177b2b31fcf8a3feeaf7092761e18c859ee52a9c'}
+    wait: {deadline: 10h, every: 5h}
+  note: {uses: note, with: {text: meanwhile}}
 ",
     "apiVersion: fairlead.dev/v1
 kind: Pipeline

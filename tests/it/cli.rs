@@ -201,6 +201,44 @@ fn again_runs(fairlead: &Fairlead, run: &str) -> bool {
 }
 
 #[test]
+fn what_a_run_waits_for_is_shown() {
+    let fairlead = Fairlead::new();
+    fairlead.write(
+        "waits.yaml",
+        &pipeline(
+            "  ask: {approval: {from: [ann, qa], min: 2, expires: 1d}}
+  soak: {wait: {for: 2d}}
+  each: {for_each: [{name: Web}], uses: command, with: {program: 'true'}}
+",
+        ),
+    );
+    let _ = fairlead.run(["run", "waits.yaml", "--no-wait", "--quiet"]).code(6);
+    let _ = fairlead.run(["approve", "latest", "ask", "--as", "ann"]).code(0);
+    let shown = json(&fairlead.run(["show", "latest", "--json"]).code(0).stdout);
+    let (ask, soak) = (&shown["steps"]["ask"], &shown["steps"]["soak"]);
+    let gate = &ask["gate"];
+    assert_eq!(gate["from"], serde_json::json!(["ann", "qa"]), "{shown}");
+    assert_eq!((&gate["min"], &gate["missing"]), (&2.into(), &1.into()), "{shown}");
+    assert_eq!(ask["approvals"][0]["by"], "ann", "{shown}");
+    assert!(gate["due"].is_string() && gate["due"] == shown["wake_at"], "the first: {shown}");
+    assert_eq!((&soak["gate"]["kind"], &soak["gate"]["duration"]), (&"wait".into(), &"2d".into()));
+    let steps = shown["steps"].as_object().unwrap();
+    let (id, item) = steps.iter().find(|(id, _)| id.starts_with("each[")).expect("an item");
+    assert_eq!(format!("each[{}]", item["item_key"].as_str().unwrap()), *id, "{shown}");
+    assert_eq!(item["item"]["name"], "Web", "{shown}");
+    let text = fairlead.run(["show", "latest"]).code(0).stdout;
+    let due = gate["due"].as_str().unwrap();
+    for says in [
+        &format!("1 of 2 approvals are missing, by ann, qa; it expires at {due}"),
+        "ann approved at",
+        "it lets 2d pass; it ends at",
+        &format!("is looked at again at {due}"),
+    ] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+}
+
+#[test]
 fn drawings_lists_references_and_completions_are_data() {
     let fairlead = Fairlead::new();
     let path = hello();

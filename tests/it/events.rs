@@ -11,7 +11,8 @@ use fairlead_tests::{
 use serde_json::{Value, json};
 
 use crate::registry_view::crane;
-use crate::registry_write::small_image;
+use crate::registry_write::{put_blob, put_manifest, small_image};
+use crate::release::plain_key;
 
 /// Header fields: names and values.
 type Fields<'a> = &'a [(&'a str, &'a str)];
@@ -230,6 +231,65 @@ fn a_push_to_the_registry_starts_one_run_whatever_is_told_twice_or_goes_away() {
         assert_eq!(harbor.notify("last", image, tag).status, 202);
     }
     harbor.until_noted(&[&first, &second, &third, &fourth]);
+}
+
+/// The registry's notification does not say what the manifest is about; the registry does.
+#[test]
+fn what_is_attached_by_digest_lets_a_step_ask_again() {
+    let port = free_port();
+    let hook = format!("http://127.0.0.1:{port}/webhooks/registry");
+    let proof = format!("Bearer {TOKEN}");
+    let registry = Registry::notifying(&hook, &[("Authorization", &proof)]);
+    let harbor = Harbor::on(port, &registry_source(&registry.host()), None);
+    let image = small_image(&registry, "apps/shop", "x1", "first");
+    let keys = harbor.fairlead.home().join("keys");
+    plain_key(&keys);
+    let key = std::fs::read_to_string(keys.join("cosign.pub")).unwrap();
+    let with = json!({ "image": image, "key": key, "mode": "require" });
+    let guarded = json!({
+        "apiVersion": "fairlead.dev/v1", "kind": "Pipeline", "name": "guarded", "on": { "manual": {} },
+        "steps": { "proof": {
+            "uses": "verify", "with": with, "wait": { "deadline": "2h", "every": "1h" },
+        } },
+    });
+    harbor.fairlead.write("pipelines/guarded.yaml", &guarded.to_string());
+    let _server = harbor.serve();
+    let started = http::send("POST", &harbor.url("/api/v1/pipelines/guarded/runs"), &[], b"");
+    assert_eq!(started.expect("a server").status, 201, "{}", harbor.told());
+    let shown = || {
+        let shown = harbor.fairlead.run(["show", "latest", "--json", "--journal"]).code(0);
+        serde_json::from_str::<Value>(&shown.stdout).unwrap()
+    };
+    eventually("the first no", PATIENCE, || shown()["steps"]["proof"]["status"] == "asking");
+
+    let (_, subject) = image.split_once('@').unwrap();
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let attached = |subject: &str| {
+        let empty = put_blob(&registry, "apps/shop", b"{}");
+        let of = |digest: &str| {
+            json!({ "mediaType": "application/vnd.oci.empty.v1+json",
+            "digest": digest, "size": 2 })
+        };
+        let document = json!({ "schemaVersion": 2, "mediaType": manifest,
+            "artifactType": "application/vnd.example.proof", "config": of(&empty.to_string()),
+            "layers": [of(&empty.to_string())],
+            "subject": { "mediaType": manifest, "digest": subject, "size": 400 } });
+        let digest = Digest::sha256(document.to_string().as_bytes()).to_string();
+        put_manifest(&registry, "apps/shop", &digest, &document);
+        digest
+    };
+    attached(&Digest::sha256(b"another").to_string());
+    let pushed = attached(subject);
+    let woken = |shown: &Value| -> Vec<String> {
+        let facts = shown["journal"].as_array().unwrap().iter().map(|record| &record["fact"]);
+        let woken = facts.filter(|fact| fact["type"] == "woken");
+        woken.map(|fact| fact["why"].as_str().unwrap().to_owned()).collect()
+    };
+    eventually("the second no", PATIENCE, || {
+        shown()["steps"]["proof"]["attempts"].as_array().is_some_and(|all| all.len() == 2)
+    });
+    let why = format!("{}/apps/shop@{pushed} was pushed", registry.host());
+    assert_eq!(woken(&shown()), [why], "by that alone");
 }
 
 #[test]

@@ -240,14 +240,12 @@ fn turn(
     let group = spec.group.text()?.to_owned();
     names.text(spec.group, Reader::Group, found);
     let most = Concurrency::MOST_BYTES;
-    let problem = match group.len() {
-        0 => Some("the name of the group is empty".to_owned()),
-        length if length > most && !template::is_template(&group) => {
-            Some(format!("the name of the group is longer than {most} bytes"))
-        }
-        _ => None,
-    };
-    if let Some(problem) = problem {
+    if group.trim().is_empty() {
+        let problem = "the name of the group is empty";
+        let help = "name the group, as in `group: \"release/{{ params.version }}\"`";
+        found.push(Diagnostic::error(BAD_VALUE, spec.group.span, problem).help(help));
+    } else if group.len() > most && !template::is_template(&group) {
+        let problem = format!("the name of the group is longer than {most} bytes");
         found.push(Diagnostic::error(BAD_VALUE, spec.group.span, problem));
     }
     if let LeafType::Known { schema, shown } = names.leaf_type(&group, Reader::Group)

@@ -284,12 +284,10 @@ impl Concurrency {
     /// The name of the group that a run over `scope` belongs to.
     ///
     /// # Errors
-    /// When an expression reads what is not there, or the name is empty or longer than 200 bytes.
+    /// When an expression reads what is not there, or what comes out is no text, has nothing but blanks
+    /// in it, or is longer than 200 bytes.
     pub fn name(&self, scope: &Scope) -> Result<String, RenderError> {
-        let fail = |message: &str| RenderError {
-            place: "concurrency.group".to_owned(),
-            message: message.to_owned(),
-        };
+        let fail = |message: String| RenderError { place: "concurrency.group".to_owned(), message };
         let rendered = template::render(
             "concurrency.group",
             &Value::String(self.group.clone()),
@@ -297,17 +295,33 @@ impl Concurrency {
         )?;
         let name = match rendered.display() {
             Value::String(name) => name.clone(),
-            other @ (Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::Array(_)
-            | Value::Object(_)) => other.to_string(),
+            Value::Null => String::new(),
+            other @ (Value::Bool(_) | Value::Number(_)) => other.to_string(),
+            other @ (Value::Array(_) | Value::Object(_)) => {
+                return Err(fail(format!(
+                    "the name of the group is a text, and `{}` gives {}",
+                    self.group,
+                    brief(other)
+                )));
+            }
         };
-        match name.len() {
-            0 => Err(fail("the name of the group is empty")),
-            length if length <= Self::MOST_BYTES => Ok(name),
-            _ => Err(fail("the name of the group is longer than 200 bytes")),
+        // Runs that have nothing to do with each other would wait for each other.
+        if name.trim().is_empty() {
+            return Err(fail(format!(
+                "the name of the group comes out empty: `{0}` gives no text; put a text of its own \
+                 beside it, such as `turns-{0}`, or see to it that what it reads has a value",
+                self.group
+            )));
         }
+        let (length, most) = (name.len(), Self::MOST_BYTES);
+        if length > most {
+            return Err(fail(format!(
+                "the name of the group has {length} bytes, and at most {most} are taken; read \
+                 something shorter in `{}`",
+                self.group
+            )));
+        }
+        Ok(name)
     }
 }
 

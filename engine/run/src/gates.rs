@@ -1,7 +1,5 @@
 //! Gates: who may vote, and what votes and times make of them.
 
-use std::collections::BTreeSet;
-
 use fairlead_plan::{Approval, Excluded, Gate, Outcome};
 use fairlead_step::{HumanDuration, StepId};
 use jiff::Timestamp;
@@ -253,21 +251,5 @@ impl Run {
             | State::Attention { .. }
             | State::Ended { .. } => Err(ApplyError::NotAsking { step: self.name(i) }),
         }
-    }
-
-    /// The steps that ask again and whose input, as it would be rendered now, holds the text `about`.
-    #[must_use]
-    pub fn asks_about(&self, about: &str) -> BTreeSet<StepId> {
-        // Every text holds the empty one.
-        if about.is_empty() {
-            return BTreeSet::new();
-        }
-        let asks = |node: &crate::run::Node| {
-            matches!(node.state, State::Asking { .. })
-                && self
-                    .render(&node.id)
-                    .is_ok_and(|input| input.display().to_string().contains(about))
-        };
-        self.nodes.iter().filter(|node| asks(node)).map(|node| node.id.clone()).collect()
     }
 }

@@ -311,6 +311,9 @@ pub struct RunSummary {
     /// Whether a live process holds its lease. False beside [`RunStatus::Running`] means that it
     /// was interrupted and waits to be resumed.
     pub held: bool,
+    /// Its place in the order in which the store created its runs, which is the order of turns. Ids are
+    /// in the order of time too, but those of one moment, or of two clocks, may not be in this one.
+    pub number: u64,
     /// The group whose turns it waits for.
     pub group: Option<String>,
     /// The run that it makes again or takes back.

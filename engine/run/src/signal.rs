@@ -44,9 +44,10 @@ pub enum Signal {
         /// Why.
         reason: Option<String>,
     },
-    /// News of something that steps may be asking about, such as the digest of an image.
+    /// News of something that steps may be asking about, such as an image.
     News {
-        /// What it is about: the steps whose input holds this text ask again at once.
+        /// What it is about: the steps whose input names it ask again at once. See
+        /// [`crate::Run::asks_about`].
         about: String,
         /// What happened, for people.
         why: String,

@@ -1,10 +1,12 @@
 //! What a run shows of itself: its steps, their attempts, and the reasons.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use fairlead_plan::{Item, Outcome, PlanStep, RunOutcome};
+use fairlead_plan::{Excluded, Gate, Item, Outcome, PlanStep, RunOutcome, WaitFor};
 use fairlead_step::{Digest, HumanDuration, RunId, StepId, Verdict};
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::gates::GateEnd;
@@ -157,6 +159,62 @@ impl StepStatus {
     }
 }
 
+/// What a gate asks for, and how far it is. Its JSON form is what programs read of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum GateView<'a> {
+    /// People decide.
+    Approval {
+        /// Users and groups whose members may vote.
+        from: &'a [String],
+        /// How many approvals it takes.
+        min: u32,
+        /// Whether the entries of `from` approve one after another, in their order.
+        ordered: bool,
+        /// Who may not vote although `from` has them.
+        not: &'a BTreeSet<Excluded>,
+        /// How long it stays open once it is; for ever when it is not given.
+        expires: Option<HumanDuration>,
+        /// How many approvals are missing; none for a gate that has ended.
+        missing: Option<u32>,
+        /// When it expires, for a gate that is open.
+        due: Option<Timestamp>,
+    },
+    /// Time decides.
+    Wait {
+        /// How long, or until when, as the plan says.
+        #[serde(flatten)]
+        wait: &'a WaitFor,
+        /// When it lets the run on, for a gate that is open.
+        due: Option<Timestamp>,
+    },
+}
+
+impl fmt::Display for GateView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Approval { from, min, ordered, missing, due, .. } => {
+                let order = if *ordered { ", in this order" } else { "" };
+                let from = from.join(", ");
+                match missing {
+                    Some(missing) => {
+                        write!(f, "{missing} of {min} approvals are missing, by {from}{order}")?;
+                    }
+                    None => write!(f, "{min} approvals, by {from}{order}")?,
+                }
+                due.map_or(Ok(()), |due| write!(f, "; it expires at {due}"))
+            }
+            Self::Wait { wait, due } => {
+                match wait {
+                    WaitFor::Duration(time) => write!(f, "it lets {time} pass")?,
+                    WaitFor::Until(text) => write!(f, "it waits until {text}")?,
+                }
+                due.map_or(Ok(()), |due| write!(f, "; it ends at {due}"))
+            }
+        }
+    }
+}
+
 /// One step of a run, for display.
 #[derive(Debug, Clone, Copy)]
 pub struct StepView<'a> {
@@ -192,6 +250,51 @@ impl<'a> StepView<'a> {
             | State::Asking { .. }
             | State::Attention { .. }
             | State::Ended { .. } => &[],
+        }
+    }
+
+    /// What it asks for, and how far it is, where it is a gate.
+    #[must_use]
+    pub fn gate(&self) -> Option<GateView<'a>> {
+        let due = match self.status() {
+            StepStatus::Open { due } => due,
+            StepStatus::Waiting
+            | StepStatus::Running { .. }
+            | StepStatus::Retrying { .. }
+            | StepStatus::Asking { .. }
+            | StepStatus::NeedsAttention { .. }
+            | StepStatus::Items { .. }
+            | StepStatus::Ended(_) => None,
+        };
+        Some(match self.plan.gate.as_ref()? {
+            Gate::Approval(approval) => {
+                let given = u32::try_from(self.ballots().len()).unwrap_or(u32::MAX);
+                let left = approval.min.saturating_sub(given);
+                GateView::Approval {
+                    from: &approval.from,
+                    min: approval.min,
+                    ordered: approval.ordered,
+                    not: &approval.not,
+                    expires: approval.expires,
+                    missing: self.outcome().is_none().then_some(left),
+                    due,
+                }
+            }
+            Gate::Wait(wait) => GateView::Wait { wait, due },
+        })
+    }
+
+    /// When time decides of it, or when it is tried or asked again, where that is known.
+    #[must_use]
+    pub const fn due(&self) -> Option<Timestamp> {
+        match self.status() {
+            StepStatus::Open { due } | StepStatus::Retrying { due, .. } => due,
+            StepStatus::Asking { due, .. } => Some(due),
+            StepStatus::Waiting
+            | StepStatus::Running { .. }
+            | StepStatus::NeedsAttention { .. }
+            | StepStatus::Items { .. }
+            | StepStatus::Ended(_) => None,
         }
     }
 

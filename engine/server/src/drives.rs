@@ -1,19 +1,25 @@
 //! The runs that this process drives, and those that it looks at again when they are woken or their
 //! time comes. A run that only waits costs an entry here, and no task.
+//!
+//! Of those that wait for their turn only the first of each group asks when a place may be free, one
+//! after another in the order of turns; the next one of a group asks when the one before it has left
+//! the line, whatever became of it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fairlead_exec::{DriveError, Driven, Engine, cancellation};
-use fairlead_run::{LeaseError, RunStatus, Wake};
+use fairlead_exec::{DriveError, Driven, Engine, Parked, Update, Updates, cancellation};
+use fairlead_run::{Journal, LeaseError, RunEvent, RunFilter, RunStatus, RunSummary, Wake};
 use fairlead_step::{Clock, RunId, error_chain};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::line::{Line, Stand};
 
 /// How long the processes of runs that are let go may take to end.
 const LET_GO: Duration = Duration::from_secs(15);
@@ -28,13 +34,20 @@ const HELD_AGAIN: Duration = Duration::from_millis(500);
 /// The longest wait for the time of a parked run. Clocks may be set meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// How long those who are behind a run wait for it to be answered whether it has its turn. A store
+/// that is slow for one must not keep the turns of all the others.
+const ANSWER: Duration = Duration::from_secs(5);
+
 pub(crate) struct Drives {
     engine: Engine,
+    journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     slots: Semaphore,
     known: Mutex<Known>,
     /// The first time that a parked run waits for may be another one now.
     timed: Notify,
+    /// Somebody is to ask for a turn.
+    asked: Notify,
     tasks: TaskTracker,
     /// No run begins any more.
     stopping: CancellationToken,
@@ -47,36 +60,75 @@ struct Known {
     runs: HashMap<RunId, Place>,
     /// The parked runs to which time matters.
     times: BTreeSet<(Timestamp, RunId)>,
+    /// The parked runs that wait for their turn.
+    line: Line,
+    /// How often it was heard that turns may be given otherwise than before.
+    heard: u64,
 }
 
 /// What this process has to do with a run that has not ended.
 enum Place {
-    /// It drives the run, or is about to; `again` when it was woken since.
-    Driven { again: bool },
-    /// It drives the run again when it is woken.
-    Parked { queued: bool, until: Option<Timestamp> },
+    /// It drives the run, or is about to.
+    Driven(Drive),
+    /// It drives the run again when it is woken, when its time comes, or when its turn may have come:
+    /// then it stands in the line.
+    Parked { stand: Option<Stand>, until: Option<Timestamp> },
+}
+
+/// A run that is driven.
+#[derive(Default)]
+struct Drive {
+    /// It was woken since.
+    again: bool,
+    /// Where it stood in the line, until it has its turn.
+    stand: Option<Stand>,
+    /// What was heard of turns when the drive began: its answer may be older than what came since.
+    heard: u64,
+    /// Dropped when it is known whether the run has its turn.
+    asks: Option<oneshot::Sender<()>>,
+}
+
+/// What a parked run waits for.
+struct Waits {
+    stand: Option<Stand>,
+    until: Option<Timestamp>,
+}
+
+impl Place {
+    const fn is_queued(&self) -> bool {
+        matches!(self, Self::Parked { stand: Some(_), .. })
+    }
 }
 
 impl Known {
     /// Forgets what is known of `run`.
     fn take(&mut self, run: &RunId) -> Option<Place> {
         let place = self.runs.remove(run);
-        if let Some(Place::Parked { until: Some(until), .. }) = &place {
-            self.times.remove(&(*until, run.clone()));
+        if let Some(Place::Parked { stand, until }) = &place {
+            if let Some(until) = until {
+                self.times.remove(&(*until, run.clone()));
+            }
+            if let Some(stand) = stand {
+                self.line.leave(stand);
+            }
         }
         place
     }
 
-    fn park(&mut self, run: RunId, queued: bool, until: Option<Timestamp>) {
+    fn park(&mut self, run: RunId, stand: Option<Stand>, until: Option<Timestamp>) {
         self.take(&run);
         self.times.extend(until.map(|until| (until, run.clone())));
-        self.runs.insert(run, Place::Parked { queued, until });
+        if let Some(stand) = &stand {
+            self.line.join(run.clone(), stand);
+        }
+        self.runs.insert(run, Place::Parked { stand, until });
     }
 }
 
 impl Drives {
     pub(crate) fn new(
         engine: Engine,
+        journal: Arc<dyn Journal>,
         clock: Arc<dyn Clock>,
         max_runs: usize,
         stopping: CancellationToken,
@@ -84,10 +136,12 @@ impl Drives {
         let taken_up = max_runs.max(1).saturating_mul(TAKEN_UP).min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
             engine,
+            journal,
             clock,
             slots: Semaphore::new(taken_up),
             known: Mutex::default(),
             timed: Notify::new(),
+            asked: Notify::new(),
             tasks: TaskTracker::new(),
             stopping,
             let_go: CancellationToken::new(),
@@ -101,17 +155,22 @@ impl Drives {
     /// Drives a run in a task of its own, until it ends or only waits. A run that this process drives
     /// already is looked at once more behind that.
     pub(crate) fn begin(self: &Arc<Self>, run: RunId) {
-        if self.stopping.is_cancelled() {
+        if !self.stopping.is_cancelled() {
+            self.start(&mut self.known(), run, None);
+        }
+    }
+
+    fn start(self: &Arc<Self>, known: &mut Known, run: RunId, asks: Option<oneshot::Sender<()>>) {
+        if let Some(Place::Driven(drive)) = known.runs.get_mut(&run) {
+            drive.again = true;
             return;
         }
-        let mut known = self.known();
-        if let Some(Place::Driven { again }) = known.runs.get_mut(&run) {
-            *again = true;
-            return;
-        }
-        known.take(&run);
-        known.runs.insert(run.clone(), Place::Driven { again: false });
-        drop(known);
+        let stand = match known.take(&run) {
+            Some(Place::Parked { stand, .. }) => stand,
+            Some(Place::Driven(_)) | None => None,
+        };
+        let drive = Drive { again: false, stand, heard: known.heard, asks };
+        known.runs.insert(run.clone(), Place::Driven(drive));
         let drives = Arc::clone(self);
         self.tasks.spawn(async move {
             let mut held = false;
@@ -123,7 +182,13 @@ impl Drives {
                     tokio::time::sleep(HELD_AGAIN).await;
                     continue;
                 }
-                if !drives.leave(&run, driven) {
+                let waits = match driven {
+                    Some(Driven::Parked(parked)) => drives.what_for(&run, parked).await,
+                    // It is over, somebody else's, or left for the sweep.
+                    Some(Driven::Ended(_)) | None => None,
+                };
+                let over = matches!(driven, Some(Driven::Ended(_)));
+                if !drives.leave(&run, over, waits) {
                     break;
                 }
             }
@@ -131,32 +196,87 @@ impl Drives {
     }
 
     /// Takes note of a run that nobody drives because it only waits, unless this process knows of it.
-    pub(crate) fn park(&self, run: RunId, status: RunStatus, until: Option<Timestamp>) {
+    /// One that waits for its turn asks for it with the next hint.
+    pub(crate) fn park(&self, run: &RunSummary) {
         let mut known = self.known();
-        if !known.runs.contains_key(&run) {
-            known.park(run, status == RunStatus::Queued, until);
+        if !known.runs.contains_key(&run.id) {
+            let stand = (run.status == RunStatus::Queued).then(|| Stand::of(run));
+            let until = run.wake_at.filter(|_| stand.is_none());
+            known.park(run.id.clone(), stand, until);
             drop(known);
             self.timed.notify_one();
         }
     }
 
+    /// What a run that was parked waits for. None when the store does not say where in the line it
+    /// stands: the sweep finds it.
+    async fn what_for(&self, run: &RunId, parked: Parked) -> Option<Waits> {
+        if parked.status != RunStatus::Queued {
+            return Some(Waits { stand: None, until: parked.until });
+        }
+        let known = match self.known().runs.get(run) {
+            Some(Place::Driven(drive)) => drive.stand.clone(),
+            Some(Place::Parked { .. }) | None => None,
+        };
+        let stand = match known {
+            Some(stand) => stand,
+            None => self.stand(run).await?,
+        };
+        Some(Waits { stand: Some(stand), until: parked.until })
+    }
+
+    /// Where a run stands, as the store says.
+    async fn stand(&self, run: &RunId) -> Option<Stand> {
+        let this = RunFilter { run: Some(run.clone()), limit: 1, ..RunFilter::default() };
+        match self.journal.list(this).await {
+            Ok(found) => found.first().map(Stand::of),
+            Err(error) => {
+                tracing::error!(%run, "cannot learn where it stands: {}", error_chain(&error));
+                None
+            }
+        }
+    }
+
     /// What becomes of a run that was driven. True when it is to be driven again at once.
-    fn leave(&self, run: &RunId, driven: Option<Driven>) -> bool {
+    fn leave(&self, run: &RunId, over: bool, waits: Option<Waits>) -> bool {
         let mut known = self.known();
-        let again = matches!(known.take(run), Some(Place::Driven { again: true }));
-        match driven {
-            Some(Driven::Parked(_)) | None if again && !self.stopping.is_cancelled() => {
-                known.runs.insert(run.clone(), Place::Driven { again: false });
-                true
+        let mut drive = match known.take(run) {
+            Some(Place::Driven(drive)) => drive,
+            Some(Place::Parked { .. }) | None => Drive::default(),
+        };
+        if drive.again && !over && !self.stopping.is_cancelled() {
+            let stand = drive.stand.take().or(waits.and_then(|waits| waits.stand));
+            let heard = known.heard;
+            known
+                .runs
+                .insert(run.clone(), Place::Driven(Drive { stand, heard, ..Drive::default() }));
+            return true;
+        }
+        match waits {
+            Some(Waits { stand: Some(stand), until }) => {
+                known.park(run.clone(), Some(stand.clone()), until);
+                if drive.heard != known.heard {
+                    self.free(&mut known, &stand);
+                }
             }
-            Some(Driven::Parked(parked)) => {
-                known.park(run.clone(), parked.status == RunStatus::Queued, parked.until);
-                drop(known);
-                self.timed.notify_one();
-                false
-            }
-            // It is over, somebody else's, or left for the sweep.
-            Some(Driven::Ended(_)) | None => false,
+            Some(Waits { stand: None, until }) => known.park(run.clone(), None, until),
+            None => {}
+        }
+        // Whoever is no longer in the line hands the turn on.
+        if let Some(stand) = drive.stand.take()
+            && !known.runs.get(run).is_some_and(Place::is_queued)
+        {
+            self.free(&mut known, &stand);
+        }
+        drop(known);
+        self.timed.notify_one();
+        false
+    }
+
+    /// A place may be free in the group of whoever stands, or stood, there.
+    fn free(&self, known: &mut Known, stand: &Stand) {
+        if known.line.due(stand) {
+            self.asked.notify_one();
         }
     }
 
@@ -239,22 +359,92 @@ impl Drives {
         }
     }
 
-    /// Lets the runs that wait for their turn ask for it again.
-    fn turns(self: &Arc<Self>) {
+    /// Lets those who are first in the line ask for their turn again.
+    pub(crate) fn turns(&self) {
         let mut known = self.known();
-        let mut queued = Vec::new();
-        for (run, place) in &mut known.runs {
-            match place {
-                Place::Parked { queued: true, .. } => queued.push(run.clone()),
-                // Its answer may be older than the hint.
-                Place::Driven { again } => *again = true,
-                Place::Parked { queued: false, .. } => {}
+        known.heard += 1;
+        known.line.all_due();
+        drop(known);
+        self.asked.notify_one();
+    }
+
+    /// Lets whoever is to ask for a turn do so, one after another, until the server stops.
+    pub(crate) async fn give_turns(self: &Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.asked.notified() => {}
+                () = self.stopping.cancelled() => return,
+            }
+            while let Some(answer) = self.ask() {
+                tokio::select! {
+                    _ = tokio::time::timeout(ANSWER, answer) => {}
+                    () = self.stopping.cancelled() => return,
+                }
             }
         }
-        drop(known);
-        // Who asked first gets it first; ids are in the order of time.
-        queued.sort();
-        queued.into_iter().for_each(|run| self.begin(run));
+    }
+
+    /// Begins the next run that is to ask for its turn. What is answered is ready when it is known
+    /// whether the run has it.
+    fn ask(self: &Arc<Self>) -> Option<oneshot::Receiver<()>> {
+        if self.stopping.is_cancelled() {
+            return None;
+        }
+        let mut known = self.known();
+        let run = known.line.next()?;
+        let (asks, answer) = oneshot::channel();
+        self.start(&mut known, run, Some(asks));
+        Some(answer)
+    }
+
+    /// Hears which runs get their turn, for then the next of their group may ask, until the server
+    /// stops.
+    pub(crate) async fn hear(&self, mut updates: Updates) {
+        loop {
+            let update = tokio::select! {
+                update = updates.next() => update,
+                () = self.stopping.cancelled() => None,
+            };
+            match update.as_deref() {
+                Some(Update::Record { run, record })
+                    if matches!(record.event(), RunEvent::Admitted) =>
+                {
+                    self.admitted(run).await;
+                }
+                Some(Update::Missed { .. }) => self.turns(),
+                Some(
+                    Update::Record { .. }
+                    | Update::Line { .. }
+                    | Update::Progress { .. }
+                    | Update::Notice { .. },
+                ) => {}
+                None => return,
+            }
+        }
+    }
+
+    async fn admitted(&self, run: &RunId) {
+        {
+            let mut known = self.known();
+            // Who was refused a moment before may have been refused because this one was first.
+            known.heard += 1;
+            let (stand, asks) = match known.runs.get_mut(run) {
+                Some(Place::Driven(drive)) => (drive.stand.take(), drive.asks.take()),
+                Some(Place::Parked { .. }) | None => (None, None),
+            };
+            if let Some(stand) = stand {
+                self.free(&mut known, &stand);
+                // Only now, so that whoever asks next is chosen among all that may.
+                drop(asks);
+                return;
+            }
+            if known.line.is_empty() {
+                return;
+            }
+        }
+        if let Some(stand) = self.stand(run).await {
+            self.free(&mut self.known(), &stand);
+        }
     }
 
     /// Waits for the runs to end, for at most `drain`; what is not over then is let go.

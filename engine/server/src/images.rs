@@ -1,7 +1,7 @@
 //! What a registry says of an image that an event speaks of. An event is a hint; the registry knows.
 
 use fairlead_event::ImagePushed;
-use fairlead_step::{BoxFuture, Digest, ImageRef, StepError};
+use fairlead_step::{BoxFuture, Digest, Image, ImageRef, StepError};
 
 /// An image that is at its registry now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct FoundImage {
     pub media_type: Option<String>,
 }
 
-/// The port to the registries, for the one question that the server has.
+/// The port to the registries, for the questions that the server has.
 pub trait ImageResolver: Send + Sync {
     /// What `reference` is now: by its digest when it has one, else by its tag. None when the
     /// registry says that there is no such manifest.
@@ -23,6 +23,15 @@ pub trait ImageResolver: Send + Sync {
         &'a self,
         reference: &'a ImageRef,
     ) -> BoxFuture<'a, Result<Option<FoundImage>, StepError>>;
+
+    /// The digest of the image that a manifest says it is about: its `subject`, where it has one.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, refuses, has no such manifest, or answers nonsense.
+    fn subject<'a>(
+        &'a self,
+        manifest: &'a Image,
+    ) -> BoxFuture<'a, Result<Option<Digest>, StepError>>;
 }
 
 /// What became of the image of an event.

@@ -151,16 +151,26 @@ impl Server {
             stored: Notify::new(),
         };
         let clock = Arc::clone(&ports.clock);
-        let drives = Drives::new(ports.engine.clone(), clock, options.max_runs, stopping.clone());
+        // Before anything is driven, so that nothing of it is missed.
+        let updates = ports.engine.subscribe();
+        let drives = Drives::new(
+            ports.engine.clone(),
+            Arc::clone(&ports.journal),
+            clock,
+            options.max_runs,
+            stopping.clone(),
+        );
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared { ports, options, intake, drives, tasks, stopping });
 
         let loops = TaskTracker::new();
         let of = || Arc::clone(&shared);
-        let (one, two, three) = (of(), of(), of());
+        let (one, two, three, four, five) = (of(), of(), of(), of(), of());
         loops.spawn(async move { outbox::run(&one).await });
         loops.spawn(async move { triggers::run(&two, deliveries).await });
         loops.spawn(async move { sweep::run(&three).await });
+        loops.spawn(async move { four.drives.hear(updates).await });
+        loops.spawn(async move { five.drives.give_turns().await });
         for (name, messages) in heard {
             let shared = of();
             loops.spawn(async move { foreign::run(&shared, &name, messages).await });

@@ -1,11 +1,10 @@
 //! The sweep: finds what a lost message, an outage or the end of a process left behind.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fairlead_event::CloudEvent;
 use fairlead_run::{RunFilter, RunStatus, StoreError};
-use fairlead_step::{RunId, error_chain};
+use fairlead_step::error_chain;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::server::Shared;
@@ -40,19 +39,15 @@ async fn runs(
     first: bool,
 ) -> Result<(), StoreError> {
     let mut filter = RunFilter { unfinished: true, limit: BATCH, ..RunFilter::default() };
-    let mut queued: BTreeMap<Option<String>, RunId> = BTreeMap::new();
     loop {
         let page = shared.ports.journal.list(filter.clone()).await?;
         let last = (page.len() == BATCH).then(|| page.last().map(|run| run.id.clone())).flatten();
         for run in page.into_iter().filter(|run| !run.held && old(run.requested_at)) {
             match run.status {
-                RunStatus::Waiting | RunStatus::NeedsAttention if !run.signaled => {
-                    shared.drives.park(run.id, run.status, run.wake_at);
-                }
-                RunStatus::Queued if !run.signaled => {
-                    // The pages go back in time: the last of a group is the first to have a turn.
-                    queued.insert(run.group, run.id.clone());
-                    shared.drives.park(run.id, run.status, None);
+                RunStatus::Waiting | RunStatus::NeedsAttention | RunStatus::Queued
+                    if !run.signaled =>
+                {
+                    shared.drives.park(&run);
                 }
                 RunStatus::Waiting | RunStatus::NeedsAttention | RunStatus::Queued => {
                     shared.drives.begin(run.id);
@@ -73,7 +68,8 @@ async fn runs(
             Some(_) | None => break,
         }
     }
-    queued.into_values().for_each(|run| shared.drives.begin(run));
+    // Only now, for the pages go back in time: who is on the last one comes first.
+    shared.drives.turns();
     Ok(())
 }
 

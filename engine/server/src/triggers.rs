@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_event::{Deliveries, Delivery, ImagePushed, SourceEvent};
+use fairlead_event::{Deliveries, Delivery, SourceEvent};
 use fairlead_exec::{RequestError, Requested, RunRequest};
-use fairlead_run::{RunFilter, RunStatus, Signal, StoreError};
-use fairlead_step::{Digest, RunId, error_chain};
+use fairlead_step::{RunId, error_chain};
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -17,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::images::{Truth, look_up};
 use crate::intake;
+use crate::news;
 use crate::pipelines::Pipeline;
 use crate::server::Shared;
 
@@ -170,7 +170,7 @@ async fn start(shared: &Shared, from: From<'_>, event: SourceEvent) -> Result<()
         SourceEvent::ImagePushed(_) | SourceEvent::GitPushed(_) => event,
     };
     if let SourceEvent::ImagePushed(push) = &event {
-        tell_of_evidence(shared, push).await.map_err(|error| error_chain(&error))?;
+        news::tell(shared, push, young(shared, from.received_at)).await?;
     }
     let wanted = |pipeline: &&Pipeline| pipeline.plan.triggers().matches(&event);
     let wanted: Vec<&Pipeline> = shared.ports.pipelines.iter().filter(wanted).collect();
@@ -209,33 +209,6 @@ async fn start(shared: &Shared, from: From<'_>, event: SourceEvent) -> Result<()
         }
     }
     Ok(())
-}
-
-/// The most runs that one push of evidence is told to.
-const TOLD: usize = 1000;
-
-/// Tells the runs that wait when a push is evidence about an image, so that a step that asks for it
-/// asks at once. By the convention of cosign and of the referrers' fallback its tag names the image.
-async fn tell_of_evidence(shared: &Shared, push: &ImagePushed) -> Result<(), StoreError> {
-    let Some(image) = push.tag.as_deref().and_then(evidence_about) else { return Ok(()) };
-    let filter = RunFilter { unfinished: true, limit: TOLD, ..RunFilter::default() };
-    let runs = shared.ports.journal.list(filter).await?;
-    for run in runs.into_iter().filter(|run| run.status == RunStatus::Waiting) {
-        let why = format!("{} was pushed", push.reference());
-        let signal = Signal::News { about: image.clone(), why };
-        match shared.ports.journal.post(&run.id, shared.ports.clock.now(), signal).await {
-            Ok(_) | Err(StoreError::RunEnded { .. } | StoreError::NoSuchRun { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// The digest of the image that a tag such as `sha256-….sig` is evidence about.
-fn evidence_about(tag: &str) -> Option<String> {
-    let hex = tag.strip_prefix("sha256-")?;
-    let hex = hex.split_once('.').map_or(hex, |(hex, _)| hex);
-    format!("sha256:{hex}").parse::<Digest>().ok().map(|digest| digest.to_string())
 }
 
 /// The event as the registry confirms it; none when it does not. An event that is no image needs no
@@ -303,21 +276,30 @@ pub(crate) struct Trigger<'a> {
     pub(crate) workspace: Option<PathBuf>,
 }
 
-/// Creates the run of this pipeline that the trigger starts, or finds it, and begins to drive it.
-/// None when there cannot be one, which is told.
+/// What a trigger came to.
+pub(crate) enum Started {
+    /// It has this run.
+    Run(RunId),
+    /// There cannot be a run, and this is why. The log has it, too.
+    Refused(String),
+}
+
+/// Creates the run of this pipeline that the trigger starts, or finds it, and begins to drive it. An
+/// error says what was away.
 pub(crate) async fn request_run(
     shared: &Shared,
     pipeline: &Pipeline,
     given: &BTreeMap<String, Value>,
     trigger: Trigger<'_>,
-) -> Result<Option<RunId>, String> {
+) -> Result<Started, String> {
     let (key, name) = (trigger.key, pipeline.plan.name());
     let params = match pipeline.plan.bind(given) {
         Ok(params) => params,
         Err(problems) => {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            tracing::error!(event = key, "`{name}` cannot be started: {}", problems.join("; "));
-            return Ok(None);
+            let why = problems.join("; ");
+            tracing::error!(event = key, "`{name}` cannot be started: {why}");
+            return Ok(Started::Refused(why));
         }
     };
     let request = RunRequest {
@@ -334,15 +316,16 @@ pub(crate) async fn request_run(
         Ok(Requested::New(run)) => {
             tracing::info!(event = key, %run, "`{name}` is started");
             shared.drives.begin(run.clone());
-            Ok(Some(run))
+            Ok(Started::Run(run))
         }
         Ok(Requested::Already(run)) => {
             tracing::debug!(event = key, %run, "`{name}` was started by this event before");
-            Ok(Some(run))
+            Ok(Started::Run(run))
         }
         Err(error @ (RequestError::Seal(_) | RequestError::Plan(_) | RequestError::Group(_))) => {
-            tracing::error!(event = key, "`{name}` cannot be started: {error}");
-            Ok(None)
+            let why = error_chain(&error);
+            tracing::error!(event = key, "`{name}` cannot be started: {why}");
+            Ok(Started::Refused(why))
         }
         Err(error) => Err(format!("cannot start `{name}`: {}", error_chain(&error))),
     }

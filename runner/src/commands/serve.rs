@@ -12,7 +12,7 @@ use fairlead_server::{
     ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, Server,
     SourceSettings, Sources,
 };
-use fairlead_step::{BoxFuture, ImageRef, StepError, error_chain};
+use fairlead_step::{BoxFuture, Digest, Image, ImageRef, StepError, error_chain};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -56,6 +56,16 @@ impl ImageResolver for Registry {
                 Err(error) if error.is_not_found() => Ok(None),
                 Err(error) => Err(error.into()),
             }
+        })
+    }
+
+    fn subject<'a>(
+        &'a self,
+        manifest: &'a Image,
+    ) -> BoxFuture<'a, Result<Option<Digest>, StepError>> {
+        Box::pin(async move {
+            let manifest = self.0.manifest(manifest).await?;
+            Ok(manifest.subject.map(|subject| subject.digest))
         })
     }
 }

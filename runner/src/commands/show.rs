@@ -87,6 +87,9 @@ pub(crate) fn timeline(run: &Run, output: &Output) -> String {
     for step in run.steps() {
         text.push_str(&step_line(&step, begin, total.as_secs_f64(), width, output));
     }
+    if let Some(wakes) = run.wakes_at().filter(|_| run.only_waits()) {
+        text.push_str(&format!("  it only waits, and is looked at again at {wakes}\n"));
+    }
     if let Some(cancel) = run.cancellation() {
         text.push_str(&format!("  cancelled by {}: {}\n", cancel.by, cancel.reason));
     }
@@ -132,6 +135,17 @@ fn step_line(
     line = format!("{}\n", line.trim_end());
     if let Some(reason) = step.reason() {
         line.push_str(&format!("    {:<width$}  {reason}\n", ""));
+    }
+    if let (StepStatus::Open { .. }, Some(gate)) = (step.status(), step.gate()) {
+        line.push_str(&format!("    {:<width$}  {gate}\n", ""));
+        for ballot in step.ballots() {
+            let (by, at) = (&ballot.by.name, ballot.at);
+            line.push_str(&format!("    {:<width$}  {by} approved at {at}\n", ""));
+        }
+    } else if let Some(due) = step.due() {
+        let what =
+            if matches!(step.status(), StepStatus::Asking { .. }) { "asked" } else { "tried" };
+        line.push_str(&format!("    {:<width$}  it is {what} again at {due}\n", ""));
     }
     if let Some(hint) = step.hint() {
         let hint = format!("{} {hint}", output.paint(Style::Warn, "hint:"));
@@ -211,6 +225,7 @@ pub(crate) fn to_json(run: &Run) -> Value {
         "workspace": run.request().workspace,
         "requested_at": run.requested_at(),
         "ended_at": run.ended().map(|(_, at)| at),
+        "wake_at": run.wakes_at().filter(|_| run.only_waits()),
         "journal": {"records": run.seq().0, "head": run.head().to_string()},
         "steps": steps,
     })
@@ -233,6 +248,13 @@ fn step_json(step: &StepView<'_>) -> Value {
         .collect();
     json!({
         "uses": step.plan().kind,
+        "item": step.item().map(|item| &item.value),
+        "item_key": step.item().map(|item| &item.key),
+        "gate": step.gate(),
+        "approvals": step.ballots().iter().map(|ballot| json!({
+            "by": ballot.by.name, "at": ballot.at, "reason": ballot.reason,
+        })).collect::<Vec<_>>(),
+        "due": step.due(),
         "status": step.status().name(),
         "started_at": step.started_at(),
         "ended_at": step.ended_at(),

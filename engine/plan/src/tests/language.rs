@@ -2,6 +2,7 @@
 
 use insta::assert_snapshot;
 
+use super::fakes::catalog;
 use super::{EVERY_KEY, check, check_steps};
 
 #[test]
@@ -27,6 +28,7 @@ fn a_group_is_checked() {
         "{group: x, max: -1, policy: 3}",
         "[x]",
         "\"\"",
+        "{group: \" \"}",
         "\"{{ steps.a.outcome }} {{ secrets.x }} {{ run.summary }} {{ item }} {{ params.w }} {{ event.x }}\"",
         "\"{{ run.id\"",
         "\"{{ event.paths }}\"",
@@ -56,7 +58,10 @@ fn a_group_is_checked() {
        6:14: error[FL0103]: `concurrency` wants a mapping, and this is a list
     ""
        5:10: warning of v
-       6:14: error[FL0104]: the name of the group is empty
+       6:14: error[FL0104]: the name of the group is empty (name the group, as in `group: "release/{{ params.version }}"`)
+    {group: " "}
+       5:10: warning of v
+       6:22: error[FL0104]: the name of the group is empty (name the group, as in `group: "release/{{ params.version }}"`)
     "{{ steps.a.outcome }} {{ secrets.x }} {{ run.summary }} {{ item }} {{ params.w }} {{ event.x }}"
        5:10: warning of v
        6:18: error[FL0302]: no step has run when a run asks for its turn (the name of a group sees `params`, `event` and `run`)
@@ -79,6 +84,48 @@ fn a_group_is_checked() {
         "x".repeat(201)
     ));
     assert_snapshot!(long, @"4:14: error[FL0104]: the name of the group is longer than 200 bytes");
+}
+
+#[test]
+fn the_name_of_a_group_is_never_empty() {
+    let named = |group: &str| {
+        let source = format!(
+            "apiVersion: fairlead.dev/v1\nkind: Pipeline\nname: a\non: {{git.push: {{}}}}\nparams: {{v: {{default: \"\"}}, n: \
+             {{type: integer, default: 1}}}}\nconcurrency: {group}\nsteps: {{a: {{uses: note, with: \
+             {{text: x}}}}}}\n"
+        );
+        let compiled = crate::compile(&crate::Source::new("test.yaml", source), &catalog());
+        let plan = compiled.unwrap_or_else(|found| panic!("{found:?}")).plan;
+        let scope = crate::Scope {
+            params: plan.bind(&std::collections::BTreeMap::new()).unwrap(),
+            event: serde_json::json!({ "before": null, "actor": ["x"] }),
+            steps: std::collections::BTreeMap::new(),
+            outcomes: std::collections::BTreeMap::new(),
+            run: serde_json::json!({}),
+        };
+        match plan.concurrency().unwrap().name(&scope) {
+            Ok(name) => format!("`{name}`"),
+            Err(error) => error.to_string(),
+        }
+    };
+    assert_eq!(named("'{{ params.n }}'"), "`1`");
+    assert_eq!(named("'v{{ params.v }}'"), "`v`");
+    for empty in ["'{{ params.v }}'", "' {{ params.v }} '", "'{{ event.before }}'"] {
+        let said = named(empty);
+        let text = empty.trim_matches('\'');
+        assert_eq!(
+            said,
+            format!(
+                "concurrency.group: the name of the group comes out empty: `{text}` gives no text; put \
+                 a text of its own beside it, such as `turns-{text}`, or see to it that what it reads \
+                 has a value"
+            )
+        );
+    }
+    let said = named("'{{ event.actor }}'");
+    assert!(said.contains("is a text, and `{{ event.actor }}` gives `[\"x\"]`"), "{said}");
+    let said = named(&format!("'{{{{ params.v }}}}{}'", "x".repeat(201)));
+    assert!(said.contains("201 bytes") && said.contains("at most 200"), "{said}");
 }
 
 #[test]

@@ -63,6 +63,11 @@ async fn a_queue_keeps_the_order_of_creation(journal: &impl Journal) {
     journal.create(run_in(9, group("another", Queue, 1))).await.expect("created");
     let mut other = Driver::of(journal, &run_id(9)).await;
     assert_eq!(listed(journal, &run_id(2)).await.status, RunStatus::Queued);
+    let mut numbers = Vec::new();
+    for id in [3, 2, 1, 9] {
+        numbers.push(listed(journal, &run_id(id)).await.number);
+    }
+    assert!(numbers.is_sorted_by(|one, next| one < next), "lists tell that order: {numbers:?}");
 
     assert_eq!(second.ask(None).await, waits(Some(3), &[]), "the first comes first");
     assert_eq!(first.ask(None).await, Admission::Admitted);

@@ -2,7 +2,7 @@
 
 use fairlead_plan::{Outcome, RunOutcome};
 use fairlead_run::{ApplyError, Command, Epoch, RunEvent, RunStatus, StepStatus, Vote, Voter};
-use fairlead_step::{ErrorClass, StepId};
+use fairlead_step::{Digest, ErrorClass};
 use insta::assert_snapshot;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -230,8 +230,16 @@ fn asking(retry: u32) -> Value {
     let mut step = step("evidence");
     step["wait"] = json!({ "deadline": "10m", "every": "4m" });
     step["retry"] = json!({ "max": retry, "first": "1s", "cap": "1s", "on": "infra" });
-    step["with"] = json!({ "image": "sha256:abc", "note": "for {{ params.who }}" });
+    step["with"] = json!({ "image": image("shop"), "note": "for {{ params.who }}" });
     step
+}
+
+fn digest() -> Digest {
+    Digest::sha256(b"shop")
+}
+
+fn image(name: &str) -> String {
+    format!("registry.example.com/apps/{name}@{}", digest())
 }
 
 fn asked(retry: u32) -> World {
@@ -265,18 +273,91 @@ fn news_lets_a_step_ask_at_once() {
     let mut world = asked(0);
     let woken = || RunEvent::Woken { step: id("evidence"), why: "a signature was pushed".into() };
     assert_eq!(world.tell(woken()), Err(ApplyError::NotAsking { step: id("evidence") }));
-    assert_eq!(world.run.asks_about("sha256:abc"), BTreeSet::new(), "an attempt is under way");
+    let asks = |world: &World, about: &str| !world.run.asks_about(about).is_empty();
+    assert!(!asks(&world, &image("shop")), "an attempt is under way");
     world.finish("evidence", rejected());
-    let about = |text: &str| world.run.asks_about(text);
-    assert_eq!(about("sha256:abc"), BTreeSet::<StepId>::from([id("evidence")]));
-    assert_eq!(about("for ada"), BTreeSet::from([id("evidence")]), "as it would be rendered");
-    assert_eq!((about("sha256:def"), about("")), (BTreeSet::new(), BTreeSet::new()));
+    assert_eq!(world.run.asks_about(&image("shop")), BTreeSet::from([id("evidence")]));
+    assert!(
+        asks(&world, &digest().to_string()),
+        "the digest alone is the image in every repository"
+    );
+    assert!(asks(&world, "ada"), "as it would be rendered");
+    let other = Digest::sha256(b"other");
+    for about in [
+        "",
+        "ad",
+        "for ada",
+        "registry.example.com/apps/shop",
+        &image("shop/shop"),
+        &image("hop"),
+        &format!("apps/shop@{}", digest()),
+        &format!("other.example.com/apps/shop@{}", digest()),
+        &format!("registry.example.com/apps/shop@{other}"),
+        &other.to_string(),
+        &digest().to_string()[..70],
+    ] {
+        assert!(!asks(&world, about), "`{about}` is not what it asks about");
+    }
     world.tell(woken()).unwrap();
     assert!(world.run.only_waits() && world.run.recovery(Epoch(2), "x").is_empty());
     assert_eq!(world.restart(5), [], "and it is not forgotten");
     assert_eq!(world.status("evidence"), StepStatus::Running { attempt: 2 });
     world.finish("evidence", passed());
     assert_eq!(world.tell(woken()), Err(ApplyError::RunEnded));
+}
+
+#[test]
+fn an_image_is_found_wherever_a_text_names_it() {
+    let asks = |with: Value, about: &str| {
+        let mut step = asking(0);
+        step["with"] = with;
+        let mut world = World::asked(plan(vec![step], None), |r| r.params = json!({ "who": "x" }));
+        world.settle();
+        world.finish("evidence", rejected());
+        !world.run.asks_about(about).is_empty()
+    };
+    for with in [
+        json!({ "args": ["verify", format!("--image={}", image("shop"))] }),
+        json!({ "image": { "name": format!("oci://{}", image("shop")) } }),
+        json!({ "text": format!("look at {}, please", image("shop").replace('@', ":1.0@")) }),
+        json!({ "digest": digest() }),
+    ] {
+        assert!(asks(with.clone(), &image("shop")), "{with}");
+        assert!(!asks(with.clone(), &image("shop").replace("sha256:", "sha256:0")), "{with}");
+    }
+    assert!(!asks(json!({ image("shop"): "a key" }), &image("shop")), "keys are not values");
+    assert!(!asks(json!({ "image": image("a/shop") }), &image("shop")), "another repository");
+}
+
+#[test]
+fn a_gate_shows_what_it_asks_for() {
+    let rule = json!({ "from": ["qa", "ada"], "min": 2, "expires": "1h", "not": ["requester"] });
+    let soak = pause("soak", json!({ "duration": "30m" }));
+    let mut world = World::new(plan(vec![approval("ask", rule), soak, step("note")], None));
+    let shown = |world: &World, step: &str| {
+        let step = world.run.step(&id(step)).unwrap();
+        (serde_json::to_value(step.gate()).unwrap(), step.gate().map(|gate| gate.to_string()))
+    };
+    let ask = |missing: Option<u32>, due: Option<jiff::Timestamp>| {
+        json!({ "kind": "approval", "from": ["qa", "ada"], "min": 2, "ordered": false,
+            "not": ["requester"], "expires": "1h", "missing": missing, "due": due })
+    };
+    assert_eq!(shown(&world, "ask").0, ask(Some(2), None), "it is not open yet");
+    assert_eq!(shown(&world, "note"), (Value::Null, None));
+    world.settle();
+    let expires = start_time() + SignedDuration::from_hours(1);
+    world.vote("ask", &voter("bob", &["qa"]), Vote::Approve).unwrap();
+    let (told, text) = shown(&world, "ask");
+    assert_eq!(told, ask(Some(1), Some(expires)));
+    let said = format!("1 of 2 approvals are missing, by qa, ada; it expires at {expires}");
+    assert_eq!(text, Some(said));
+    assert_eq!(world.run.step(&id("ask")).unwrap().due(), Some(expires));
+    let ends = start_time() + SignedDuration::from_mins(30);
+    let (told, text) = shown(&world, "soak");
+    assert_eq!(told, json!({ "kind": "wait", "duration": "30m", "due": ends }));
+    assert_eq!(text, Some(format!("it lets 30m pass; it ends at {ends}")));
+    world.vote("ask", &voter("ada", &[]), Vote::Approve).unwrap();
+    assert_eq!(shown(&world, "ask").0, ask(None, None));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::webhook::not_stored;
 use crate::intake;
 use crate::server::Shared;
-use crate::triggers::{self, Trigger};
+use crate::triggers::{self, Started, Trigger};
 
 /// The longest key that tells one request from another, in characters.
 const MAX_KEY: usize = 255;
@@ -105,12 +105,16 @@ pub(crate) async fn start(
         tracing::error!(event = key, "{why}");
         Problem::unavailable(why).hint("the request is kept, and tried again")
     })?;
-    let Some(run) = run else {
-        return Err(Problem::bad_request("the run cannot be written down; see the server's log"));
-    };
     let now = shared.ports.clock.now();
     shared.ports.events.mark_published(&key, now).await?;
     shared.ports.events.mark_handled(&key, now).await?;
+    let run = match run {
+        Started::Run(run) => run,
+        Started::Refused(why) => {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            return Err(Problem::new(status, "no-run", "there cannot be such a run", why));
+        }
+    };
     let status = if accepted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
     let place = format!("/api/v1/runs/{run}");
     let answer = json!({ "run": run, "pipeline": name, "href": place, "event": key });

@@ -103,6 +103,7 @@ pub(crate) async fn show(
         "event_id": request.event_id,
         "requested_at": run.requested_at(),
         "ended_at": ended.map(|(_, at)| at),
+        "wake_at": run.wakes_at().filter(|_| run.only_waits()),
         "group": request.group,
         "origin": request.origin.as_ref().map(|origin| json!({
             "run": origin.run, "purpose": origin.purpose.to_string(), "from": origin.from,
@@ -131,6 +132,9 @@ fn show_step(step: &StepView<'_>) -> Value {
         "id": step.id(),
         "kind": step.plan().kind,
         "item": step.item().map(|item| &item.value),
+        "item_key": step.item().map(|item| &item.key),
+        "gate": step.gate(),
+        "due": step.due(),
         "approvals": step.ballots().iter().map(|ballot| json!({
             "by": ballot.by.name, "at": ballot.at, "reason": ballot.reason,
         })).collect::<Vec<_>>(),

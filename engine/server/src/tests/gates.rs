@@ -1,6 +1,5 @@
-//! Runs that wait: for people, for their turn, for evidence, and across a restart.
+//! Runs that wait: for people, for their turn, and across a restart.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fairlead_run::RunSummary;
@@ -8,14 +7,14 @@ use fairlead_run::RunSummary;
 use super::house::{House, Serving};
 
 /// Starts a run through the API, and answers its id.
-async fn start(serving: &Serving, pipeline: &str) -> String {
+pub(super) async fn start(serving: &Serving, pipeline: &str) -> String {
     let path = format!("/api/v1/pipelines/{pipeline}/runs");
     let started = serving.api("POST", &path, "").await;
     started.json()["run"].as_str().expect("a run").to_owned()
 }
 
 /// Waits until the run is where `wanted` says, and nobody holds it.
-async fn parked(house: &House, run: &str, wanted: &str) -> RunSummary {
+pub(super) async fn parked(house: &House, run: &str, wanted: &str) -> RunSummary {
     let parked = async {
         loop {
             let runs = house.runs().await;
@@ -112,27 +111,6 @@ async fn a_server_that_starts_again_goes_on_with_runs_that_wait() {
     assert!(matches!(counted.status, 200 | 202), "{}", counted.body);
     let over = house.ended(2).await;
     assert!(over.iter().all(|run| run.status.name() == "passed"), "{over:?}");
-    serving.stop().await;
-}
-
-#[tokio::test]
-async fn a_signature_that_is_pushed_wakes_who_asks_for_it() {
-    let house = House::new();
-    let serving = house.serve().await;
-    let run = start(&serving, "asking").await;
-    let waits = parked(&house, &run, "waiting").await;
-    assert!(waits.wake_at.is_some(), "it asks again by itself, too");
-    house.proven.store(true, Ordering::Relaxed);
-    // Another image's signature is no news for it.
-    let hex = "bf07a7fbb825fc0aae7bf4a1177b2b31fcf8a3feeaf7092761e18c859ee52a9c";
-    let other = format!("sha256-{}.sig", hex.replace('b', "c"));
-    serving.notify("n1", "apps/shop", &other, "sig").await;
-    house.settled().await;
-    parked(&house, &run, "waiting").await;
-    serving.notify("n2", "apps/shop", &format!("sha256-{hex}.sig"), "sig").await;
-    let over = house.ended(1).await;
-    let over = over.iter().find(|line| line.id.as_str() == run).expect("the run");
-    assert_eq!(over.status.name(), "passed");
     serving.stop().await;
 }
 

@@ -2,21 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fairlead_bus::InProcess;
 use fairlead_event::{
     Acknowledge, Bus, BusError, CloudEvent, Deliveries, ForeignDeliveries, ForeignDelivery,
     GitPushed, Headers,
 };
-use fairlead_exec::{Engine, EngineOptions, ProcessOptions, SecretError, SecretProvider};
-use fairlead_plan::Source;
-use fairlead_run::{RunFilter, RunStatus, RunSummary};
+use fairlead_exec::{
+    Engine, EngineOptions, ProcessOptions, RunRequest, SecretError, SecretProvider,
+};
+use fairlead_plan::{Plan, Source};
+use fairlead_run::{Journal, RunEvent, RunFilter, RunStatus, RunSummary};
 use fairlead_step::{
-    BoxFuture, Capability, Catalog, Clock, Digest, Effect, ImageRef, Registries, RegistryAccess,
-    RegistryAuth, Secret, StepContext, StepError, StepKind, Verdict,
+    BoxFuture, Capability, Catalog, Clock, Digest, Effect, Image, ImageRef, Registries,
+    RegistryAccess, RegistryAuth, Secret, StepContext, StepError, StepKind, Verdict,
 };
 use fairlead_store::Store;
 use futures::StreamExt as _;
@@ -28,6 +31,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use super::pipelines::PIPELINES;
+use super::takings::Counting;
 use crate::{
     ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, ServeError, Server,
     SourceSettings, Sources, Workspaces,
@@ -35,61 +40,6 @@ use crate::{
 
 pub(super) const TOKEN: &str = "api-token";
 pub(super) const REGISTRY: &str = "registry.example.com";
-
-const PIPELINES: [&str; 6] = [
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: promote
-on:
-  registry.push: {repository: apps/*, tags: '*'}
-steps:
-  note: {uses: note, with: {text: '{{ event.image }}'}}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: build
-on:
-  git.push: {branches: [main]}
-  manual: {}
-params:
-  version: {type: string, default: none}
-steps:
-  note: {uses: note, with: {text: 'build {{ params.version }}'}}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: nightly
-steps:
-  note: {uses: note, with: {text: night}}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: gated
-on: {manual: {}}
-concurrency: {group: gated, max: 1}
-steps:
-  ask: {approval: {from: [ann, qa]}}
-  note: {uses: note, with: {text: done}, needs: [ask]}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: free
-on: {manual: {}}
-steps:
-  ask: {approval: {from: [ann]}}
-  note: {uses: note, with: {text: done}, needs: [ask]}
-",
-    "apiVersion: fairlead.dev/v1
-kind: Pipeline
-name: asking
-on: {manual: {}}
-steps:
-  proof:
-    uses: proof
-    with: {image: sha256:bf07a7fbb825fc0aae7bf4a1177b2b31fcf8a3feeaf7092761e18c859ee52a9c}
-    wait: {deadline: 10h, every: 5h}
-",
-];
 
 /// A step whose answer is no until there is proof.
 struct Proof(Arc<AtomicBool>);
@@ -159,11 +109,46 @@ impl StepKind for Note {
     }
 }
 
-struct Ticking(AtomicI64);
+/// A step that must not be made twice; otherwise as the other one.
+struct Deed(Note);
+
+impl StepKind for Deed {
+    const KIND: &'static str = "deed";
+    const SUMMARY: &'static str = "does something once";
+    const EFFECT: Effect = Effect::Once;
+    const CAPABILITIES: &'static [Capability] = &[];
+    type Input = NoteInput;
+    type Output = NoteOutput;
+
+    async fn run(
+        &self,
+        input: NoteInput,
+        context: &StepContext,
+    ) -> Result<Verdict<NoteOutput>, StepError> {
+        self.0.run(input, context).await
+    }
+}
+
+/// A clock that goes on whenever it is looked at, and by itself once it is told to.
+#[derive(Default)]
+pub(super) struct Ticking {
+    millis: AtomicI64,
+    flows: Mutex<Option<Instant>>,
+}
+
+impl Ticking {
+    /// Goes on by so much at once, and by itself from now on.
+    pub(super) fn flow_from(&self, later: Duration) {
+        self.millis.fetch_add(i64::try_from(later.as_millis()).unwrap(), Ordering::Relaxed);
+        *self.flows.lock().unwrap() = Some(Instant::now());
+    }
+}
 
 impl Clock for Ticking {
     fn now(&self) -> Timestamp {
-        let millis = self.0.fetch_add(1, Ordering::Relaxed);
+        let flown = self.flows.lock().unwrap().map_or(Duration::ZERO, |since| since.elapsed());
+        let millis =
+            self.millis.fetch_add(1, Ordering::Relaxed) + i64::try_from(flown.as_millis()).unwrap();
         Timestamp::from_millisecond(1_767_225_600_000 + millis).unwrap()
     }
 }
@@ -202,6 +187,8 @@ impl Workspaces for Forge {
 #[derive(Default)]
 pub(super) struct Registry {
     tags: Mutex<BTreeMap<String, Digest>>,
+    /// What is attached to what, by the reference of the manifest.
+    subjects: Mutex<BTreeMap<String, Digest>>,
     away: AtomicBool,
     asked: Notify,
 }
@@ -210,6 +197,13 @@ impl Registry {
     pub(super) fn put(&self, name: &str, content: &str) {
         let digest = Digest::sha256(content.as_bytes());
         self.tags.lock().unwrap().insert(format!("{REGISTRY}/{name}"), digest);
+    }
+
+    /// Attaches a manifest to an image in the same repository.
+    pub(super) fn attach(&self, name: &str, content: &str, subject: &Digest) {
+        let digest = Digest::sha256(content.as_bytes());
+        let reference = format!("{REGISTRY}/{name}@{digest}");
+        self.subjects.lock().unwrap().insert(reference, subject.clone());
     }
 
     pub(super) fn remove(&self, name: &str) {
@@ -238,6 +232,19 @@ impl ImageResolver for Registry {
             }
             let found = self.tags.lock().unwrap().get(&reference.to_string()).cloned();
             Ok(found.map(|digest| FoundImage { digest, media_type: None }))
+        })
+    }
+
+    fn subject<'a>(
+        &'a self,
+        manifest: &'a Image,
+    ) -> BoxFuture<'a, Result<Option<Digest>, StepError>> {
+        Box::pin(async move {
+            self.asked.notify_one();
+            if self.away.load(Ordering::SeqCst) {
+                return Err(StepError::retryable("connection refused"));
+            }
+            Ok(self.subjects.lock().unwrap().get(&manifest.to_string()).cloned())
         })
     }
 }
@@ -348,7 +355,11 @@ pub(super) struct House {
     pub(super) leave: Arc<Semaphore>,
     /// Whether there is proof.
     pub(super) proven: Arc<AtomicBool>,
-    clock: Arc<Ticking>,
+    /// How many runs may go on at a time.
+    pub(super) max_runs: Option<NonZeroU32>,
+    /// How often a server took a run up.
+    takings: Arc<AtomicUsize>,
+    pub(super) clock: Arc<Ticking>,
     scratch: tempfile::TempDir,
 }
 
@@ -378,7 +389,9 @@ impl House {
             nats: Arc::new(FakeNats::new()),
             leave: Arc::new(Semaphore::new(1000)),
             proven: Arc::default(),
-            clock: Arc::new(Ticking(AtomicI64::new(0))),
+            max_runs: None,
+            takings: Arc::default(),
+            clock: Arc::default(),
             scratch: tempfile::tempdir().unwrap(),
         }
     }
@@ -400,33 +413,69 @@ impl House {
         Serving { address, stop, task }
     }
 
-    pub(super) async fn server(&self, subject: Option<&str>, access: ApiAccess) -> Server {
+    fn catalog(&self) -> Catalog {
         let mut catalog = Catalog::new();
         catalog.add(Note(Arc::clone(&self.leave))).unwrap();
+        catalog.add(Deed(Note(Arc::clone(&self.leave)))).unwrap();
         catalog.add(Proof(Arc::clone(&self.proven))).unwrap();
-        let pipelines = PIPELINES.map(|text| {
+        catalog
+    }
+
+    fn plans(&self) -> impl Iterator<Item = Arc<Plan>> {
+        let catalog = self.catalog();
+        PIPELINES.into_iter().map(move |text| {
             let source = Source::new("test.yaml", text);
             let compiled = fairlead_plan::compile(&source, &catalog);
-            let plan = Arc::new(compiled.unwrap_or_else(|e| panic!("{e:?}")).plan);
-            Pipeline { plan, workspace: self.scratch.path().to_owned() }
-        });
-        let clock: Arc<dyn Clock> = self.clock.clone();
-        let engine = Engine::new(EngineOptions {
-            catalog: Arc::new(catalog),
-            journal: self.store.journal(),
+            Arc::new(compiled.unwrap_or_else(|e| panic!("{e:?}")).plan)
+        })
+    }
+
+    /// Creates so many runs of a pipeline that nobody takes up.
+    pub(super) async fn leave_lying(&self, pipeline: &str, count: usize) {
+        let (engine, plan) = (self.engine(), self.plans().find(|plan| plan.name() == pipeline));
+        let request = RunRequest {
+            plan: plan.unwrap(),
+            params: serde_json::json!({}),
+            event: serde_json::json!({}),
+            event_id: None,
+            started_by: None,
+            by: "ann".into(),
+            workspace: self.scratch.path().to_owned(),
+            origin: None,
+        };
+        for _ in 0..count {
+            engine.request(request.clone()).await.unwrap();
+        }
+    }
+
+    /// The journal as a server of this house has it.
+    fn journal(&self) -> Arc<dyn Journal> {
+        Arc::new(Counting::new(self.store.journal(), Arc::clone(&self.takings)))
+    }
+
+    /// An engine of its own, as a process has that is no server.
+    pub(super) fn engine(&self) -> Engine {
+        Engine::new(EngineOptions {
+            catalog: Arc::new(self.catalog()),
+            journal: self.journal(),
             logs: self.store.logs(),
             artifacts: self.store.artifacts(),
             remembered: self.store.remembered(),
             registries: Arc::new(Known),
             secrets: Arc::new(Known),
-            clock: Arc::clone(&clock),
+            clock: self.clock.clone(),
             processes: ProcessOptions::default(),
             scratch: self.scratch.path().join("scratch"),
             max_parallel: None,
-            max_runs: None,
+            max_runs: self.max_runs,
             injections: Vec::new(),
             version: "0".into(),
-        });
+        })
+    }
+
+    pub(super) async fn server(&self, subject: Option<&str>, access: ApiAccess) -> Server {
+        let workspace = self.scratch.path().to_owned();
+        let pipelines = self.plans().map(|plan| Pipeline { plan, workspace: workspace.clone() });
         let sources: BTreeMap<String, SourceSettings> = serde_json::from_value(serde_json::json!({
             "registry": { "kind": "distribution", "secret": "registry", "registry": REGISTRY },
             "github": { "kind": "github", "secret": "github" },
@@ -434,14 +483,14 @@ impl House {
         }))
         .unwrap();
         let ports = Ports {
-            engine,
-            journal: self.store.journal(),
+            engine: self.engine(),
+            journal: self.journal(),
             events: self.store.events(),
             logs: self.store.logs(),
             bus: self.nats.clone(),
             images: self.registry.clone(),
             workspaces: Arc::new(Forge(self.scratch.path().join("checkouts"))),
-            clock,
+            clock: self.clock.clone(),
             pipelines: Pipelines::new(pipelines).unwrap(),
             sources: Sources::open(&sources, &Known).await.unwrap(),
             access,
@@ -485,6 +534,37 @@ impl House {
             }
         };
         tokio::time::timeout(Duration::from_secs(20), settled).await.expect("the events settle");
+    }
+
+    /// Waits until a step of the run is under way.
+    pub(super) async fn went_on(&self, run: &str) {
+        let run = run.parse().unwrap();
+        let begun = async {
+            loop {
+                let stored = self.store.journal().load(&run).await.unwrap();
+                if stored.records.iter().any(|it| matches!(it.event(), RunEvent::Started { .. })) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), begun).await.expect("the run begins");
+    }
+
+    /// Waits until nobody takes a run up any more, and answers how often one was.
+    pub(super) async fn takings(&self) -> usize {
+        let still = async {
+            let mut count = self.takings.load(Ordering::SeqCst);
+            loop {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let now = self.takings.load(Ordering::SeqCst);
+                if now == count {
+                    return count;
+                }
+                count = now;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), still).await.expect("it becomes quiet")
     }
 
     pub(super) async fn stored_events(&self) -> usize {

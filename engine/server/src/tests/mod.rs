@@ -1,7 +1,12 @@
 //! The server on a real port, with the store in memory; the bus, the registry and the only step are
 //! small fakes. That a real NATS server does what the fake one does is for the tests of the bus.
 
+mod decisions;
 mod gates;
 mod house;
+mod news;
+mod pipelines;
 mod requests;
 mod starts;
+mod takings;
+mod turns;

@@ -54,6 +54,7 @@ impl State {
             requested_at: run.first.at(),
             ended_at: None,
             held: false,
+            number: self.next(),
             group: run.group.as_ref().map(|group| group.name.clone()),
             origin,
             wake_at: None,
@@ -66,7 +67,6 @@ impl State {
         }
         let stored = MemoryRun {
             summary,
-            number: self.next(),
             plan,
             records: vec![run.first],
             epoch: Epoch::default(),
@@ -118,7 +118,7 @@ impl State {
         let mut others = Others::default();
         let Some(group) = &run.group else { return others };
         let mut members: Vec<_> = self.runs.values().filter(|other| !other.has_ended()).collect();
-        members.sort_by_key(|other| other.number);
+        members.sort_by_key(|other| other.summary.number);
         for other in members {
             let Some(theirs) = other.group.as_ref().filter(|theirs| theirs.name == group.name)
             else {
@@ -127,11 +127,11 @@ impl State {
             let id = || other.summary.id.clone();
             if other.admitted {
                 others.holders.push(id());
-            } else if other.number < run.number {
+            } else if other.summary.number < run.summary.number {
                 others.before = Some(id());
                 others.waiting_before += 1;
             }
-            if other.number > run.number && turns::takes_places(theirs.policy) {
+            if other.summary.number > run.summary.number && turns::takes_places(theirs.policy) {
                 others.successor = Some(id());
             }
         }

@@ -33,7 +33,6 @@ struct State {
 
 struct MemoryRun {
     summary: RunSummary,
-    number: u64,
     plan: Digest,
     records: Vec<Record>,
     epoch: Epoch,

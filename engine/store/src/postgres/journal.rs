@@ -16,7 +16,7 @@ use sqlx::{Connection as _, QueryBuilder, Row as _};
 
 use super::{Postgres, on, text, turns, wakes};
 use crate::accept;
-use crate::values::{damaged, micros, run_id, status, stored, timestamp};
+use crate::values::{counted, damaged, micros, run_id, status, stored, timestamp};
 
 impl Journal for Postgres {
     fn create(&self, run: NewRun) -> BoxFuture<'_, Result<Created, StoreError>> {
@@ -278,7 +278,7 @@ fn list_query(filter: &RunFilter, free: Vec<i64>) -> QueryBuilder<sqlx::Postgres
          ended_at IS NULL AND EXISTS (SELECT 1 FROM lease WHERE lease.run = run.id \
            AND lease.until > clock_timestamp() AND lease.token <> ALL (",
     );
-    query.push_bind(free).push(")) FROM run WHERE id < ");
+    query.push_bind(free).push(")), number FROM run WHERE id < ");
     // Behind every id: `{` follows `z`.
     query.push_bind(filter.before.as_ref().map_or("{", RunId::as_str).to_owned());
     if let Some(pipeline) = &filter.pipeline {
@@ -316,5 +316,6 @@ fn summary(row: &PgRow) -> Result<RunSummary, StoreError> {
         wake_at: time(row.try_get(8).map_err(unreadable)?)?,
         signaled: row.try_get(9).map_err(unreadable)?,
         held: row.try_get(10).map_err(unreadable)?,
+        number: counted(row.try_get(11).map_err(unreadable)?)?,
     })
 }

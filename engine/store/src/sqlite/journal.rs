@@ -394,7 +394,8 @@ fn numbers(signals: &[SignalId]) -> String {
 fn list_query(filter: &RunFilter) -> QueryBuilder<sqlx::Sqlite> {
     let mut query = QueryBuilder::new(
         "SELECT id, pipeline, status, requested_by, requested_at, ended_at, group_name, origin, \
-         wake_at, ended_at IS NULL AND EXISTS (SELECT 1 FROM signal WHERE signal.run = run.id) \
+         wake_at, ended_at IS NULL AND EXISTS (SELECT 1 FROM signal WHERE signal.run = run.id), \
+         number \
          FROM run WHERE id < ",
     );
     // Behind every id: `{` follows `z`.
@@ -434,5 +435,6 @@ fn summary(row: &SqliteRow) -> Result<RunSummary, StoreError> {
         origin: origin.map(run_id).transpose()?,
         wake_at: time(row.try_get(8).map_err(unreadable)?)?,
         signaled: row.try_get(9).map_err(unreadable)?,
+        number: counted(row.try_get(10).map_err(unreadable)?)?,
     })
 }

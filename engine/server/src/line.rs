@@ -1,0 +1,124 @@
+//! Who waits for a turn, group by group, in the order of turns; and which groups are to be asked
+//! whether the first of them has one now. A store gives turns in that order alone, so whoever stands
+//! behind the first of a group need not ask.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use fairlead_run::RunSummary;
+use fairlead_step::RunId;
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stand {
+    /// Whose turns it waits for; none for a run that only the limit of all runs may hold back.
+    group: Option<String>,
+    /// Its place in the order of turns.
+    number: u64,
+}
+
+impl Stand {
+    pub(crate) fn of(run: &RunSummary) -> Self {
+        Self { group: run.group.clone(), number: run.number }
+    }
+}
+
+/// The runs that wait for a turn, as far as this process knows of them.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    groups: HashMap<Option<String>, BTreeMap<u64, RunId>>,
+    /// The groups in which a place may be free.
+    due: BTreeSet<Option<String>>,
+}
+
+impl Line {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    pub(crate) fn join(&mut self, run: RunId, stand: &Stand) {
+        self.groups.entry(stand.group.clone()).or_default().insert(stand.number, run);
+    }
+
+    pub(crate) fn leave(&mut self, stand: &Stand) {
+        if let Some(group) = self.groups.get_mut(&stand.group) {
+            group.remove(&stand.number);
+            if group.is_empty() {
+                self.groups.remove(&stand.group);
+                self.due.remove(&stand.group);
+            }
+        }
+    }
+
+    /// A place may be free in every group.
+    pub(crate) fn all_due(&mut self) {
+        self.due.extend(self.groups.keys().cloned());
+    }
+
+    /// A place may be free in the group of whoever stands there. True when somebody waits for it.
+    pub(crate) fn due(&mut self, stand: &Stand) -> bool {
+        let waits = self.groups.contains_key(&stand.group);
+        if waits {
+            self.due.insert(stand.group.clone());
+        }
+        waits
+    }
+
+    /// The next run that is to ask for its turn: of the first of each group that is due, the one that
+    /// stands first of all. Its group is due no more.
+    pub(crate) fn next(&mut self) -> Option<RunId> {
+        let first = |group: &Option<String>| {
+            let (number, run) = self.groups.get(group)?.first_key_value()?;
+            Some((*number, run.clone(), group.clone()))
+        };
+        let (_, run, group) = self.due.iter().filter_map(first).min()?;
+        self.due.remove(&group);
+        Some(run)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stand(group: &str, number: u64) -> Stand {
+        Stand { group: Some(group.to_owned()), number }
+    }
+
+    fn run(number: u64) -> RunId {
+        RunId::mint(number, u64::MAX - number)
+    }
+
+    fn asked(line: &mut Line) -> Vec<RunId> {
+        std::iter::from_fn(|| line.next()).collect()
+    }
+
+    #[test]
+    fn the_first_of_each_group_asks_in_the_order_of_all() {
+        let mut line = Line::default();
+        let free = Stand { group: None, number: 4 };
+        for (run, stand) in [
+            (run(9), stand("a", 5)),
+            (run(1), stand("a", 6)),
+            (run(2), stand("b", 3)),
+            (run(3), stand("b", 2)),
+            (run(4), free.clone()),
+        ] {
+            line.join(run, &stand);
+        }
+        assert_eq!(asked(&mut line), [], "nothing says that a place is free");
+        line.all_due();
+        assert_eq!(asked(&mut line), [run(3), run(4), run(9)], "by number, not by id");
+        assert_eq!(asked(&mut line), [], "each was asked");
+        // The first of a group leaves, whatever became of it: the next one is the first.
+        line.leave(&stand("a", 5));
+        assert!(line.due(&stand("a", 5)));
+        assert_eq!(asked(&mut line), [run(1)]);
+        line.leave(&free);
+        assert!(!line.due(&free), "nobody is left");
+        line.leave(&stand("a", 6));
+        line.leave(&stand("b", 2));
+        line.leave(&stand("b", 3));
+        line.all_due();
+        assert!(line.is_empty() && asked(&mut line).is_empty());
+    }
+}

@@ -37,7 +37,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a pipeline
     Run(RunArgs),
-    /// Go on with a run that was interrupted
+    /// Go on with a run that was interrupted, or stay with one that waits
     Resume(ResumeArgs),
     /// Check pipeline files without running anything
     Lint(LintArgs),
@@ -120,7 +120,7 @@ pub(crate) struct VoteArgs {
 /// In whose name something is said.
 #[derive(Debug, Args)]
 pub(crate) struct WhoArgs {
-    /// In whose name [default: the user who is logged in]
+    /// In whose name [default: what the variable USER says]
     #[arg(long = "as", value_name = "USER")]
     pub(crate) name: Option<String>,
     /// A file with the groups of users (YAML: GROUP: [USER, …])
@@ -281,7 +281,7 @@ pub(crate) struct DriveArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LintArgs {
-    /// Pipeline files
+    /// Pipeline files, or folders with them
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// The form of the findings
@@ -454,8 +454,9 @@ pub(crate) struct ServeArgs {
     /// The NATS server with JetStream; without it events stay within this process
     #[arg(long, env = "FAIRLEAD_NATS", value_name = "URL")]
     pub(crate) nats: Option<String>,
-    /// The secret that clients of the API must show; without it the API is for loopback alone
-    #[arg(long, value_name = "SECRET")]
+    /// The name of the secret that clients of the API must show; without it the API is for loopback
+    /// alone
+    #[arg(long, value_name = "NAME")]
     pub(crate) api_token: Option<String>,
     /// The folder that relative paths in steps start from
     #[arg(long, value_name = "DIR", default_value = ".")]

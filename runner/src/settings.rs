@@ -18,7 +18,8 @@ use crate::secrets::{SecretSource, Secrets};
 /// The flags that hold for every command.
 #[derive(Debug, Args)]
 pub(crate) struct SettingsArgs {
-    /// The folder with runs, logs, artifacts and advisories [default: ~/.local/state/fairlead]
+    /// The folder with runs, logs, artifacts and advisories [default: `fairlead` in XDG_STATE_HOME, or
+    /// in ~/.local/state]
     #[arg(long, global = true, env = "FAIRLEAD_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
 

@@ -52,5 +52,7 @@ fn cancel_ends_the_container_and_leaves_none() {
     process.wait_until(PATIENCE, || runs(&marker));
     process.signal(Signal::INT);
     assert_eq!(process.wait(PATIENCE).code(), Some(4), "{}", process.log());
+    let journal = fairlead.run(["show", "latest", "--journal"]).code(0).stdout;
+    assert!(journal.contains("told to stop, and `sh` ended after SIGTERM"), "{journal}");
     eventually("the container to end", PATIENCE, || !runs(&marker));
 }

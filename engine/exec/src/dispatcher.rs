@@ -11,10 +11,11 @@
 //! ```
 //!
 //! Nothing is performed before its fact is durable, and no fact is written that the run's
-//! transition table refuses. All that follows from one event is one transaction: that an attempt
-//! ended and that the next began costs one sync of the disk. When it cannot be written, the run is
-//! let go with the state in memory: its attempts are ended, its lease is given back, and the journal
-//! says what really happened.
+//! transition table refuses. What an attempt needs (its secrets, its folder) is made ready while the
+//! fact is written; the step itself begins behind it. All that follows from one event is one
+//! transaction: that an attempt ended and that the next began costs one sync of the disk. When it
+//! cannot be written, the run is let go with the state in memory: its attempts are ended, its lease is
+//! given back, and the journal says what really happened.
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
@@ -32,7 +33,7 @@ use fairlead_step::{
 };
 use futures::FutureExt as _;
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -193,6 +194,8 @@ impl<'e> Dispatcher<'e> {
 
     async fn steer(&mut self, cancel: &mut Cancellation) -> Result<Driven, DispatchError> {
         let is_new = self.run.seq() == Seq(1);
+        // Of the run as it was found: one that now gets its turn was not interrupted.
+        let recovery = self.run.recovery(self.lease.epoch(), "its process ended before it did");
         if self.needs_turn() && !self.take_turn().await? {
             self.hear().await?;
             while let Some(request) = cancel.waiting() {
@@ -204,7 +207,6 @@ impl<'e> Dispatcher<'e> {
                 None => Driven::Parked(Parked { status: RunStatus::Queued, until: None }),
             });
         }
-        let recovery = self.run.recovery(self.lease.epoch(), "its process ended before it did");
         let recovered = self.take_in(recovery)?;
         if is_new {
             self.follow(recovered, Vec::new()).await?;
@@ -291,10 +293,15 @@ impl<'e> Dispatcher<'e> {
             }
             records.extend(self.take_in(decided.facts)?);
         };
+        let mut written = Vec::with_capacity(starts.len());
+        for (step, attempt, slot) in starts {
+            written.push(self.prepare(step, attempt, slot));
+        }
         self.append(&records, taken).await?;
         self.publish(records);
-        for (step, attempt, slot) in starts {
-            self.start(step, attempt, slot);
+        for written in written {
+            // It fails only where the attempt has already failed.
+            let _ = written.send(());
         }
         for (step, attempt) in stops {
             self.stop(&step, attempt);
@@ -369,15 +376,23 @@ impl<'e> Dispatcher<'e> {
         free
     }
 
-    /// Starts an attempt whose `Started` is written.
-    fn start(&mut self, step: StepId, attempt: u32, slot: OwnedSemaphorePermit) {
+    /// Makes an attempt ready. It starts when it is told that its `Started` is written.
+    fn prepare(
+        &mut self,
+        step: StepId,
+        attempt: u32,
+        slot: OwnedSemaphorePermit,
+    ) -> oneshot::Sender<()> {
+        let (written, is_written) = oneshot::channel();
         let token = AttemptToken::mint(self.run.id(), &step, attempt, self.lease.epoch());
         let (stop, stopped) = CancelToken::new();
-        let job = self.job(&step, attempt, stopped);
+        let job = self.job(&step, attempt, stopped, is_written);
         let fault = Injection::of(&self.tools.injections, &step, attempt);
         let host = Arc::clone(&self.tools.host);
         let running = step.clone();
         let task = self.tasks.spawn(async move {
+            // Behind the journal, which is about to be told what to write.
+            tokio::task::yield_now().await;
             let end = match (job, fault) {
                 (Err(failure), _) => AttemptResult::Made(StepResult::Failure(failure)),
                 (Ok(_), Some(Fault::Fail)) => AttemptResult::Made(StepResult::Failure(Failure {
@@ -395,9 +410,16 @@ impl<'e> Dispatcher<'e> {
             Ended { step, attempt, token, end }
         });
         self.running.push(Running { step: running, attempt, task: task.id(), stop: Some(stop) });
+        written
     }
 
-    fn job(&self, step: &StepId, attempt: u32, stop: CancelToken) -> Result<Job, Failure> {
+    fn job(
+        &self,
+        step: &StepId,
+        attempt: u32,
+        stop: CancelToken,
+        is_written: oneshot::Receiver<()>,
+    ) -> Result<Job, Failure> {
         let broken = |message: String| Failure { class: ErrorClass::Terminal, message, hint: None };
         let planned = self.run.step(step).map(|step| step.plan());
         let planned = planned.ok_or_else(|| broken(format!("the plan has no step `{step}`")))?;
@@ -418,6 +440,7 @@ impl<'e> Dispatcher<'e> {
             timeout: planned.timeout,
             cache: planned.cache,
             stop,
+            is_written,
         })
     }
 

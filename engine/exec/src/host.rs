@@ -19,6 +19,7 @@ use fairlead_step::{
 };
 use futures::FutureExt as _;
 use serde_json::Value;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::log::AttemptLog;
@@ -61,6 +62,8 @@ pub(crate) struct Job {
     pub(crate) cache: Option<Cache>,
     /// Says that the attempt is to stop.
     pub(crate) stop: CancelToken,
+    /// Says that its `Started` is durable: the step does not begin before.
+    pub(crate) is_written: oneshot::Receiver<()>,
 }
 
 /// What an attempt came to.
@@ -87,7 +90,7 @@ enum Told {
 
 impl Host {
     /// Makes an attempt, or finds that an earlier result stands for it.
-    pub(crate) async fn attempt(&self, job: Job) -> AttemptResult {
+    pub(crate) async fn attempt(&self, mut job: Job) -> AttemptResult {
         let secrets = match job.stop.guard(self.secrets_of(&job.input)).await {
             Ok(secrets) => secrets,
             Err(error) => return AttemptResult::Made(StepResult::of(Err(error))),
@@ -100,7 +103,7 @@ impl Host {
             Ok(with)
         });
         let result = match checked {
-            Ok(with) => self.run(&job, with, &mask).await,
+            Ok(with) => self.run(&mut job, with, &mask).await,
             Err(error) => AttemptResult::Made(StepResult::of(Err(error))),
         };
         match result {
@@ -128,7 +131,7 @@ impl Host {
         })
     }
 
-    async fn run(&self, job: &Job, with: Value, mask: &Arc<Mask>) -> AttemptResult {
+    async fn run(&self, job: &mut Job, with: Value, mask: &Arc<Mask>) -> AttemptResult {
         let scratch = match self.scratch.take() {
             Ok(scratch) => scratch,
             Err(error) => {
@@ -171,6 +174,12 @@ impl Host {
             cancel,
         };
         let context = StepContext::new(ports, job.kind.spec());
+        if (&mut job.is_written).await.is_err() {
+            // The run is let go, and nobody hears of this result.
+            let message = "its start was not written down".to_owned();
+            return AttemptResult::Made(StepResult::Cancelled { message });
+        }
+        let job = &*job;
         let attempt = pin!(async {
             let key = match job.cache {
                 Some(_) => self.cache_key(job, &with, &context).await,

@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fairlead_step::{
     BoxFuture, CancelToken, LineSplitter, Log, Output, ProcessError, ProcessExit, ProcessSpec,
-    Spawn, Stream,
+    Spawn, Stopped, Stream,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::ChildStdin;
@@ -135,8 +135,14 @@ impl ProcessHost {
     }
 
     /// Tells the group to end, and says why.
-    fn end(&self, group: &Group, why: ProcessError) -> Phase {
-        self.say(format!("{why}; SIGTERM to its group"));
+    fn end(&self, program: &str, group: &Group, why: Why) -> Phase {
+        let told = match why {
+            Why::Cancelled => format!("the step is told to stop, and `{program}` with it"),
+            Why::TimedOut { .. } | Why::TooMuchOutput { .. } => {
+                why.error(program.to_owned(), Stopped::Terminated).to_string()
+            }
+        };
+        self.say(format!("{told}; SIGTERM to its group"));
         group.terminate();
         Phase::Ending { why, until: Instant::now() + self.options.grace }
     }
@@ -144,7 +150,7 @@ impl ProcessHost {
     async fn run_to_end(&self, spec: ProcessSpec) -> Result<ProcessExit, ProcessError> {
         let program = spec.program.to_string_lossy().into_owned();
         if self.cancel.is_cancelled() {
-            return Err(ProcessError::Cancelled { program });
+            return Err(ProcessError::Cancelled { program, stopped: Stopped::Unstarted });
         }
         let deadline = spec.timeout.map(|timeout| Instant::now() + timeout);
         let mut group = self.start(&spec)?;
@@ -171,15 +177,38 @@ impl ProcessHost {
                     Some(if only_the_group { soon.min(*until) } else { *until })
                 }
             };
-            tokio::select! {
-                bytes = stdout.read(), if !stdout.is_closed() => {
-                    if let Err(limit) = sink.stdout(bytes) && matches!(phase, Phase::Running) {
-                        let program = program.clone();
-                        phase = self.end(&group, ProcessError::TooMuchOutput { program, limit });
+            // Looked at here, so that a process that floods its pipes does not outlast it.
+            if wake.is_some_and(|wake| Instant::now() >= wake) {
+                phase = match phase {
+                    Phase::Running => {
+                        let after = spec.timeout.unwrap_or_default();
+                        self.end(&program, &group, Why::TimedOut { after })
                     }
+                    Phase::Ending { why, .. } => {
+                        let grace = fairlead_step::HumanDuration(self.options.grace);
+                        self.say(format!(
+                            "`{program}` did not end within {grace} of SIGTERM; SIGKILL to its group"
+                        ));
+                        group.kill();
+                        Phase::Killed { why, until: Instant::now() + DRAIN }
+                    }
+                    // What still holds a pipe here is out of reach, in a group of its own.
+                    Phase::Leaving { .. } | Phase::Killed { .. } => {
+                        if !group.is_gone() {
+                            group.kill();
+                        }
+                        break;
+                    }
+                };
+                continue;
+            }
+            // In this order: most processes end, and close their pipes, at once, and no timer is set for
+            // what they may leave behind.
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled(), if matches!(phase, Phase::Running) => {
+                    phase = self.end(&program, &group, Why::Cancelled);
                 }
-                bytes = stderr.read(), if !stderr.is_closed() => sink.stderr(bytes),
-                () = &mut feed, if feeding => feeding = false,
                 () = group.wait(), if !group.has_ended() => {
                     feeding = false;
                     if matches!(phase, Phase::Running) {
@@ -190,39 +219,14 @@ impl ProcessHost {
                         phase = Phase::Leaving { until: Instant::now() + DRAIN };
                     }
                 }
-                () = self.cancel.cancelled(), if matches!(phase, Phase::Running) => {
-                    let program = program.clone();
-                    phase = self.end(&group, ProcessError::Cancelled { program });
+                bytes = stdout.read(), if !stdout.is_closed() => {
+                    if let Err(limit) = sink.stdout(bytes) && matches!(phase, Phase::Running) {
+                        phase = self.end(&program, &group, Why::TooMuchOutput { limit });
+                    }
                 }
-                () = at(wake) => {
-                    let due = Instant::now();
-                    phase = match phase {
-                        Phase::Running => {
-                            let (program, after) =
-                                (program.clone(), spec.timeout.unwrap_or_default());
-                            self.end(&group, ProcessError::TimedOut { program, after })
-                        }
-                        Phase::Ending { why, until } if due >= until => {
-                            let grace = fairlead_step::HumanDuration(self.options.grace);
-                            self.say(format!(
-                                "`{program}` did not end within {grace} of SIGTERM; SIGKILL to its \
-                                 group"
-                            ));
-                            group.kill();
-                            Phase::Killed { why, until: due + DRAIN }
-                        }
-                        // What still holds a pipe here is out of reach, in a group of its own.
-                        Phase::Leaving { until } | Phase::Killed { until, .. } if due >= until => {
-                            if !group.is_gone() {
-                                group.kill();
-                            }
-                            break;
-                        }
-                        early @ (Phase::Leaving { .. }
-                        | Phase::Ending { .. }
-                        | Phase::Killed { .. }) => early,
-                    };
-                }
+                bytes = stderr.read(), if !stderr.is_closed() => sink.stderr(bytes),
+                () = &mut feed, if feeding => feeding = false,
+                () = at(wake) => {}
             }
         }
 
@@ -237,7 +241,8 @@ impl ProcessHost {
                 let code = status.and_then(|s| s.code());
                 Ok(ProcessExit { code, signal, stdout, stderr_tail })
             }
-            Phase::Ending { why, .. } | Phase::Killed { why, .. } => Err(why),
+            Phase::Ending { why, .. } => Err(why.error(program, Stopped::Terminated)),
+            Phase::Killed { why, .. } => Err(why.error(program, Stopped::Killed)),
         }
     }
 }
@@ -255,9 +260,27 @@ enum Phase {
     /// Its leader ended by itself; what it left behind has until then.
     Leaving { until: Instant },
     /// It must end: its group was sent `SIGTERM` and has until then.
-    Ending { why: ProcessError, until: Instant },
+    Ending { why: Why, until: Instant },
     /// Its group was sent `SIGKILL`; nobody listens to its pipes after that.
-    Killed { why: ProcessError, until: Instant },
+    Killed { why: Why, until: Instant },
+}
+
+/// Why a process must end.
+#[derive(Clone, Copy)]
+enum Why {
+    Cancelled,
+    TimedOut { after: Duration },
+    TooMuchOutput { limit: usize },
+}
+
+impl Why {
+    const fn error(self, program: String, stopped: Stopped) -> ProcessError {
+        match self {
+            Self::Cancelled => ProcessError::Cancelled { program, stopped },
+            Self::TimedOut { after } => ProcessError::TimedOut { program, after },
+            Self::TooMuchOutput { limit } => ProcessError::TooMuchOutput { program, limit },
+        }
+    }
 }
 
 /// Where the output of one process goes.

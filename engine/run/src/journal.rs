@@ -441,7 +441,7 @@ pub enum Admission {
 /// A hint that somebody should look at runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wake {
-    /// At this one: a signal was posted.
+    /// At this one: a signal was posted, or whoever drove it does not renew its lease any more.
     Run(RunId),
     /// At those that wait for their turn: a place became free, or a newcomer changed the order.
     Turns,

@@ -171,7 +171,7 @@ fn logs_of(folder: &Path, run: &RunId) -> io::Result<Vec<LogKey>> {
     for entry in entries {
         let name = entry?.file_name();
         let key = name.to_str().and_then(|name| {
-            let (step, attempt) = name.strip_suffix(".log")?.split_once('.')?;
+            let (step, attempt) = name.strip_suffix(".log")?.rsplit_once('.')?;
             let (step, attempt) = (step.parse().ok()?, attempt.parse().ok()?);
             Some(LogKey { run: run.clone(), step, attempt })
         });

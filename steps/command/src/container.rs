@@ -11,7 +11,10 @@ use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptions,
 };
-use fairlead_step::{EngineAddress, LineSplitter, RunInfo, StepContext, StepError, Stream};
+use fairlead_step::{
+    EngineAddress, ErrorClass, LineSplitter, ProcessError, RunInfo, StepContext, StepError,
+    Stopped, Stream,
+};
 use futures::StreamExt as _;
 use std::collections::HashMap;
 use tokio::io::AsyncWriteExt as _;
@@ -28,6 +31,9 @@ const KEY_LABEL: &str = "dev.fairlead.key";
 
 /// How long a container has between `SIGTERM` and `SIGKILL`, in seconds.
 const GRACE_SECONDS: i32 = 5;
+
+/// The exit code of a container whose processes were killed: 128 and the number of `SIGKILL`.
+const KILLED: i64 = 137;
 
 /// The most bytes of a line that reach the log, which masks and then cuts it further.
 const LINE_LIMIT: usize = 64 * 1024;
@@ -50,16 +56,28 @@ pub(crate) async fn run(
     let ended = match context.cancel().guard(watch(&docker, &id, input, context)).await {
         Ok(ended) => Ok(ended),
         Err(error) => {
-            context.say("stopping the container");
-            let options =
-                StopContainerOptionsBuilder::new().signal("SIGTERM").t(GRACE_SECONDS).build();
-            // Removing it, next, ends it in any case.
-            let _ = docker.stop_container(&id, Some(options)).await;
-            Err(error)
+            let stopped = stop(&docker, &id, context).await;
+            Err(match (error.class(), stopped) {
+                (ErrorClass::Cancelled, Some(stopped)) => {
+                    ProcessError::Cancelled { program: input.program.clone(), stopped }.into()
+                }
+                _ => error,
+            })
         }
     };
     guard.remove().await;
     ended
+}
+
+/// Stops the container, and answers what it took, where the engine says.
+async fn stop(docker: &Docker, id: &str, context: &StepContext) -> Option<Stopped> {
+    context.say("stopping the container");
+    let options = StopContainerOptionsBuilder::new().signal("SIGTERM").t(GRACE_SECONDS).build();
+    // Removing it, next, ends it in any case.
+    docker.stop_container(id, Some(options)).await.ok()?;
+    let state = docker.inspect_container(id, None).await.ok()?.state?;
+    let killed = state.exit_code == Some(KILLED);
+    Some(if killed { Stopped::Killed } else { Stopped::Terminated })
 }
 
 /// The name of the container of this step in this run.

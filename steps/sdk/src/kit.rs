@@ -19,8 +19,8 @@ use serde_json::Value;
 use crate::{
     Artifact, ArtifactError, Artifacts, CancelHandle, CancelToken, Clock, Digest, Effect, Log,
     Output, Outputs, Ports, ProcessError, ProcessExit, ProcessSpec, Progress, Registries,
-    RegistryAccess, RegistryAuth, RunId, RunInfo, Spawn, Step, StepContext, StepError, Stream,
-    Verdict,
+    RegistryAccess, RegistryAuth, RunId, RunInfo, Spawn, Step, StepContext, StepError, Stopped,
+    Stream, Verdict,
 };
 
 #[derive(Default)]
@@ -100,7 +100,9 @@ impl Spawn for ThreadSpawn {
             let _ = sender.send(run_to_end(spec, &log, &workspace));
         });
         Box::pin(async move {
-            receiver.await.unwrap_or(Err(ProcessError::Cancelled { program: "test".into() }))
+            let stopped = Stopped::Unstarted;
+            let gone = ProcessError::Cancelled { program: "test".into(), stopped };
+            receiver.await.unwrap_or(Err(gone))
         })
     }
 }

@@ -42,7 +42,7 @@ pub use id::{IdError, RunId, StepId};
 pub use image::{Image, ImageError, ImageRef, Repository};
 pub use lines::LineSplitter;
 pub use secret::Secret;
-pub use spawn::{Output, ProcessError, ProcessExit, ProcessSpec, Spawn};
+pub use spawn::{Output, ProcessError, ProcessExit, ProcessSpec, Spawn, Stopped};
 pub use step::{
     Capability, Effect, InputProblem, Step, StepKind, StepSpec, erase, format as schema_format,
 };

@@ -1,6 +1,7 @@
 //! The port to processes: the host starts them, groups them, and ends them with the step.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -139,12 +140,35 @@ pub enum ProcessError {
         /// The deadline.
         after: Duration,
     },
-    /// The step was cancelled; its group was ended.
-    #[error("`{program}` was stopped because the step was cancelled")]
+    /// The step was told to stop; its group was ended.
+    #[error("the step was told to stop, and `{program}` {stopped}")]
     Cancelled {
         /// What ran.
         program: String,
+        /// What it took.
+        stopped: Stopped,
     },
+}
+
+/// What it took to end a process group that was to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Nothing: it had not begun.
+    Unstarted,
+    /// It ended within its grace.
+    Terminated,
+    /// It went on beyond its grace.
+    Killed,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unstarted => "was not started",
+            Self::Terminated => "ended after SIGTERM",
+            Self::Killed => "ended after SIGKILL: it went on after SIGTERM, beyond its grace",
+        })
+    }
 }
 
 impl From<ProcessError> for StepError {

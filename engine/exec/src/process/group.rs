@@ -15,6 +15,7 @@ pub(super) struct Group {
     id: Pid,
     grace: Duration,
     ended: bool,
+    gone: bool,
     status: Option<ExitStatus>,
     /// Whether its first owner is gone and a task of its own sees it to its end.
     inherited: bool,
@@ -25,7 +26,15 @@ impl Group {
     pub(super) fn new(child: Child, grace: Duration) -> io::Result<Self> {
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let id = id.ok_or_else(|| io::Error::other("the system gave the process no number"))?;
-        Ok(Self { child: Some(child), id, grace, ended: false, status: None, inherited: false })
+        Ok(Self {
+            child: Some(child),
+            id,
+            grace,
+            ended: false,
+            gone: false,
+            status: None,
+            inherited: false,
+        })
     }
 
     pub(super) fn take_pipes(
@@ -53,8 +62,10 @@ impl Group {
     /// Whether no process is left in the group that could still do something. The number of a
     /// group is not given to another process while one is left in it, so this and the signals reach
     /// no stranger.
-    pub(super) fn is_gone(&self) -> bool {
-        self.ended && (test_kill_process_group(self.id).is_err() || only_zombies(self.id))
+    pub(super) fn is_gone(&mut self) -> bool {
+        let look = || test_kill_process_group(self.id).is_err() || only_zombies(self.id);
+        self.gone = self.gone || (self.ended && look());
+        self.gone
     }
 
     /// Asks the group to end.

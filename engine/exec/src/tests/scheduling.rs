@@ -158,7 +158,7 @@ finally:
         [
             "started a@1",
             "cancel by tester: enough",
-            "finished a@1 cancelled: `sh` was stopped because the step was cancelled",
+            "finished a@1 cancelled: the step was told to stop, and `sh` ended after SIGTERM",
             "started b@1",
             "finished b@1 passed",
             "ended cancelled",

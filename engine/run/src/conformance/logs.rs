@@ -32,6 +32,8 @@ async fn lines_are_read_as_written(logs: &impl LogStore) {
     ];
     logs.append(&key("scan", 1), lines.clone()).await.expect("stored");
     logs.append(&key("scan", 2), vec![line(Stream::Step, "again")]).await.expect("stored");
+    // The key of an item may have dots.
+    logs.append(&key("scan[1.2]", 1), vec![line(Stream::Step, "item")]).await.expect("stored");
     logs.append(&key("build", 1), vec![line(Stream::Step, "a\nb\r\nc")]).await.expect("stored");
     let page = logs.read(&key("scan", 1), 0, 1 << 20).await.expect("a page");
     assert_eq!((page.lines, page.at_end), (lines, true));
@@ -40,7 +42,7 @@ async fn lines_are_read_as_written(logs: &impl LogStore) {
     let page = logs.read(&key("nobody", 1), 0, 1 << 20).await.expect("a page");
     assert_eq!((page.lines, page.next, page.at_end), (vec![], 0, true));
     let keys = logs.logs_of(&run_id(1)).await.expect("a list");
-    assert_eq!(keys, [key("build", 1), key("scan", 1), key("scan", 2)]);
+    assert_eq!(keys, [key("build", 1), key("scan", 1), key("scan", 2), key("scan[1.2]", 1)]);
     assert_eq!(logs.logs_of(&run_id(2)).await.expect("a list"), []);
 }
 

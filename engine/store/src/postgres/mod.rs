@@ -90,7 +90,7 @@ impl Postgres {
             appender: Appender::start(options.clone(), schema.clone()),
             // A connection of its own: renewing must not wait for readers.
             leases: Leases::start(Pool::new(options.clone(), 1, SETTINGS), settings.lease_ttl),
-            wakes: Wakes::new(options, schema),
+            wakes: Wakes::new(options, schema, settings.lease_ttl),
             pool,
         }
     }

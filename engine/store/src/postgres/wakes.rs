@@ -1,5 +1,6 @@
 //! Hints between the processes that share a database: `NOTIFY` by whoever has one, `LISTEN` on one
-//! connection of whoever wants them.
+//! connection of whoever wants them. A process that died says nothing: the same connection looks for
+//! leases that have ended, when the first of them would.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use fairlead_run::Wake;
 use fairlead_step::RunId;
 use futures::stream::BoxStream;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Begun, CONNECT_DEADLINE};
 use crate::bell::Bell;
@@ -19,9 +20,10 @@ pub(super) const CHANNEL: &str = "fairlead_wakes";
 
 /// Between two tries to connect, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// After so much silence the server is asked whether it is there: a connection that broke without a
-/// word is silent, too.
-const SILENCE: Duration = Duration::from_secs(30);
+/// The least time between two looks at the leases.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The most leases that one look sees, those that end first.
+const LEASES: i64 = 1000;
 
 /// What is said of the turns in a schema.
 pub(super) fn turns(schema: &str) -> String {
@@ -45,14 +47,16 @@ fn heard(schema: &str, said: &str) -> Option<Wake> {
 pub(super) struct Wakes {
     options: PgConnectOptions,
     pub(super) schema: String,
+    /// How long a lease lasts.
+    ttl: Duration,
     bell: Arc<Bell>,
     /// Begun by the first who listens, because it is a connection, and most commands do not listen.
     listener: Begun,
 }
 
 impl Wakes {
-    pub(super) fn new(options: PgConnectOptions, schema: String) -> Self {
-        Self { options, schema, bell: Arc::default(), listener: Begun::new() }
+    pub(super) fn new(options: PgConnectOptions, schema: String, ttl: Duration) -> Self {
+        Self { options, schema, ttl, bell: Arc::default(), listener: Begun::new() }
     }
 
     /// Rings here; the others are told by the statement that gave rise to it.
@@ -64,7 +68,7 @@ impl Wakes {
         let stream = self.bell.listen();
         self.listener.get_or_init(|| {
             let (options, schema) = (self.options.clone(), self.schema.clone());
-            tokio::spawn(listen(options, schema, Arc::clone(&self.bell))).abort_handle()
+            tokio::spawn(listen(options, schema, self.ttl, Arc::clone(&self.bell))).abort_handle()
         });
         stream
     }
@@ -83,7 +87,7 @@ impl Drop for Wakes {
     }
 }
 
-async fn listen(options: PgConnectOptions, schema: String, bell: Arc<Bell>) {
+async fn listen(options: PgConnectOptions, schema: String, ttl: Duration, bell: Arc<Bell>) {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(CONNECT_DEADLINE)
@@ -95,7 +99,7 @@ async fn listen(options: PgConnectOptions, schema: String, bell: Arc<Bell>) {
                 backoff = BACKOFF.0;
                 // Whatever was said until now was not heard.
                 bell.ring(Wake::All);
-                let error = hear(&mut listener, &schema, &bell).await;
+                let error = hear(&mut listener, &schema, ttl, &bell).await;
                 tracing::warn!(%error, "the database's hints are not heard; connecting again");
             }
             Err(error) => tracing::debug!(%error, "the database's hints are not heard yet"),
@@ -115,10 +119,12 @@ async fn begin(pool: &PgPool) -> sqlx::Result<PgListener> {
     timeout(CONNECT_DEADLINE, begun).await.unwrap_or_else(|_| Err(super::late()))
 }
 
-/// Passes on what is heard, until the connection breaks.
-async fn hear(listener: &mut PgListener, schema: &str, bell: &Bell) -> sqlx::Error {
+/// Passes on what is heard, and rings for the runs whose leases end, until the connection breaks.
+async fn hear(listener: &mut PgListener, schema: &str, ttl: Duration, bell: &Bell) -> sqlx::Error {
+    // A connection that broke without a word is silent: the looks tell that, too.
+    let mut look = Instant::now();
     loop {
-        match timeout(SILENCE, listener.try_recv()).await {
+        match timeout_at(look, listener.try_recv()).await {
             Ok(Ok(Some(said))) => {
                 if let Some(wake) = heard(schema, said.payload()) {
                     bell.ring(wake);
@@ -127,13 +133,35 @@ async fn hear(listener: &mut PgListener, schema: &str, bell: &Bell) -> sqlx::Err
             Ok(Ok(None)) => return sqlx::Error::WorkerCrashed,
             Ok(Err(error)) => return error,
             Err(_) => {
-                let asked = sqlx::query("SELECT 1").execute(&mut *listener);
-                match timeout(CONNECT_DEADLINE, asked).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => return error,
-                    Err(_) => return super::late(),
+                let looked = timeout(CONNECT_DEADLINE, lapsed(listener)).await;
+                match looked.unwrap_or_else(|_| Err(super::late())) {
+                    Ok((runs, next)) => {
+                        for run in runs {
+                            bell.ring(Wake::Run(run));
+                        }
+                        // One that is taken meanwhile does not end before that, either.
+                        look = Instant::now() + next.unwrap_or(ttl).clamp(LOOK_AGAIN, ttl);
+                    }
+                    Err(error) => return error,
                 }
             }
         }
     }
+}
+
+/// The runs whose leases were not renewed: their holder has died, or let them go and could not say so.
+/// Whoever takes such a run up removes its lease. Answers also when the next one ends, unless it is
+/// renewed.
+async fn lapsed(listener: &mut PgListener) -> sqlx::Result<(Vec<RunId>, Option<Duration>)> {
+    let leases: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT run, (extract(epoch FROM until - clock_timestamp()) * 1000000)::bigint \
+         FROM lease ORDER BY until LIMIT $1",
+    )
+    .bind(LEASES)
+    .fetch_all(&mut *listener)
+    .await?;
+    let left = |micros: i64| u64::try_from(micros).ok().filter(|left| *left > 0);
+    let next = leases.iter().find_map(|(_, micros)| left(*micros)).map(Duration::from_micros);
+    let ended = leases.into_iter().take_while(|(_, micros)| left(*micros).is_none());
+    Ok((ended.filter_map(|(run, _)| run.parse().ok()).collect(), next))
 }

@@ -23,6 +23,10 @@ use writer::Writer;
 
 /// How long a connection waits for another process to finish its write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// At how many pages the write-ahead log is copied into the database and begun anew, as far as no reader
+/// needs it. A commit that writes over an older one syncs data only; one that makes the file longer syncs
+/// where that is, too, which takes longer than copying 1 MiB now and then.
+const LOG_PAGES: &str = "256";
 /// Reads at the same time; each is a connection with a thread of its own, opened when needed.
 const READERS: u32 = 3;
 
@@ -48,6 +52,7 @@ fn options(file: &Path) -> SqliteConnectOptions {
         .filename(file)
         .create_if_missing(true)
         .synchronous(SqliteSynchronous::Full)
+        .pragma("wal_autocheckpoint", LOG_PAGES)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
         .disable_statement_logging()

@@ -1,8 +1,10 @@
 //! Checkouts of pushed commits, for the runs that pushes start.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fairlead_event::GitPushed;
 use fairlead_exec::{Mask, ProcessHost, ProcessOptions, SecretProvider};
@@ -15,6 +17,9 @@ use serde::Deserialize;
 
 /// How many checkouts may lie about before those that no run needs are removed.
 const KEPT: usize = 32;
+
+/// How long a checkout may lie about before its run is written down.
+const YOUNG: Duration = Duration::from_secs(3600);
 
 /// Who to be at one forge. Each field but `username` names a secret.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -130,22 +135,41 @@ impl Checkouts {
 
     /// Removes the checkouts that no unfinished run works in.
     pub(crate) async fn prune(&self) -> Result<(), StoreError> {
-        let filter = RunFilter { unfinished: true, limit: RunFilter::MOST, ..RunFilter::default() };
+        // Listed first: what is made after that is not looked at.
+        let made: Vec<DirEntry> =
+            std::fs::read_dir(&self.folder).into_iter().flatten().flatten().collect();
+        let mut filter =
+            RunFilter { unfinished: true, limit: RunFilter::MOST, ..RunFilter::default() };
         let mut needed = BTreeSet::new();
-        for summary in self.journal.list(filter).await? {
-            let stored = self.journal.load(&summary.id).await?;
-            // A run that cannot be read may still be mended: then nothing is removed.
-            let Ok(run) = Run::restore(&stored) else { return Ok(()) };
-            needed.insert(run.request().workspace.clone());
+        loop {
+            let page = self.journal.list(filter.clone()).await?;
+            filter.before = page.last().map(|run| run.id.clone());
+            let is_last = page.len() < RunFilter::MOST;
+            for summary in page {
+                let stored = self.journal.load(&summary.id).await?;
+                // A run that cannot be read may still be mended: then nothing is removed.
+                let Ok(run) = Run::restore(&stored) else { return Ok(()) };
+                needed.insert(run.request().workspace.clone());
+            }
+            if is_last {
+                break;
+            }
         }
-        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            if !needed.contains(&entry.path().join("files")) {
+        for entry in made {
+            if !needed.contains(&entry.path().join("files")) && !is_young(&entry) {
                 // What cannot be removed now is found again the next time.
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
         Ok(())
     }
+}
+
+/// Whether it was made so lately that its run may still have to be written down.
+fn is_young(checkout: &DirEntry) -> bool {
+    let changed = checkout.metadata().and_then(|found| found.modified());
+    let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+    age.is_none_or(|age| age < YOUNG)
 }
 
 /// The host in a repository's address, with its port.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use fairlead_exec::Injection;
-use fairlead_step::{HumanDuration, RunId, StepId};
+use fairlead_step::{HumanDuration, StepId};
 
 use crate::output::Color;
 use crate::settings::SettingsArgs;
@@ -252,8 +252,8 @@ pub(crate) struct PruneArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
-    /// The run
-    pub(crate) run: RunId,
+    /// The run, or `latest`
+    pub(crate) run: String,
     #[command(flatten)]
     pub(crate) drive: DriveArgs,
 }

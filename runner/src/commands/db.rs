@@ -31,7 +31,7 @@ async fn update(
         .map_err(|e| Stop::of(&e).hint(e.hint()))?;
     let output = context.output;
     for feed in &report.feeds {
-        let how = if feed.fetched { "read" } else { "unchanged" };
+        let how = if feed.fetched { "fetched" } else { "from disk" };
         let bad = if feed.bad > 0 { format!(", {} bad", feed.bad) } else { String::new() };
         output.say(format!("{:<12} {:>7} records {how}{bad}", feed.ecosystem, feed.records));
         if let Some(first) = &feed.first_bad {

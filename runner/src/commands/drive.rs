@@ -14,7 +14,7 @@ use fairlead_store::Store;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, show};
+use super::{Context, named_run, show};
 use crate::cli::{DriveArgs, ResumeArgs, RunArgs};
 use crate::exit::{Exit, Stop};
 use crate::live::Live;
@@ -70,14 +70,14 @@ pub(crate) async fn request_and_drive_in(
 
 pub(crate) async fn resume(context: &Context<'_>, args: ResumeArgs) -> Result<Exit, Stop> {
     let store = context.store().await?;
-    let stored = store.journal().load(&args.run).await.map_err(|e| Stop::of(&e))?;
-    let state = Run::restore(&stored).map_err(|e| Stop::of(&e))?;
+    let run = named_run(&store, &args.run).await?;
+    let (_, state) = super::load(&store, &run).await?;
     if let Some((outcome, _)) = state.ended() {
-        context.output.say(format!("run {} has ended already: {outcome}", args.run));
+        context.output.say(format!("run {run} has ended already: {outcome}"));
         return Ok(outcome.into());
     }
     let engine = context.engine(&store, args.drive.max_parallel, None, args.drive.inject.clone());
-    Ok(drive(context, &store, &engine, &args.run, state.plan(), &args.drive).await?.0)
+    Ok(drive(context, &store, &engine, &run, state.plan(), &args.drive).await?.0)
 }
 
 async fn drive(
@@ -143,7 +143,7 @@ async fn drive(
     let driven = driven.map_err(|error| not_driven(run, &error))?;
     let stored = store.journal().load(run).await.map_err(|e| Stop::of(&e))?;
     let state = Run::restore(&stored).map_err(|e| Stop::of(&e))?;
-    output.say(show::timeline(&state, output));
+    output.say(show::timeline(&state, state.status().name(), output));
     if let Driven::Parked(parked) = driven {
         let until = parked.until.map_or(String::new(), |until| format!(" until {until}"));
         output.say(format!(

@@ -130,7 +130,7 @@ async fn replay(
     if json {
         output.json(&show::to_json(&run))?;
     } else {
-        output.say(show::timeline(&run, output));
+        output.say(show::timeline(&run, run.status().name(), output));
     }
     Ok(Exit::Passed)
 }

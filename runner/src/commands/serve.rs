@@ -9,7 +9,7 @@ use fairlead_event::Bus;
 use fairlead_exec::SecretProvider as _;
 use fairlead_oci::Client;
 use fairlead_server::{
-    ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, Server,
+    ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, ServeError, Server,
     SourceSettings, Sources,
 };
 use fairlead_step::{BoxFuture, Digest, Image, ImageRef, StepError, error_chain};
@@ -134,7 +134,13 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     context.output.say(format!("listening on http://{address}"));
     let stopped = stop_signal().map_err(|e| Stop::internal("cannot hear signals").because(&e))?;
     Server::new(ports, options).serve(listener, stopped).await.map_err(|error| {
-        Stop::of(&error).hint("`--api-token SECRET` makes the API safe to expose")
+        let stop = Stop::of(&error);
+        match error {
+            ServeError::Exposed { .. } => {
+                stop.hint("`--api-token SECRET` makes the API safe to expose")
+            }
+            _ => stop,
+        }
     })?;
     store.close().await;
     Ok(Exit::Passed)

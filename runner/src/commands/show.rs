@@ -1,12 +1,14 @@
 //! `fairlead show`: one run, its steps on a time line, their outputs and reasons.
 
 use fairlead_plan::Outcome;
-use fairlead_run::{Record, Run, StepStatus, StepView};
+use fairlead_run::{Record, Run, RunFilter, StepStatus, StepView};
 use fairlead_step::{Artifact, StepId};
+use fairlead_store::Store;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{Context, named_run};
+use super::runs::status_word;
+use super::{Context, load, named_run};
 use crate::cli::ShowArgs;
 use crate::exit::{Exit, Stop};
 use crate::live::took_text;
@@ -18,8 +20,7 @@ const LINE: usize = 40;
 pub(crate) async fn show(context: &Context<'_>, args: ShowArgs) -> Result<Exit, Stop> {
     let store = context.store().await?;
     let id = named_run(&store, &args.run).await?;
-    let stored = store.journal().load(&id).await.map_err(|e| Stop::of(&e))?;
-    let run = Run::restore(&stored).map_err(|e| Stop::of(&e))?;
+    let (stored, run) = load(&store, &id).await?;
     let output = context.output;
     if let Some(place) = &args.artifact {
         let artifact = find_artifact(&run, place)?;
@@ -29,13 +30,14 @@ pub(crate) async fn show(context: &Context<'_>, args: ShowArgs) -> Result<Exit, 
     }
     if args.json {
         let mut json = to_json(&run);
+        json["status"] = status(&store, &run).await?.into();
         if args.journal {
             json["journal"] = stored.records.iter().map(record_json).collect();
         }
         output.json(&json)?;
         return Ok(Exit::Passed);
     }
-    output.data(timeline(&run, output));
+    output.data(timeline(&run, status(&store, &run).await?, output));
     output.data(outputs(&run, output));
     if args.journal {
         for record in &stored.records {
@@ -43,6 +45,14 @@ pub(crate) async fn show(context: &Context<'_>, args: ShowArgs) -> Result<Exit, 
         }
     }
     Ok(Exit::Passed)
+}
+
+/// The word for where it is, as `fairlead runs` has it: a run that nobody drives was interrupted.
+async fn status(store: &Store, run: &Run) -> Result<&'static str, Stop> {
+    let this = RunFilter { run: Some(run.id().clone()), limit: 1, ..RunFilter::default() };
+    let found = store.journal().list(this).await.map_err(|e| Stop::of(&e))?;
+    let held = found.first().is_some_and(|run| run.held);
+    Ok(status_word(run.status(), held))
 }
 
 fn record_json(record: &Record) -> Value {
@@ -66,10 +76,8 @@ fn find_artifact(run: &Run, place: &str) -> Result<Artifact, Stop> {
         .map_err(|_| wrong(format!("`{place}` is no stored document: {value}")))
 }
 
-/// Header and time line.
-pub(crate) fn timeline(run: &Run, output: &Output) -> String {
-    let status = run.status();
-    let word = status.name();
+/// Header and time line; `word` says where the run is.
+pub(crate) fn timeline(run: &Run, word: &str, output: &Output) -> String {
     let begin = run.requested_at();
     let last = run.steps().filter_map(|s| s.ended_at().or(s.started_at())).max().unwrap_or(begin);
     let end = run.ended().map_or(last, |(_, at)| at).max(last);

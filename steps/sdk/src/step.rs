@@ -96,8 +96,10 @@ pub trait StepKind: Send + Sync + 'static {
     const KIND: &'static str;
     /// One line for `fairlead steps`.
     const SUMMARY: &'static str;
-    /// The version of the kind's behavior; it is pinned in every run's plan.
-    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    /// The version of what it does, which is not that of its crate: it changes when the same input no
+    /// longer comes to the same. It is pinned in every run's plan: an unfinished run goes on only with
+    /// the version that it began with, and remembered results are those of one version.
+    const VERSION: &'static str = "1";
     /// What becomes of a lost attempt.
     const EFFECT: Effect;
     /// What it asks its host for.

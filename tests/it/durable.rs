@@ -152,6 +152,28 @@ fn a_process_that_slept_past_its_lease_has_no_say_any_more() {
 }
 
 #[test]
+fn a_server_takes_over_the_runs_of_a_process_that_died() {
+    let fairlead = project("1", Some(&postgres_schema()));
+    fairlead.write("pipelines/five.yaml", &five_steps("1"));
+    // It has looked for what was left before the run begins, and does so again after five minutes.
+    let listen = ["--listen", "127.0.0.1:0"];
+    let mut server = fairlead.start([&["serve", "--pipelines", "pipelines"], &listen[..]].concat());
+    server.wait_until(Duration::from_secs(60), || told(&fairlead, "listening on"));
+    let mut dies = fairlead.start(["run", "five.yaml", "--quiet"]);
+    dies.wait_until(Duration::from_secs(60), || {
+        std::fs::read_to_string(fairlead.project().join("done")).unwrap().contains("s2")
+    });
+    signal(&dies, Signal::KILL);
+    let _ = dies.wait(Duration::from_secs(60));
+    eventually("the server to bring the run to its end", Duration::from_secs(120), || {
+        runs(&fairlead).iter().all(|run| run["status"] == "passed")
+    });
+    assert_done_once(&fairlead);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(Duration::from_secs(60)).code(), Some(0), "{}", server.log());
+}
+
+#[test]
 fn a_database_that_goes_away_is_waited_for_and_a_run_that_was_let_go_is_resumed() {
     let server = Postgres::start();
     let fairlead = project("0.5", Some(&server.url()));

@@ -135,12 +135,10 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     let stopped = stop_signal().map_err(|e| Stop::internal("cannot hear signals").because(&e))?;
     Server::new(ports, options).serve(listener, stopped).await.map_err(|error| {
         let stop = Stop::of(&error);
-        match error {
-            ServeError::Exposed { .. } => {
-                stop.hint("`--api-token SECRET` makes the API safe to expose")
-            }
-            _ => stop,
+        if matches!(error, ServeError::Exposed { .. }) {
+            return stop.hint("`--api-token SECRET` makes the API safe to expose");
         }
+        stop
     })?;
     store.close().await;
     Ok(Exit::Passed)

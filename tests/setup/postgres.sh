@@ -2,9 +2,9 @@
 # Brings Postgres and starts a server of its own when asked.
 #
 #   postgres.sh                    prints the folder of the programs
-#   postgres.sh up FOLDER PORT     starts one on 127.0.0.1:PORT with its data in FOLDER, where they
-#                                  stay; prints its address. One that is there already is left on
-#                                  the port that it has, and that is printed
+#   postgres.sh up FOLDER PORT     starts one on 127.0.0.1:PORT, or the next port that is free, with
+#                                  its data in FOLDER, where they stay; prints its address. One that
+#                                  is there already is left on the port that it has
 #   postgres.sh schema URL NAME    makes an empty schema, and prints the address of it
 #   postgres.sh down FOLDER        ends the one that keeps its things in FOLDER
 #
@@ -99,15 +99,19 @@ case ${1:-} in
         --encoding=UTF8 --locale=C.UTF-8) > "$folder/initdb.log" 2>&1 9>&- ||
         { tail -5 "$folder/initdb.log" >&2; fail "cannot make a database; see $folder/initdb.log"; }
     fi
-    # What the last one wrote would be taken for the word of the next one.
-    rm -f "$folder/data/postmaster.pid" "$folder/log"
-    (as_nobody setsid "$bin/postgres" -D "$folder/data" -p "$3" -c listen_addresses=127.0.0.1 \
-      -c unix_socket_directories= -c max_connections=300 -c jit=off) \
-      > "$folder/log" 2>&1 < /dev/null 9>&- &
-    wait_until 60 ready_or_gone $! "$folder" || true
+    for ((port = $3; port < $3 + 10; port++)); do
+      # What the last one wrote would be taken for the word of the next one.
+      rm -f "$folder/data/postmaster.pid" "$folder/log"
+      (as_nobody setsid "$bin/postgres" -D "$folder/data" -p "$port" -c listen_addresses=127.0.0.1 \
+        -c unix_socket_directories= -c max_connections=300 -c jit=off) \
+        > "$folder/log" 2>&1 < /dev/null 9>&- &
+      wait_until 60 ready_or_gone $! "$folder" || true
+      grep -q 'could not create any TCP/IP sockets' "$folder/log" || break
+      say "port $port is taken"
+    done
     ready "$folder" && pid_of "$folder" ||
-      { tail -5 "$folder/log" >&2; fail "Postgres does not start on port $3; see $folder/log"; }
-    echo "postgres://fairlead@127.0.0.1:$3/postgres"
+      { tail -5 "$folder/log" >&2; fail "Postgres does not start on port $port; see $folder/log"; }
+    echo "postgres://fairlead@127.0.0.1:$port/postgres"
     ;;
   schema)
     [ $# -ge 3 ] || fail "say: postgres.sh schema URL NAME"

@@ -278,6 +278,27 @@ async fn servers_wake_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_that_leaves_room_is_told_to_every_server_whose_runs_may_be_next() {
+    let Some(house) = House::new().await else { return };
+    let (one, two) = (house.store().await, house.store().await);
+    let pair = Group { max: std::num::NonZeroU32::new(2).unwrap(), ..group() };
+    for number in 1..=3 {
+        one.journal().create(new_run(number, Some(pair.clone()))).await.unwrap();
+    }
+    let mut heard = two.journal().wakes();
+    hear(&mut heard, &Wake::All).await;
+    let mut leases = Vec::new();
+    for number in 1..=2 {
+        let lease = one.journal().acquire(&run_id(number)).await.unwrap();
+        let last = one.journal().load(&run_id(number)).await.unwrap().records.remove(0);
+        let batch = batch(&run_id(number), lease.epoch(), &last, RunEvent::Admitted);
+        assert_eq!(one.journal().admit(batch, None).await.unwrap(), Admission::Admitted);
+        leases.push(lease);
+        assert_eq!(timeout(PATIENCE, heard.next()).await.unwrap(), Some(Wake::Turns));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_see_each_others_logs_and_runs() {
     let Some(house) = House::new().await else { return };
     let (one, two) = (house.store().await, house.store().await);

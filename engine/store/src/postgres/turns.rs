@@ -47,6 +47,7 @@ pub(super) async fn admit(
                 .bind(batch.run.as_str())
                 .execute(&mut *turn)
                 .await?;
+            tell_the_next(&mut turn, schema, &batch.run).await?;
             let answer = append_all(&mut turn, schema, &[(batch, sequel)]).await?;
             let answer = answer.into_values().next();
             answer_of(batch.run.clone(), batch.epoch, sequel, answer)
@@ -60,6 +61,22 @@ pub(super) async fn admit(
         Ok(_) | Err(_) => turn.rollback().await?,
     }
     Ok(admitted)
+}
+
+/// Tells every server when others wait in the group of `run`, which now has its turn, and the group has
+/// room for several: who comes next may be another server's to ask for.
+async fn tell_the_next(db: &mut PgConnection, schema: &str, run: &RunId) -> sqlx::Result<()> {
+    sqlx::query(
+        "SELECT pg_notify($2, $3) FROM run AS admitted WHERE id = $1 AND max > 1 AND EXISTS ( \
+           SELECT 1 FROM run WHERE group_name = admitted.group_name AND NOT run.admitted \
+             AND ended_at IS NULL)",
+    )
+    .bind(run.as_str())
+    .bind(wakes::CHANNEL)
+    .bind(wakes::turns(schema))
+    .execute(db)
+    .await
+    .map(|_| ())
 }
 
 /// The statements that begin a transaction in which nobody else is given a turn of the same group,

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,12 +24,12 @@ pub struct IdError {
 /// A step with `for_each` runs once for each item, and each of these has a name of its own: that of
 /// the step, and the item's key in brackets, as in `scan[web]`. A key has letters, digits, `.`, `_`
 /// and `-`, at most 63 of them.
-#[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
+///
+/// A clone shares the text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
 pub struct StepId(
-    #[schemars(regex(pattern = r"^[a-z][a-z0-9_-]{0,62}(\[[A-Za-z0-9._-]{1,63}\])?$"))] Box<str>,
+    #[schemars(regex(pattern = r"^[a-z][a-z0-9_-]{0,62}(\[[A-Za-z0-9._-]{1,63}\])?$"))] Arc<str>,
 );
 
 impl StepId {
@@ -96,12 +97,10 @@ impl FromStr for StepId {
     }
 }
 
-/// The identity of one run. Sorts in the order of creation, to the millisecond.
-#[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
-pub struct RunId(Box<str>);
+/// The identity of one run. Sorts in the order of creation, to the millisecond. A clone shares the text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+pub struct RunId(Arc<str>);
 
 const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -113,7 +112,7 @@ impl RunId {
         let digit = |bits: u64| CROCKFORD[(bits & 31) as usize] as char;
         let time = (0..10).rev().map(|i| digit(unix_millis >> (5 * i)));
         let noise = (0..8).rev().map(|i| digit(random >> (5 * i)));
-        Self(time.chain(noise).collect::<String>().into_boxed_str())
+        Self(time.chain(noise).collect::<String>().into())
     }
 
     /// The text.
@@ -168,9 +167,9 @@ macro_rules! text_conversions {
             }
         }
 
-        impl From<$id> for String {
-            fn from(id: $id) -> Self {
-                id.0.into()
+        impl Serialize for $id {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
     };

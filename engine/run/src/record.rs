@@ -60,13 +60,13 @@ pub enum SealError {
 }
 
 /// One record of a journal: a fact and the bytes it is stored as. The bytes are made once, when
-/// the record is sealed, and are what the next record's hash speaks of.
+/// the record is sealed, and are what the next record's hash speaks of. A clone shares both.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     seq: Seq,
     at: Timestamp,
     prev: RecordHash,
-    event: RunEvent,
+    event: Arc<RunEvent>,
     bytes: Arc<str>,
     hash: RecordHash,
 }
@@ -90,7 +90,7 @@ impl Record {
             return Err(SealError::TooLarge { size: bytes.len(), limit: Self::MAX_BYTES });
         }
         let hash = RecordHash::of(&bytes);
-        Ok(Self { seq, at, prev, event, bytes: bytes.into(), hash })
+        Ok(Self { seq, at, prev, event: Arc::new(event), bytes: bytes.into(), hash })
     }
 
     /// Makes the first record of a journal.
@@ -108,6 +108,7 @@ impl Record {
     /// When the bytes are no record, or one of a newer version.
     pub fn read(bytes: &str) -> Result<Self, DecodeError> {
         let (seq, at, prev, event) = stored::decode(bytes)?;
+        let event = Arc::new(event);
         Ok(Self { seq, at, prev, event, bytes: bytes.into(), hash: RecordHash::of(bytes) })
     }
 
@@ -131,7 +132,7 @@ impl Record {
 
     /// The fact.
     #[must_use]
-    pub const fn event(&self) -> &RunEvent {
+    pub fn event(&self) -> &RunEvent {
         &self.event
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use fairlead_plan::{Item, Outcome, Phase, Plan, PlanStep, RunOutcome, Scope};
-use fairlead_step::{Effect, RunId, StepId};
+use fairlead_step::{Digest, Effect, RunId, StepId};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -206,7 +206,17 @@ impl Run {
     /// When the journal is not whole, does not fit the plan, or holds a fact that cannot have
     /// happened.
     pub fn replay(id: RunId, plan: Arc<Plan>, records: &[Record]) -> Result<Self, ReplayError> {
-        let told = Self::fold(&id, &plan, records, false);
+        let digest = plan.digest();
+        Self::replay_pinned(&id, &plan, &digest, records)
+    }
+
+    fn replay_pinned(
+        id: &RunId,
+        plan: &Arc<Plan>,
+        digest: &Digest,
+        records: &[Record],
+    ) -> Result<Self, ReplayError> {
+        let told = Self::fold(id, plan, digest, records, false);
         let lost = |record: &Record| match record.event() {
             RunEvent::AttemptLost { step, .. } => {
                 plan.step(step).is_some_and(|step| step.effect == Effect::Once)
@@ -231,7 +241,7 @@ impl Run {
             | RunEvent::Ended { .. } => false,
         };
         if matches!(told, Err(ReplayError::Impossible { .. })) && records.iter().any(lost) {
-            return Self::fold(&id, &plan, records, true).or(told);
+            return Self::fold(id, plan, digest, records, true).or(told);
         }
         told
     }
@@ -239,11 +249,12 @@ impl Run {
     fn fold(
         id: &RunId,
         plan: &Arc<Plan>,
+        digest: &Digest,
         records: &[Record],
         lost_is_failed: bool,
     ) -> Result<Self, ReplayError> {
         let (first, rest) = records.split_first().ok_or(ReplayError::Empty)?;
-        let mut run = Self::requested(id.clone(), Arc::clone(plan), first)?;
+        let mut run = Self::requested(id.clone(), Arc::clone(plan), digest, first)?;
         run.lost_is_failed = lost_is_failed;
         for record in rest {
             run.apply(record)
@@ -258,20 +269,26 @@ impl Run {
     /// As [`Run::replay`], and when the stored plan is not one.
     pub fn restore(stored: &StoredRun) -> Result<Self, ReplayError> {
         let plan = serde_json::from_slice(stored.plan.bytes()).map_err(ReplayError::Plan)?;
-        Self::replay(stored.id.clone(), Arc::new(plan), &stored.records)
+        // The stored bytes are what the run is pinned to: they need not be written again to be known.
+        Self::replay_pinned(&stored.id, &Arc::new(plan), stored.plan.digest(), &stored.records)
     }
 
     /// A run of which only the request is known.
-    fn requested(id: RunId, plan: Arc<Plan>, first: &Record) -> Result<Self, ReplayError> {
+    fn requested(
+        id: RunId,
+        plan: Arc<Plan>,
+        digest: &Digest,
+        first: &Record,
+    ) -> Result<Self, ReplayError> {
         check_link(Seq(0), RecordHash::ZERO, first)
             .map_err(|error| ReplayError::Impossible { seq: first.seq(), source: error.into() })?;
         let RunEvent::Requested(request) = first.event() else {
             return Err(ReplayError::NoRequest);
         };
-        if request.plan != plan.digest() {
+        if request.plan != *digest {
             return Err(ReplayError::OtherPlan {
                 pinned: request.plan.clone(),
-                given: plan.digest(),
+                given: digest.clone(),
             });
         }
         let index: BTreeMap<StepId, usize> =

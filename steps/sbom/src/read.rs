@@ -13,7 +13,7 @@ use fairlead_step::{Digest, Log, Progress, Repository, StepError};
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::document::Description;
 use crate::inflate::{Packing, UnknownPacking};
@@ -25,9 +25,10 @@ use crate::rootfs::RootFs;
 /// How many layers are read at once. Unpacking keeps a core busy each; more would only add memory.
 const PARALLEL_LAYERS: usize = 2;
 
-/// How many pieces of a layer wait for its thread: enough that neither side waits for the other at
-/// every piece, little enough to be nothing in memory.
-const PIECES_WAITING: usize = 16;
+/// How many bytes of a layer wait for its thread: enough that neither side waits for the other at
+/// every piece, little enough to be nothing in memory. Pieces are as large as the connection gives
+/// them, so it is bytes that are counted.
+const BYTES_WAITING: u32 = 512 << 10;
 
 /// The most bytes of an image's configuration.
 const CONFIG_LIMIT: u64 = 8 << 20;
@@ -237,10 +238,12 @@ impl LayerReader<'_> {
         request: Request,
     ) -> Result<Scan, ReadError> {
         let mut blob = self.client.blob(self.repository, layer).await?;
-        let (sender, receiver) = mpsc::channel(PIECES_WAITING);
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(BYTES_WAITING as usize));
         let limits = Arc::clone(&self.limits);
         let thread = tokio::task::spawn_blocking(move || {
-            scan(Pieces { receiver, piece: Bytes::new() }, packing, &request, &limits)
+            let pieces = Pieces { receiver, piece: Bytes::new(), held: None };
+            scan(pieces, packing, &request, &limits)
         });
         let mut taken = true;
         while let Some(piece) = blob.try_next().await? {
@@ -253,7 +256,11 @@ impl LayerReader<'_> {
             // A scan that failed takes no more. The rest still passes the check of the digest:
             // bytes that were changed on the way are a better reason than what they broke.
             if taken {
-                taken = sender.send(piece).await.is_ok();
+                let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX).min(BYTES_WAITING);
+                taken = match Arc::clone(&room).acquire_many_owned(bytes).await {
+                    Ok(held) => sender.send((piece, held)).is_ok(),
+                    Err(_) => false,
+                };
             }
         }
         drop(sender);
@@ -270,15 +277,19 @@ impl LayerReader<'_> {
 
 /// The pieces of a layer, for a thread to read.
 struct Pieces {
-    receiver: mpsc::Receiver<Bytes>,
+    receiver: mpsc::UnboundedReceiver<(Bytes, OwnedSemaphorePermit)>,
     piece: Bytes,
+    /// The room that `piece` takes.
+    held: Option<OwnedSemaphorePermit>,
 }
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
+            // The next piece may need the room of the one that is done with.
+            (self.piece, self.held) = (Bytes::new(), None);
             match self.receiver.blocking_recv() {
-                Some(piece) => self.piece = piece,
+                Some((piece, held)) => (self.piece, self.held) = (piece, Some(held)),
                 None => return Ok(0),
             }
         }

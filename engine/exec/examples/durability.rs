@@ -151,7 +151,7 @@ async fn run(engine: &Engine, plan: &Arc<Plan>) -> Result<RunId, Failure> {
     };
     let (Requested::New(id) | Requested::Already(id)) = engine.request(request).await?;
     let (_canceller, mut cancel) = cancellation();
-    match engine.drive(&id, &mut cancel).await? {
+    match engine.drive(&id, &mut cancel).await?.0 {
         Driven::Ended(RunOutcome::Passed) => Ok(id),
         other @ (Driven::Ended(_) | Driven::Parked(_)) => {
             Err(format!("the run did not pass: {other:?}").into())

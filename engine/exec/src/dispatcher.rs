@@ -179,17 +179,17 @@ impl<'e> Dispatcher<'e> {
         }
     }
 
-    /// Drives the run to its end, or until it only waits.
+    /// Drives the run to its end, or until it only waits, and answers the run as it is then.
     pub(crate) async fn drive(
         mut self,
         cancel: &mut Cancellation,
-    ) -> Result<Driven, DispatchError> {
+    ) -> Result<(Driven, Run), DispatchError> {
         let result = self.steer(cancel).await;
         // Whatever still runs belongs to a run that is let go.
         self.running.clear();
         self.tasks.shutdown().await;
-        self.tools.host.scratch.release();
-        result
+        self.tools.host.scratch.release().await;
+        result.map(|driven| (driven, self.run))
     }
 
     async fn steer(&mut self, cancel: &mut Cancellation) -> Result<Driven, DispatchError> {
@@ -297,7 +297,13 @@ impl<'e> Dispatcher<'e> {
         for (step, attempt, slot) in starts {
             written.push(self.prepare(step, attempt, slot));
         }
-        self.append(&records, taken).await?;
+        // What the attempts that ended left behind is looked for while the disk is waited for.
+        let tidy = async {
+            tokio::task::yield_now().await;
+            self.tools.host.scratch.tidy();
+        };
+        let (appended, ()) = tokio::join!(biased; self.append(&records, taken), tidy);
+        appended?;
         self.publish(records);
         for written in written {
             // It fails only where the attempt has already failed.

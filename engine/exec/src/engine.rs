@@ -274,8 +274,8 @@ impl Engine {
     }
 
     /// Drives a run: a new one, one that was interrupted, whose lost attempts are written down first, or
-    /// one that waits. It goes on until it ends, or only waits. A run that has ended answers its
-    /// outcome.
+    /// one that waits. It goes on until it ends, or only waits, and answers which, with the run as it is
+    /// then. A run that has ended answers its outcome.
     ///
     /// Dropping the future ends the run's processes and gives the run back, as a crash would.
     ///
@@ -286,26 +286,28 @@ impl Engine {
         &self,
         run: &RunId,
         cancel: &mut Cancellation,
-    ) -> Result<Driven, DriveError> {
+    ) -> Result<(Driven, Run), DriveError> {
         let tools = &self.0.tools;
         loop {
             let (lease, state) = self.take_up(run).await?;
             if let Some((outcome, _)) = state.ended() {
-                return Ok(Driven::Ended(outcome));
+                return Ok((Driven::Ended(outcome), state));
             }
             state.plan().check_against(&tools.catalog).map_err(DriveError::Kinds)?;
             self.check_secrets(state.plan()).await?;
             let ear = tools.ears.open(run, cancel.canceller());
-            let driven = Box::pin(Dispatcher::new(tools, state, lease, ear).drive(cancel)).await?;
+            let dispatcher = Dispatcher::new(tools, state, lease, ear);
+            let (driven, state) = Box::pin(dispatcher.drive(cancel)).await?;
             // What was posted while the lease was held, and not seen any more, would wake nobody.
             match driven {
                 Driven::Parked(_) if !tools.journal.signals(run).await?.is_empty() => {}
-                Driven::Parked(_) | Driven::Ended(_) => return Ok(driven),
+                Driven::Parked(_) | Driven::Ended(_) => return Ok((driven, state)),
             }
         }
     }
 
-    /// Drives a run to its end, however long it waits in between; `parked` is told what it waits for.
+    /// Drives a run to its end, however long it waits in between, and answers how it ended and the run
+    /// as it is then; `parked` is told what it waits for.
     ///
     /// # Errors
     /// As [`Engine::drive`].
@@ -314,12 +316,12 @@ impl Engine {
         run: &RunId,
         mut cancel: Cancellation,
         parked: impl Fn(&Parked),
-    ) -> Result<RunOutcome, DriveError> {
+    ) -> Result<(RunOutcome, Run), DriveError> {
         let mut wakes: Option<BoxStream<'static, Wake>> = None;
         loop {
             let until = match self.drive(run, &mut cancel).await {
-                Ok(Driven::Ended(outcome)) => return Ok(outcome),
-                Ok(Driven::Parked(waits)) => {
+                Ok((Driven::Ended(outcome), state)) => return Ok((outcome, state)),
+                Ok((Driven::Parked(waits), _)) => {
                     parked(&waits);
                     waits.until
                 }

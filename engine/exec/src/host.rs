@@ -200,7 +200,7 @@ impl Host {
             AttemptResult::Made(result)
         });
         let result = log.store_while(attempt).await;
-        self.scratch.give_back(scratch).await;
+        self.scratch.give_back(scratch);
         result
     }
 

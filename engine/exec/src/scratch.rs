@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 /// The most empty folders that are kept.
 const MOST_IDLE: usize = 16;
@@ -25,7 +26,25 @@ pub(crate) struct ScratchFolders {
 #[derive(Default)]
 struct State {
     own: Option<Own>,
+    /// Given back, and not looked into yet.
+    returned: Vec<TempDir>,
+    /// Empty when last looked into.
     idle: Vec<TempDir>,
+    /// The removals under way.
+    removals: JoinSet<()>,
+}
+
+impl State {
+    /// Removes a folder and what is in it, on a thread of its own.
+    fn remove(&mut self, folder: TempDir) {
+        // Those that are done are forgotten here, so that they do not pile up.
+        while self.removals.try_join_next().is_some() {}
+        self.removals.spawn_blocking(move || {
+            if let Err(error) = folder.close() {
+                tracing::warn!(%error, "a scratch folder could not be removed");
+            }
+        });
+    }
 }
 
 /// The folder of this process. It is others' to remove when the lock goes.
@@ -52,10 +71,12 @@ impl ScratchFolders {
     /// An empty folder. Dropped, it is removed with all that is in it.
     pub(crate) fn take(&self) -> io::Result<TempDir> {
         let mut state = self.state();
-        let kept = state.idle.pop();
-        // A process that fled from an earlier attempt may have written to it since.
-        if let Some(folder) = kept.filter(|folder| is_empty(folder.path())) {
-            return Ok(folder);
+        while let Some(folder) = state.returned.pop().or_else(|| state.idle.pop()) {
+            // Of an idle one, too: a process that fled from an earlier attempt may have written to it.
+            if is_empty(folder.path()) {
+                return Ok(folder);
+            }
+            state.remove(folder);
         }
         let make = |own: &Own| tempfile::Builder::new().prefix("attempt-").tempdir_in(&own.folder);
         if let Some(folder) = state.own.as_ref().and_then(|own| make(own).ok()) {
@@ -67,31 +88,43 @@ impl ScratchFolders {
         make(state.own.insert(own))
     }
 
-    /// Takes back the folder of an attempt that ended, and removes what it left there.
-    pub(crate) async fn give_back(&self, folder: TempDir) {
-        if is_empty(folder.path()) {
-            let mut state = self.state();
-            if state.idle.len() < MOST_IDLE {
+    /// Takes back the folder of an attempt that ended. What it left there is removed by the next that
+    /// looks into it, which is not left to chance: see [`ScratchFolders::tidy`].
+    pub(crate) fn give_back(&self, folder: TempDir) {
+        self.state().returned.push(folder);
+    }
+
+    /// Looks into the folders that were given back: an empty one is kept for later, and what is in the
+    /// others is removed.
+    pub(crate) fn tidy(&self) {
+        let mut state = self.state();
+        for folder in std::mem::take(&mut state.returned) {
+            if !is_empty(folder.path()) {
+                state.remove(folder);
+            } else if state.idle.len() < MOST_IDLE {
                 state.idle.push(folder);
             }
-            return;
-        }
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || folder.close()).await {
-            tracing::warn!(%error, "a scratch folder could not be removed");
         }
     }
 
-    /// Removes the folders that are kept for later.
-    pub(crate) fn release(&self) {
-        let kept = std::mem::take(&mut self.state().idle);
+    /// Removes the folders that are kept for later, and waits until all that is to be removed is gone.
+    pub(crate) async fn release(&self) {
+        self.tidy();
+        let (kept, removals) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.idle), std::mem::take(&mut state.removals))
+        };
         drop(kept);
+        removals.join_all().await;
     }
 }
 
 impl Drop for ScratchFolders {
     fn drop(&mut self) {
-        self.release();
-        if let Some(own) = self.state().own.take() {
+        let mut state = self.state();
+        state.returned.clear();
+        state.idle.clear();
+        if let Some(own) = state.own.take() {
             // Where an attempt still has a folder in it, the next process finds it.
             let _ = std::fs::remove_dir(&own.folder).and_then(|()| std::fs::remove_file(&own.lock));
         }
@@ -154,25 +187,39 @@ mod tests {
         let folders = ScratchFolders::new(root.path().join("scratch"));
         let first = folders.take().unwrap();
         let path = first.path().to_owned();
-        folders.give_back(first).await;
+        folders.give_back(first);
         let second = folders.take().unwrap();
         assert_eq!(second.path(), path);
 
         std::fs::write(path.join("left"), "behind").unwrap();
-        folders.give_back(second).await;
-        assert!(!path.exists());
-
+        folders.give_back(second);
         let third = folders.take().unwrap();
+        assert!(is_empty(third.path()));
         let path = third.path().to_owned();
-        folders.give_back(third).await;
+        folders.give_back(third);
+        folders.tidy();
         std::fs::write(path.join("late"), "by somebody who fled").unwrap();
         assert!(is_empty(folders.take().unwrap().path()));
 
         let last = folders.take().unwrap();
-        folders.give_back(last).await;
+        folders.give_back(last);
         let root = folders.root().to_owned();
+        folders.release().await;
         drop(folders);
         assert!(is_empty(&root));
+    }
+
+    #[tokio::test]
+    async fn what_attempts_left_is_gone_when_the_folders_are_released() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = ScratchFolders::new(root.path().to_owned());
+        let taken: Vec<TempDir> = (0..3).map(|_| folders.take().unwrap()).collect();
+        let paths: Vec<PathBuf> = taken.iter().map(|folder| folder.path().to_owned()).collect();
+        std::fs::write(paths[1].join("left"), "behind").unwrap();
+        taken.into_iter().for_each(|folder| folders.give_back(folder));
+        folders.tidy();
+        folders.release().await;
+        assert!(paths.iter().all(|path| !path.exists()), "{paths:?}");
     }
 
     #[tokio::test]

@@ -291,7 +291,7 @@ impl Bench {
 
     async fn drive(&self, run: &RunId) -> Result<RunOutcome, DriveError> {
         let (_canceller, cancel): (_, Cancellation) = cancellation();
-        self.engine.finish(run, cancel, |_| {}).await
+        self.engine.finish(run, cancel, |_| {}).await.map(|(outcome, _)| outcome)
     }
 
     /// Runs a pipeline to its end.

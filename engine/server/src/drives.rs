@@ -298,8 +298,8 @@ impl Drives {
         drop(slot);
         let held = matches!(driven, Err(DriveError::Lease(LeaseError::Held { .. })));
         match &driven {
-            Ok(Driven::Ended(outcome)) => tracing::info!(%run, "run ended: {outcome}"),
-            Ok(Driven::Parked(parked)) => match parked.until {
+            Ok((Driven::Ended(outcome), _)) => tracing::info!(%run, "run ended: {outcome}"),
+            Ok((Driven::Parked(parked), _)) => match parked.until {
                 Some(until) => tracing::debug!(%run, "run is {} until {until}", parked.status),
                 None => tracing::debug!(%run, "run is {}", parked.status),
             },
@@ -310,7 +310,7 @@ impl Drives {
                 tracing::error!(%run, "run was not driven to its end: {}", error_chain(error));
             }
         }
-        (driven.ok(), held)
+        (driven.ok().map(|(driven, _)| driven), held)
     }
 
     /// Drives parked runs again when they are woken or their time comes, until the server stops.

@@ -122,7 +122,8 @@ async fn drive(
             if no_wait {
                 return engine.drive(&run, &mut listening).await;
             }
-            engine.finish(&run, listening, |_| {}).await.map(Driven::Ended)
+            let (outcome, state) = engine.finish(&run, listening, |_| {}).await?;
+            Ok((Driven::Ended(outcome), state))
         })
     });
     let driven = tokio::select! {
@@ -140,9 +141,7 @@ async fn drive(
     }
     drop(live);
 
-    let driven = driven.map_err(|error| not_driven(run, &error))?;
-    let stored = store.journal().load(run).await.map_err(|e| Stop::of(&e))?;
-    let state = Run::restore(&stored).map_err(|e| Stop::of(&e))?;
+    let (driven, state) = driven.map_err(|error| not_driven(run, &error))?;
     output.say(show::timeline(&state, state.status().name(), output));
     if let Driven::Parked(parked) = driven {
         let until = parked.until.map_or(String::new(), |until| format!(" until {until}"));

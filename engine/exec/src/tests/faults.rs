@@ -146,7 +146,7 @@ async fn a_run_can_be_driven_on_a_task() {
     let (_canceller, cancel) = cancellation();
     let engine = bench.engine.clone();
     let task = tokio::spawn(async move { engine.finish(&run, cancel, |_| {}).await });
-    assert_eq!(task.await.unwrap().unwrap(), RunOutcome::Passed);
+    assert_eq!(task.await.unwrap().unwrap().0, RunOutcome::Passed);
 }
 
 #[tokio::test]

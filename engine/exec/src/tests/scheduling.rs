@@ -191,7 +191,7 @@ finally: {b: {uses: fake, with: {do: hang}}}
     };
     tokio::select! {
         outcome = bench.engine.finish(&run, cancel, |_| {}) => {
-            assert_eq!(outcome.unwrap(), RunOutcome::Cancelled);
+            assert_eq!(outcome.unwrap().0, RunOutcome::Cancelled);
         }
         () = watch => panic!("the engine is gone"),
     }

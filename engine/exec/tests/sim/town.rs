@@ -428,7 +428,7 @@ async fn serve(engine: Engine, journal: Arc<Faulty>, clock: Arc<dyn Clock>, shar
                 let engine = engine.clone();
                 drives.spawn(async move {
                     let (_canceller, mut cancel) = cancellation();
-                    let driven = engine.drive(&run.id, &mut cancel).await;
+                    let driven = engine.drive(&run.id, &mut cancel).await.map(|(driven, _)| driven);
                     (run.id, driven)
                 });
             }

@@ -1,5 +1,6 @@
 //! Measures what durable runs cost, with steps that do nothing in this process, so that nothing but
-//! the engine and its store is measured. Prints a line of JSON.
+//! the engine and its store is measured. Prints a line of JSON. Runs are tasks of a runtime like that of
+//! `fairlead serve`.
 //!
 //! `durability WORK STORE`, where STORE is `memory`, a folder for SQLite, or the address of an empty
 //! schema in Postgres, and WORK one of:
@@ -36,8 +37,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-type Failure = Box<dyn Error>;
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// A step that does nothing.
 struct Noop;
@@ -184,7 +186,14 @@ async fn one_by_one(engine: &Engine, plan: &Arc<Plan>, count: usize) -> Result<f
 
 async fn many(engine: &Engine, plan: &Arc<Plan>, runs: usize) -> Result<f64, Failure> {
     let begin = Instant::now();
-    try_join_all((0..runs).map(|_| run(engine, plan))).await?;
+    let mut drives = JoinSet::new();
+    for _ in 0..runs {
+        let (engine, plan) = (engine.clone(), Arc::clone(plan));
+        drives.spawn(async move { run(&engine, &plan).await });
+    }
+    while let Some(driven) = drives.join_next().await {
+        driven??;
+    }
     let transitions = runs * plan.steps().len() * 2;
     Ok(transitions as f64 / begin.elapsed().as_secs_f64())
 }
@@ -251,13 +260,21 @@ async fn fill(store: &Store, count: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [work, place] = args.as_slice() else { return Err("say: durability WORK STORE".into()) };
+    let (work, place) = (work.clone(), place.clone());
+    let workers = std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    // Not on this thread, which is no worker: each wake would go from thread to thread.
+    runtime.block_on(runtime.spawn(async move { measure(&work, &place).await }))?
+}
+
+async fn measure(work: &str, place: &str) -> Result<(), Failure> {
     let store = open(place).await?;
     let engine = engine(&store)?;
-    let told = match work.as_str() {
+    let told = match work {
         "noop" => json!({ "median_ms": one_by_one(&engine, &plan(3, true)?, 300).await? }),
         "chain" => json!({ "median_ms": one_by_one(&engine, &plan(400, true)?, 5).await? }),
         "many" => {

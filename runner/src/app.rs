@@ -99,11 +99,8 @@ impl App {
 /// one another, and handing those from thread to thread costs more than it gains. A server has many runs,
 /// and callers, at a time.
 fn runtime(command: &cli::Command) -> tokio::runtime::Builder {
-    if !matches!(command, cli::Command::Serve(_)) {
-        return tokio::runtime::Builder::new_current_thread();
+    match command {
+        cli::Command::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
     }
-    let workers = std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1));
-    let mut many = tokio::runtime::Builder::new_multi_thread();
-    many.worker_threads(workers);
-    many
 }

@@ -99,8 +99,9 @@ impl App {
 /// one another, and handing those from thread to thread costs more than it gains. A server has many runs,
 /// and callers, at a time.
 fn runtime(command: &cli::Command) -> tokio::runtime::Builder {
-    match command {
-        cli::Command::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
-        _ => tokio::runtime::Builder::new_current_thread(),
+    if matches!(command, cli::Command::Serve(_)) {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
     }
 }

@@ -264,7 +264,7 @@ fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [work, place] = args.as_slice() else { return Err("say: durability WORK STORE".into()) };
     let (work, place) = (work.clone(), place.clone());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Runtime::new()?;
     // Not on this thread, which is no worker: each wake would go from thread to thread.
     runtime.block_on(runtime.spawn(async move { measure(&work, &place).await }))?
 }

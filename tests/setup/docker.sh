@@ -11,15 +11,17 @@
 
 OURS=$SERVICES/docker
 SOCKET=$OURS/docker.sock
+# Says that docker0 was not there before. Engines of several checkouts share it: the last one takes it away.
+MADE_BRIDGE=/run/fairlead-made-docker0
 
 answers() { curl -fsS -m 10 --unix-socket "$1" http://engine/_ping; }
 answers_quietly() { answers "$1" >/dev/null 2>&1; }
 
 if [ "${1:-}" = stop ]; then
   end_process "$OURS/pid" dockerd
-  if [ -e "$OURS/made-bridge" ]; then
+  if [ -e "$MADE_BRIDGE" ] && ! pidof dockerd >/dev/null; then
     ip link delete docker0 2>/dev/null || true
-    rm "$OURS/made-bridge"
+    rm -f "$MADE_BRIDGE"
   fi
   exit 0
 fi
@@ -56,7 +58,7 @@ fi
 [ ${#SOCKET} -le 100 ] || fail "the path $SOCKET is too long for a socket;" \
   "set FAIRLEAD_SERVICES to a shorter folder"
 
-[ -e /sys/class/net/docker0 ] || touch "$OURS/made-bridge"
+[ -e /sys/class/net/docker0 ] || touch "$MADE_BRIDGE"
 
 # start FLAG…: whether an engine with these flags comes up.
 start() {
@@ -72,7 +74,7 @@ up_or_gone() { answers "$SOCKET" || ! kill -0 "$1"; }
 say "starting a Docker engine in $OURS"
 if ! start; then
   say "it cannot have a bridge here; starting it without (builds then need 'network: host' or 'none')"
-  rm -f "$OURS/made-bridge"
+  rm -f "$MADE_BRIDGE"
   start --bridge=none || { tail -5 "$OURS/log" >&2; fail "the engine does not start; see $OURS/log"; }
 fi
 echo "unix://$SOCKET"

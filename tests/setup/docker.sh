@@ -19,7 +19,7 @@ answers_quietly() { answers "$1" >/dev/null 2>&1; }
 
 if [ "${1:-}" = stop ]; then
   end_process "$OURS/pid" dockerd
-  if [ -e "$MADE_BRIDGE" ] && ! pidof dockerd >/dev/null; then
+  if [ -w "$MADE_BRIDGE" ] && ! pidof dockerd >/dev/null; then
     ip link delete docker0 2>/dev/null || true
     rm -f "$MADE_BRIDGE"
   fi
@@ -74,7 +74,6 @@ up_or_gone() { answers "$SOCKET" || ! kill -0 "$1"; }
 say "starting a Docker engine in $OURS"
 if ! start; then
   say "it cannot have a bridge here; starting it without (builds then need 'network: host' or 'none')"
-  rm -f "$MADE_BRIDGE"
   start --bridge=none || { tail -5 "$OURS/log" >&2; fail "the engine does not start; see $OURS/log"; }
 fi
 echo "unix://$SOCKET"

@@ -176,7 +176,7 @@ impl StepKind for Scan {
                 reads.push(("ignore".to_owned(), Digest::sha256(text.as_bytes())));
             }
             if by_day {
-                let today = now.to_zoned(TimeZone::UTC).date().to_string();
+                let today = now.to_zoned_datetime(TimeZone::UTC).date().to_string();
                 reads.push(("today".to_owned(), Digest::sha256(today.as_bytes())));
             }
             Ok(reads)
@@ -248,7 +248,7 @@ impl Job {
             database: database.digest().clone(),
             database_newest: database.newest().map(|newest| newest.to_string()),
         };
-        let today = self.now.to_zoned(TimeZone::UTC).date();
+        let today = self.now.to_zoned_datetime(TimeZone::UTC).date();
         Ok(Report::new(origin, matched, bill.unnamed, &ignores, today))
     }
 }

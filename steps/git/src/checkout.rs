@@ -1,7 +1,10 @@
 //! One working copy: clone, look, commit, push, and start again on the new head.
 
+mod objects;
+
 use std::path::{Path, PathBuf};
 
+pub use self::objects::{Entry, EntryKind};
 use crate::error::from_stderr;
 use crate::{Branch, Git, GitError, Remote};
 
@@ -156,21 +159,6 @@ impl<'g> Checkout<'g> {
         Ok((!found.is_empty()).then_some(Commit(found)))
     }
 
-    /// What changed in the files `paths` since the commit we stand on, as a unified diff; empty
-    /// when nothing did.
-    ///
-    /// # Errors
-    /// When git fails.
-    pub async fn diff(&self, paths: &[&str]) -> Result<String, GitError> {
-        let mut args = vec!["diff", "--no-color", "--no-ext-diff", "HEAD", "--"];
-        args.extend(paths);
-        let exit = self.git.run(&self.folder, &args, None).await?;
-        if !exit.success() {
-            return Err(from_stderr("diff", self.remote.as_str(), &exit.stderr_tail));
-        }
-        Ok(String::from_utf8_lossy(&exit.stdout).into_owned())
-    }
-
     /// The diff that `commit` made, as git shows it.
     ///
     /// # Errors
@@ -184,21 +172,15 @@ impl<'g> Checkout<'g> {
         Ok(String::from_utf8_lossy(&exit.stdout).into_owned())
     }
 
-    /// Commits the files `paths` with `message`, whatever else lies in the folder.
+    /// Commits what is staged with `message`, whatever lies in the folder.
     ///
     /// # Errors
     /// When git fails.
-    pub async fn commit(
-        &self,
-        paths: &[&str],
-        message: &str,
-        by: &Identity,
-    ) -> Result<Commit, GitError> {
+    pub async fn commit(&self, message: &str, by: &Identity) -> Result<Commit, GitError> {
         let name = format!("user.name={}", by.name);
         let email = format!("user.email={}", by.email);
         let mut args = vec!["-c", &name, "-c", &email];
-        args.extend(["commit", "--quiet", "--cleanup=verbatim", "--file=-", "--"]);
-        args.extend(paths);
+        args.extend(["commit", "--quiet", "--cleanup=verbatim", "--file=-"]);
         let exit = self.git.run(&self.folder, &args, Some(message.to_owned())).await?;
         if !exit.success() {
             return Err(from_stderr("commit", self.remote.as_str(), &exit.stderr_tail));

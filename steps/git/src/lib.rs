@@ -10,7 +10,7 @@ mod error;
 mod program;
 mod remote;
 
-pub use checkout::{Checkout, Commit, Identity, Push};
+pub use checkout::{Checkout, Commit, Entry, EntryKind, Identity, Push};
 pub use error::GitError;
 pub use program::{Git, MINIMUM_VERSION};
 pub use remote::{Branch, GitAuth, Remote, RemoteError};

@@ -73,6 +73,8 @@ impl Git {
             ("GIT_TERMINAL_PROMPT", "0".as_ref()),
             ("GIT_ASKPASS", "".as_ref()),
             ("SSH_ASKPASS", "".as_ref()),
+            // A file that is called `*.yaml` or `:(top)x` is that file and no pattern.
+            ("GIT_LITERAL_PATHSPECS", "1".as_ref()),
             ("GIT_ALLOW_PROTOCOL", "file:http:https:ssh".as_ref()),
             ("LC_ALL", "C".as_ref()),
         ]

@@ -53,6 +53,12 @@ fn git(host: &TestHost, folder: &Path) -> Git {
     Git::new(context.spawn().unwrap(), &folder.join("home"), &GitAuth::Ambient).unwrap()
 }
 
+async fn stage(checkout: &Checkout<'_>, text: &str) {
+    let entry = checkout.entry("app.yaml").await.unwrap().unwrap();
+    assert_eq!(checkout.read(&entry).await.unwrap(), b"image: old\n");
+    checkout.stage("app.yaml", &entry, text.into()).await.unwrap();
+}
+
 fn robot() -> Identity {
     Identity { name: "Fairlead".into(), email: "fairlead@example.com".into() }
 }
@@ -65,10 +71,10 @@ async fn a_commit_is_pushed_and_found_again() {
     git.version().await.unwrap();
     let checkout = Checkout::clone(&git, &remote, None, &folder.path().join("work")).await.unwrap();
     assert_eq!(checkout.branch().as_str(), "main");
-    std::fs::write(checkout.folder().join("app.yaml"), "image: new\n").unwrap();
-    assert!(checkout.diff(&["app.yaml"]).await.unwrap().contains("+image: new"));
+    stage(&checkout, "image: new\n").await;
+    assert!(checkout.diff().await.unwrap().contains("+image: new"));
     let message = "Promote app\n\nFairlead-Run: r1\nFairlead-Step: deploy\n";
-    let commit = checkout.commit(&["app.yaml"], message, &robot()).await.unwrap();
+    let commit = checkout.commit(message, &robot()).await.unwrap();
     assert_eq!(checkout.push().await.unwrap(), Push::Done);
     assert!(checkout.show(&commit).await.unwrap().contains("+image: new"));
 
@@ -88,8 +94,8 @@ async fn a_lost_race_is_told_apart_from_a_refusal() {
     let remote = bare_repository(folder.path());
     let git = git(&host, folder.path());
     let checkout = Checkout::clone(&git, &remote, None, &folder.path().join("work")).await.unwrap();
-    std::fs::write(checkout.folder().join("app.yaml"), "image: ours\n").unwrap();
-    checkout.commit(&["app.yaml"], "ours", &robot()).await.unwrap();
+    stage(&checkout, "image: ours\n").await;
+    checkout.commit("ours", &robot()).await.unwrap();
     shell(
         &folder.path().join("seed"),
         "echo x > other && git add . && git commit -q -m theirs && git push -q ../origin.git main",
@@ -107,8 +113,8 @@ async fn a_lost_race_is_told_apart_from_a_refusal() {
         "printf '#!/bin/sh\\necho frozen >&2; exit 1\\n' > origin.git/hooks/pre-receive \
          && chmod +x origin.git/hooks/pre-receive",
     );
-    std::fs::write(checkout.folder().join("app.yaml"), "image: ours\n").unwrap();
-    checkout.commit(&["app.yaml"], "ours", &robot()).await.unwrap();
+    stage(&checkout, "image: ours\n").await;
+    checkout.commit("ours", &robot()).await.unwrap();
     let error = checkout.push().await.unwrap_err();
     assert!(
         matches!(&error, GitError::Declined { said, .. } if said.contains("frozen")),

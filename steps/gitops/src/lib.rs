@@ -5,11 +5,19 @@
 //! edit that changes nothing is a success without a commit; a push that lost the race is tried
 //! again by making the *edit* again on the new head, never by merging text.
 
+mod block;
 mod edit;
+mod file;
+mod image;
+mod reading;
+mod repository;
 mod route;
 mod scalar;
+mod source;
 mod step;
+#[cfg(test)]
+mod suite;
 
-pub use edit::{Edit, EditError, Value, apply};
+pub use edit::{Aliases, DocumentName, Edit, EditError, Edited, Value, apply};
 pub use route::{Path, PathError};
 pub use step::{Gitops, Input, Output};

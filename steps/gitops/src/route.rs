@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
-use yamlpath::{Component, Route};
 
 /// A path into a YAML document: keys with dots between them, list indices in brackets, and keys
 /// with odd characters in brackets and double quotes.
@@ -14,7 +13,7 @@ pub struct Path(Vec<Part>);
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
     Key(String),
     Index(usize),
 }
@@ -50,17 +49,19 @@ impl Path {
         Self(vec![Part::Key(key.to_owned())])
     }
 
-    /// The paths that lead to this one, from one part on, itself last.
-    pub(crate) fn prefixes(&self) -> impl Iterator<Item = Self> {
-        (1..=self.0.len()).map(|length| Self(self.0[..length].to_vec()))
+    /// The steps.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.0
     }
 
-    pub(crate) fn route(&self) -> Route<'static> {
-        let parts = self.0.iter().map(|part| match part {
-            Part::Key(key) => Component::from(key.clone()),
-            Part::Index(index) => Component::from(*index),
-        });
-        Route::from(parts.collect::<Vec<_>>())
+    /// The first `length` steps.
+    pub(crate) fn prefix(&self, length: usize) -> Self {
+        Self(self.0[..length].to_vec())
+    }
+
+    /// The steps behind the first `length`.
+    pub(crate) fn suffix(&self, length: usize) -> Self {
+        Self(self.0[length..].to_vec())
     }
 }
 

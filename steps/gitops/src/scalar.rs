@@ -1,4 +1,6 @@
-//! Writing one scalar in the style that stands there already.
+//! Writing one scalar: the one writer of changed and of added values.
+
+use crate::edit::Value;
 
 /// How a scalar is written in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,34 +10,43 @@ pub(crate) enum Style {
     Double,
 }
 
-impl Style {
-    /// The style of the source text of a one-line scalar; `None` for what is not one: blocks,
-    /// collections, anchors, aliases, tags, text over several lines.
-    pub(crate) fn of(source: &str) -> Option<Self> {
-        if source.contains('\n') {
-            return None;
-        }
-        match source.as_bytes().first()? {
-            b'\'' => Some(Self::Single),
-            b'"' => Some(Self::Double),
-            b'|' | b'>' | b'{' | b'[' | b'&' | b'*' | b'!' => None,
-            _ => Some(Self::Plain),
-        }
+/// Where a scalar is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The style that stands there, or that of the neighbors of what is added.
+    pub style: Style,
+    /// Whether a colon inside of the text must be quoted: readers of old do not take one in a
+    /// plain scalar between braces.
+    pub quote_colons: bool,
+}
+
+/// Writes `value` for its place. A text that any reader would take for another type, or for
+/// syntax, gets quotes.
+pub(crate) fn write(value: &Value, place: Place) -> String {
+    match value {
+        Value::Integer(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Text(text) => match place.style {
+            Style::Single if !text.chars().any(is_escaped) => {
+                format!("'{}'", text.replace('\'', "''"))
+            }
+            Style::Plain
+                if is_plainly_text(text) && !(place.quote_colons && text.contains(':')) =>
+            {
+                text.clone()
+            }
+            Style::Plain | Style::Single | Style::Double => double_quoted(text),
+        },
     }
 }
 
-/// Writes the text `value` in `style`. A plain scalar that a reader would take for another type,
-/// or for syntax, gets double quotes.
-pub(crate) fn write(value: &str, style: Style) -> String {
-    match style {
-        Style::Single if !value.chars().any(char::is_control) => {
-            format!("'{}'", value.replace('\'', "''"))
-        }
-        Style::Plain if is_safely_plain(value) => value.to_owned(),
-        Style::Plain | Style::Single | Style::Double => double_quoted(value),
-    }
+/// Whether a character stands for itself in no quoted scalar: control characters, what YAML 1.1
+/// takes for a line break, the byte-order mark, and what YAML calls not printable.
+fn is_escaped(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
+/// The escapes are those that JSON has, too.
 fn double_quoted(value: &str) -> String {
     let mut text = String::with_capacity(value.len() + 2);
     text.push('"');
@@ -46,7 +57,7 @@ fn double_quoted(value: &str) -> String {
             '\n' => text.push_str("\\n"),
             '\t' => text.push_str("\\t"),
             '\r' => text.push_str("\\r"),
-            c if c.is_control() => text.push_str(&format!("\\u{:04x}", c as u32)),
+            c if is_escaped(c) => text.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => text.push(c),
         }
     }
@@ -54,8 +65,9 @@ fn double_quoted(value: &str) -> String {
     text
 }
 
-/// Whether both YAML 1.1 and 1.2 readers take the unquoted text for this very string.
-fn is_safely_plain(value: &str) -> bool {
+/// Whether readers of YAML 1.1 and of 1.2 alike take the unquoted text for this very string. It
+/// says no where there is a doubt.
+pub(crate) fn is_plainly_text(value: &str) -> bool {
     let lower = value.to_ascii_lowercase();
     let reserved = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     let letter_first = value.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -73,6 +85,10 @@ fn is_safely_plain(value: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn text(value: &str, style: Style) -> String {
+        write(&Value::Text(value.into()), Place { style, quote_colons: false })
+    }
+
     #[test]
     fn the_style_is_kept_where_it_can_be() {
         for (value, style, want) in [
@@ -85,21 +101,111 @@ mod tests {
             ("sha256:00ff", Style::Plain, "sha256:00ff"),
             ("it's", Style::Single, "'it''s'"),
             ("two\nlines", Style::Single, "\"two\\nlines\""),
+            ("next\u{85}line", Style::Single, "\"next\\u0085line\""),
+            ("line\u{2028}break", Style::Single, "\"line\\u2028break\""),
             ("say \"x\"", Style::Double, "\"say \\\"x\\\"\""),
             ("", Style::Plain, "\"\""),
         ] {
-            assert_eq!(write(value, style), want);
+            assert_eq!(text(value, style), want);
+        }
+        let place = Place { style: Style::Plain, quote_colons: true };
+        assert_eq!(write(&Value::Text("sha256:00ff".into()), place), "\"sha256:00ff\"");
+        assert_eq!(write(&Value::Integer(-3), place), "-3");
+        assert_eq!(write(&Value::Boolean(true), place), "true");
+    }
+
+    #[test]
+    fn what_any_reader_takes_for_something_else_is_quoted() {
+        for value in [
+            "yes",
+            "on",
+            "NO",
+            "Off",
+            "y",
+            "N",
+            "True",
+            "null",
+            "Null",
+            "~",
+            "=",
+            "<<",
+            "",
+            " ",
+            " a",
+            "a ",
+            "1_000",
+            "2024-01-01",
+            "2024-01-01T00:00:00Z",
+            "0123",
+            "0o17",
+            "1e3",
+            "1E+3",
+            "0x1f",
+            "0b1",
+            "12:30:45",
+            "190:20:30",
+            ".inf",
+            "-.INF",
+            ".nan",
+            "+1",
+            "-",
+            "---",
+            "...",
+            "?",
+            ":",
+            "a:",
+            ": a",
+            "a: b",
+            "a #b",
+            "#a",
+            "@a",
+            "`a",
+            "%a",
+            "!a",
+            "&a",
+            "*a",
+            "|",
+            ">",
+            "{a}",
+            "[a]",
+            "a,b",
+            "1.",
+            ".5",
+            "1,5",
+            "\t",
+            "\u{feff}a",
+            "é",
+            "- a",
+            "\"",
+            "'",
+        ] {
+            assert!(!is_plainly_text(value), "{value}");
+            assert!(text(value, Style::Plain).starts_with('"'), "{value}");
         }
     }
 
     proptest::proptest! {
         #[test]
-        fn what_is_written_reads_back_as_the_same_string(value in "\\PC{0,40}", style in 0..3) {
+        fn what_is_written_reads_back_as_the_same_string(
+            value in "[\\PC\\x00-\\x1f\u{85}\u{2028}\u{feff}]{0,40}",
+            style in 0..3,
+            between in 0..3,
+        ) {
             let style = [Style::Plain, Style::Single, Style::Double][style as usize];
-            let text = format!("k: {}\n", write(&value, style));
-            let read: std::collections::BTreeMap<String, yaml_serde::Value> =
-                yaml_serde::from_str(&text).unwrap();
-            proptest::prop_assert_eq!(read["k"].as_str(), Some(value.as_str()));
+            let place = Place { style, quote_colons: between == 2 };
+            let written = write(&Value::Text(value.clone()), place);
+            let text = match between {
+                0 => format!("k: {written}\n"),
+                1 => format!("- {{k: {written}, l: 1}}\n"),
+                _ => format!("k:\n- - [{written}]\n"),
+            };
+            let read: yaml_serde::Value = yaml_serde::from_str(&text).unwrap();
+            let there = match between {
+                0 => &read["k"],
+                1 => &read[0]["k"],
+                _ => &read["k"][0][0][0],
+            };
+            proptest::prop_assert_eq!(there.as_str(), Some(value.as_str()));
         }
     }
 }

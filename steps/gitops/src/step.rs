@@ -1,8 +1,5 @@
 //! The kind `gitops`.
 
-use std::collections::BTreeMap;
-use std::path::{Component, Path as FsPath, PathBuf};
-
 use fairlead_git::{Checkout, Commit, Git, GitAuth, Identity, Push, Remote};
 use fairlead_step::{
     Artifact, Capability, Effect, InputProblem, Secret, StepContext, StepError, StepKind, Verdict,
@@ -10,13 +7,11 @@ use fairlead_step::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::edit::{Edit, apply};
+use crate::edit::{DocumentName, Edit};
+use crate::repository::{edit_files, inner_path};
 
 /// How often the edit is made again on a new head before the step gives up for now.
 const MAX_RACES: u32 = 10;
-
-/// The most bytes a file to edit may have.
-const MAX_FILE: u64 = 4 << 20;
 
 /// The `gitops` step kind.
 #[derive(Debug, Default, Clone, Copy)]
@@ -73,6 +68,8 @@ pub struct Output {
     pub branch: String,
     /// The diff of the commit; absent when there was nothing to change.
     pub diff: Option<Artifact>,
+    /// What a person should know: why the commit may deploy nothing new.
+    pub notes: Vec<String>,
 }
 
 impl StepKind for Gitops {
@@ -128,24 +125,31 @@ impl StepKind for Gitops {
         for race in 0..MAX_RACES {
             if let Some(commit) = checkout.find(ours).await? {
                 context.say(format!("this step has committed already: {commit}"));
-                return finish(&checkout, Some(commit), context).await;
+                return finish(&checkout, Some(commit), Vec::new(), context).await;
             }
-            let paths = edit_files(checkout.folder(), &input.edits)?;
-            let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-            let diff = checkout.diff(&paths).await?;
+            let changes = edit_files(&checkout, &input.edits).await?;
+            let notes = changes.notes;
+            notes.iter().for_each(|note| context.say(format!("note: {note}")));
+            if changes.files.is_empty() {
+                context.say("nothing to change: no commit, nothing is deployed by this step");
+                return finish(&checkout, None, notes, context).await;
+            }
+            let diff = checkout.diff().await?;
             if diff.is_empty() {
-                context.say("nothing to change: no commit");
-                return finish(&checkout, None, context).await;
+                return Err(StepError::terminal(format!(
+                    "{} changed, and git sees no difference",
+                    changes.files.join(", ")
+                )));
             }
             diff.lines().for_each(|line| context.say(line));
             let by =
                 Identity { name: input.author.name.clone(), email: input.author.email.clone() };
             let message = format!("{}\n\n{}\n", input.message.trim_end(), trailers.join("\n"));
-            let commit = checkout.commit(&paths, &message, &by).await?;
+            let commit = checkout.commit(&message, &by).await?;
             match checkout.push().await? {
                 Push::Done => {
                     context.say(format!("pushed {commit} to {remote} {}", checkout.branch()));
-                    return finish(&checkout, Some(commit), context).await;
+                    return finish(&checkout, Some(commit), notes, context).await;
                 }
                 Push::LostRace => {
                     let round = race + 1;
@@ -181,6 +185,13 @@ fn check_edit(edit: &Edit, at: &str) -> Vec<InputProblem> {
         _ => Some("give exactly one of `value` and `image`"),
     };
     problems.extend(combination.map(|problem| InputProblem::at(at, problem)));
+    if let Some(DocumentName::Name(name)) = &edit.document
+        && !name.contains('/')
+        && name.parse::<usize>().is_err()
+    {
+        let problem = format!("`{name}` is neither an index nor a `kind/name`");
+        problems.push(InputProblem::at(format!("{at}/document"), problem));
+    }
     match &edit.tag {
         Some(_) if edit.image.is_none() => {
             problems.push(InputProblem::at(format!("{at}/tag"), "`tag` goes with `image`"));
@@ -191,17 +202,6 @@ fn check_edit(edit: &Edit, at: &str) -> Vec<InputProblem> {
         Some(_) | None => {}
     }
     problems
-}
-
-/// A path that stays below the root of the repository, and out of git's own folder.
-fn inner_path(file: &str) -> Result<PathBuf, &'static str> {
-    let path = FsPath::new(file);
-    let stays = path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-    let in_git = path.components().any(|c| c.as_os_str().eq_ignore_ascii_case(".git"));
-    if file.is_empty() || !stays || in_git || file.contains('\0') {
-        return Err("it must be a path below the root of the repository, without `..`");
-    }
-    Ok(path.to_owned())
 }
 
 fn auth(input: &Input) -> GitAuth {
@@ -229,60 +229,21 @@ fn trailers(input: &Input, context: &StepContext) -> Vec<String> {
     trailers
 }
 
-/// Makes every edit in the working copy and answers the files that were meant.
-fn edit_files(root: &FsPath, edits: &[Edit]) -> Result<Vec<String>, StepError> {
-    let mut texts: BTreeMap<&str, (PathBuf, String)> = BTreeMap::new();
-    for edit in edits {
-        let (_, text) = match texts.entry(&edit.file) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                let path = root.join(inner_path(&edit.file).map_err(bad_input)?);
-                let text = read(root, &path, &edit.file)?;
-                entry.insert((path, text))
-            }
-        };
-        *text = apply(text, edit).map_err(|error| StepError::terminal(error.to_string()))?;
-    }
-    for (file, (path, text)) in &texts {
-        std::fs::write(path, text).map_err(|error| {
-            StepError::retryable(format!("cannot write {file} in the working copy")).because(error)
-        })?;
-    }
-    Ok(texts.into_keys().map(ToOwned::to_owned).collect())
-}
-
-fn read(root: &FsPath, path: &FsPath, file: &str) -> Result<String, StepError> {
-    let missing = |error: std::io::Error| {
-        StepError::terminal(format!("cannot read {file} in the repository"))
-            .because(error)
-            .hint("check the path against the branch; the step edits files, it does not make them")
-    };
-    // A symbolic link could lead out of the working copy.
-    let real = path.canonicalize().map_err(missing)?;
-    let root = root.canonicalize().map_err(missing)?;
-    if !real.starts_with(&root) {
-        return Err(StepError::terminal(format!("{file} leads out of the repository")));
-    }
-    let size = real.metadata().map_err(missing)?.len();
-    if size > MAX_FILE {
-        return Err(StepError::terminal(format!("{file} is larger than {MAX_FILE} bytes")));
-    }
-    std::fs::read_to_string(&real).map_err(missing)
-}
-
 async fn finish(
     checkout: &Checkout<'_>,
     commit: Option<Commit>,
+    notes: Vec<String>,
     context: &StepContext,
 ) -> Result<Verdict<Output>, StepError> {
     let branch = checkout.branch().to_string();
     let Some(commit) = commit else {
-        return Ok(Verdict::passed(Output { commit: None, branch, diff: None }));
+        return Ok(Verdict::passed(Output { commit: None, branch, diff: None, notes }));
     };
     let text = checkout.show(&commit).await?;
     let stored = context.artifacts().put("gitops.diff", "text/x-diff", text.into()).await;
     let diff = stored.map_err(|error| {
         StepError::retryable("cannot store the diff of the commit").because(error)
     })?;
-    Ok(Verdict::passed(Output { commit: Some(commit.to_string()), branch, diff: Some(diff) }))
+    let commit = Some(commit.to_string());
+    Ok(Verdict::passed(Output { commit, branch, diff: Some(diff), notes }))
 }

@@ -76,9 +76,12 @@ async fn nothing_to_change_is_a_success_without_a_commit() {
     let verdict = host.run(&*erase(Gitops), with).await.unwrap();
     assert_eq!(
         verdict,
-        Verdict::Passed { outputs: json!({"commit": null, "branch": "main", "diff": null}) }
+        Verdict::Passed {
+            outputs: json!({"commit": null, "branch": "main", "diff": null, "notes": []})
+        }
     );
     assert_eq!(shell(&folder.path().join("origin.git"), "git rev-list --count main"), "1");
+    assert!(host.log_text().contains("nothing is deployed"), "{}", host.log_text());
 }
 
 #[tokio::test]
@@ -128,4 +131,183 @@ async fn bad_inputs_are_refused_before_anything_happens() {
     gone["edits"] = json!([{"file": "prod/none.yaml", "path": "a", "value": "b"}]);
     let error = host.run(&*step, gone).await.unwrap_err();
     assert!(error.chain().contains("cannot read prod/none.yaml"), "{}", error.chain());
+}
+
+/// Adds files to the repository with a script, and answers the input without edits.
+fn arrange_more(folder: &Path, script: &str) -> Value {
+    let with = arrange(folder);
+    shell(&folder.join("seed"), script);
+    shell(
+        &folder.join("seed"),
+        "git add -A && git commit -q -m more && git push -q ../origin.git main",
+    );
+    with
+}
+
+/// Runs edits on the repository as it was arranged, and answers what the step says, or why it
+/// failed.
+async fn run(folder: &Path, with: &Value, edits: Value) -> Result<String, String> {
+    let host = TestHost::new();
+    // Each is the same run and step; an earlier one's commit would be taken for its own.
+    shell(&folder.join("seed"), "git push -q -f ../origin.git main");
+    let mut with = with.clone();
+    with["edits"] = edits;
+    match host.run(&*erase(Gitops), with).await {
+        Ok(_) => Ok(host.log_text()),
+        Err(error) => Err(error.chain()),
+    }
+}
+
+#[tokio::test]
+async fn a_file_behind_a_link_is_edited_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = arrange_more(
+        folder.path(),
+        "mkdir -p base env && cp prod/values.yaml base/real.yaml && ln -s ../base/real.yaml env/link.yaml \
+         && ln -s link.yaml env/second.yaml && ln -s ../base env/base && ln -s env/../env/base far",
+    );
+    let origin = folder.path().join("origin.git");
+    for (number, file) in [
+        "env/link.yaml",
+        "env/second.yaml",
+        "env/base/real.yaml",
+        "far/real.yaml",
+        "./env//link.yaml",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let value = format!("v1{number}");
+        let log =
+            run(folder.path(), &with, json!([{"file": file, "path": "image.tag", "value": value}]))
+                .await;
+        assert!(log.unwrap().contains("+++ b/base/real.yaml"));
+        let now = shell(&origin, "git show main:base/real.yaml");
+        assert!(now.contains(&format!("tag: {value}   # for people")), "{file}: {now}");
+    }
+    assert_eq!(shell(&origin, "git ls-tree main env/link.yaml").split(' ').next(), Some("120000"));
+    // Two names of one file: both edits are in what is committed.
+    let edits = json!([
+        {"file": "env/link.yaml", "path": "image.tag", "value": "v20"},
+        {"file": "base/real.yaml", "path": "image.repository", "value": "r.example.com/a"},
+    ]);
+    run(folder.path(), &with, edits).await.unwrap();
+    let now = shell(&origin, "git show main:base/real.yaml");
+    assert!(now.contains("tag: v20") && now.contains("repository: r.example.com/a"), "{now}");
+}
+
+#[tokio::test]
+async fn a_link_that_leads_out_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = arrange_more(
+        folder.path(),
+        "ln -s /etc/hostname absolute && ln -s ../outside.yaml outside && ln -s prod/../../x deep \
+         && ln -s .git/config inside && ln -s round other && ln -s other round && ln -s none.yaml gone \
+         && ln -s prod folder && ln -s .GIT git",
+    );
+    std::fs::write(folder.path().join("outside.yaml"), VALUES).unwrap();
+    for (file, want) in [
+        ("absolute", "leads out of the repository"),
+        ("outside", "out of the repository"),
+        ("deep", "out of the repository"),
+        ("inside", "git's own folder"),
+        ("git/config", "git's own folder"),
+        ("round", "more than 40 links"),
+        ("gone", "the branch has no `none.yaml`"),
+        ("folder", "is a folder"),
+        ("prod", "is a folder"),
+        ("prod/values.yaml/x", "is a file, not a folder"),
+    ] {
+        let edits = json!([{"file": file, "path": "image.tag", "value": "v2"}]);
+        let error = run(folder.path(), &with, edits).await.unwrap_err();
+        assert!(error.contains(want) && error.contains(file), "{file}: {error}");
+    }
+    let origin = folder.path().join("origin.git");
+    assert_eq!(shell(&origin, "git rev-list --count main"), "2");
+}
+
+#[tokio::test]
+async fn the_name_of_a_file_is_no_pattern() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = [":(top)x", "*.yaml", ":!prod", "a b\"c.yaml", "[p]rod.yaml", "-f.yaml", "é.yaml"];
+    let copies: String = names.map(|name| format!(" && cp prod/values.yaml './{name}'")).concat();
+    let with = arrange_more(folder.path(), &format!("cp prod/values.yaml b.yaml {copies}"));
+    let origin = folder.path().join("origin.git");
+    for name in names {
+        run(folder.path(), &with, json!([{"file": name, "path": "image.tag", "value": "v2"}]))
+            .await
+            .unwrap();
+        let changed = shell(&origin, "git diff --name-only -z main~1 main");
+        assert_eq!(changed.trim_end_matches('\0'), name);
+    }
+}
+
+#[tokio::test]
+async fn what_attributes_and_flags_say_changes_no_other_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    // The lines of these files end in CRLF where they are stored, against what attributes ask for.
+    let with = arrange_more(
+        folder.path(),
+        "sed 's/$/\\r/' prod/values.yaml > crlf.yaml && cp crlf.yaml ident.yaml \
+         && chmod +x crlf.yaml && git add . && git commit -q -m crlf \
+         && printf '*.yaml text eol=crlf\\nident.yaml ident text\\nprod/values.yaml -text working-tree-encoding=UTF-16\\nprod/** export-ignore\\n' > .gitattributes \
+         && printf '*.yaml\\n' > .gitignore && git update-index --assume-unchanged crlf.yaml ident.yaml prod/values.yaml",
+    );
+    let origin = folder.path().join("origin.git");
+    for file in ["crlf.yaml", "ident.yaml", "prod/values.yaml"] {
+        let before = shell(&origin, &format!("git show main:{file} | od -c"));
+        run(folder.path(), &with, json!([{"file": file, "path": "image.tag", "value": "v7"}]))
+            .await
+            .unwrap();
+        assert_eq!(shell(&origin, "git diff --numstat main~1 main"), format!("1\t1\t{file}"));
+        let after = shell(&origin, &format!("git show main:{file} | sed 's/v7/v1/' | od -c"));
+        assert_eq!(after, before, "{file}");
+    }
+    let mode = shell(&origin, "git ls-tree main crlf.yaml");
+    assert!(mode.starts_with("100755"), "{mode}");
+}
+
+#[tokio::test]
+async fn what_is_no_file_of_the_repository_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = arrange_more(
+        folder.path(),
+        "printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:00\\nsize 1\\n' > lfs.yaml \
+         && printf '\\377\\376a\\0' > utf16.yaml \
+         && git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),module && mkdir module",
+    );
+    for (file, want) in [
+        ("lfs.yaml", "Git LFS"),
+        ("utf16.yaml", "no UTF-8 text"),
+        ("module/values.yaml", "`module` is a submodule"),
+        ("module", "`module` is a submodule"),
+        ("nope/values.yaml", "the branch has no `nope`"),
+    ] {
+        let edits = json!([{"file": file, "path": "a", "value": "b"}]);
+        let error = run(folder.path(), &with, edits).await.unwrap_err();
+        assert!(error.contains(want), "{file}: {error}");
+    }
+    // One edit that is refused keeps the others from being committed.
+    let edits = json!([
+        {"file": "prod/values.yaml", "path": "image.tag", "value": "v2"},
+        {"file": "prod/values.yaml", "path": "image.nope", "value": "v2"},
+    ]);
+    let error = run(folder.path(), &with, edits).await.unwrap_err();
+    assert!(error.contains("`image` has no key `nope`"), "{error}");
+    assert_eq!(shell(&folder.path().join("origin.git"), "git rev-list --count main"), "2");
+}
+
+#[tokio::test]
+async fn what_may_deploy_nothing_is_said() {
+    let (host, folder) = (TestHost::new(), tempfile::tempdir().unwrap());
+    let mut with = arrange(folder.path());
+    with["edits"][0].as_object_mut().unwrap().remove("tag");
+    let verdict = host.run(&*erase(Gitops), with).await.unwrap();
+    let Verdict::Passed { outputs } = verdict else { panic!("{verdict:?}") };
+    let note = outputs["notes"][0].as_str().unwrap();
+    assert!(
+        note.contains("prod/values.yaml: `image` had no `digest`, and `tag` stays `v1`"),
+        "{note}"
+    );
+    assert!(host.log_text().contains(note));
 }

@@ -357,7 +357,9 @@ impl<'a> File<'a> {
                 let end = self.source.end(key);
                 Ok((end..end, format!(": {written}")))
             }
-            Some(_) | None => Err(self.refused(path, "its key has no `:`, so it takes no value")),
+            Some(_) | None => {
+                Err(self.refused(path, "its key has no `:`, so no value can stand there"))
+            }
         }
     }
 

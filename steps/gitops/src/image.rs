@@ -30,6 +30,16 @@ impl File<'_> {
             tag: tag.map(ToOwned::to_owned),
             digest: Some(image.digest.clone()),
         };
+        let apart = ["tag", "imageTag"]
+            .into_iter()
+            .find(|key| at.parent().is_some_and(|parent| self.scalar(&parent.key(key)).is_some()));
+        if let Some(apart) = apart {
+            let note = format!(
+                "has a `{apart}` beside it: a chart that joins the two gets no valid reference; \
+                 write each with a `value` then"
+            );
+            self.note(at, &note);
+        }
         self.set(at, &Value::Text(reference.to_string())).map(drop)
     }
 
@@ -38,14 +48,13 @@ impl File<'_> {
         if !has("repository")? && !has("digest")? && !has("tag")? {
             return Err(self.not_an_image(at));
         }
-        // A registry that nobody filled in is no part of the name.
-        let registry = self.scalar(&at.key("registry")).is_some_and(|host| !host.is_empty());
-        let repository = if registry {
-            self.set(&at.key("registry"), &Value::Text(image.repository.registry().to_owned()))?;
-            self.set_or_add(at, "repository", image.repository.path())?
-        } else {
-            self.set_or_add(at, "repository", &image.repository.to_string())?
-        };
+        if let Some(name) = self.digest_in_tag(at, tag)? {
+            // The file has its digest behind the tag, for a chart that reads no other.
+            self.set_name(at, image)?;
+            let both = Value::Text(format!("{name}@{}", image.digest));
+            return self.set(&at.key("tag"), &both).map(drop);
+        }
+        let repository = self.set_name(at, image)?;
         let name = ["name", "image"].into_iter().find(|key| self.scalar(&at.key(key)).is_some());
         if let (Made::Added, Some(name)) = (repository, name) {
             let note = format!(
@@ -69,6 +78,27 @@ impl File<'_> {
             self.note(at, &note);
         }
         Ok(())
+    }
+
+    /// Writes the registry and the repository, or both as one.
+    fn set_name(&mut self, at: &Path, image: &Image) -> Result<Made, EditError> {
+        // A registry that nobody filled in is no part of the name.
+        let registry = self.scalar(&at.key("registry")).is_some_and(|host| !host.is_empty());
+        if !registry {
+            return self.set_or_add(at, "repository", &image.repository.to_string());
+        }
+        self.set(&at.key("registry"), &Value::Text(image.repository.registry().to_owned()))?;
+        self.set_or_add(at, "repository", image.repository.path())
+    }
+
+    /// The tag that goes before the digest, where `tag` is `TAG@DIGEST` and no `digest` stands
+    /// beside it.
+    fn digest_in_tag(&self, at: &Path, tag: Option<&str>) -> Result<Option<String>, EditError> {
+        if self.has_own(at, "digest")? {
+            return Ok(None);
+        }
+        let found = self.scalar(&at.key("tag")).and_then(|found| found.split_once('@'));
+        Ok(found.map(|(name, _)| tag.unwrap_or(name).to_owned()))
     }
 
     /// Writes an image into the entry of a kustomization that is called `name`.

@@ -59,6 +59,12 @@ impl Path {
         Self(self.0[..length].to_vec())
     }
 
+    /// The path of what this one is in.
+    pub(crate) fn parent(&self) -> Option<Self> {
+        let length = self.0.len().checked_sub(1).filter(|length| *length > 0)?;
+        Some(self.prefix(length))
+    }
+
     /// The steps behind the first `length`.
     pub(crate) fn suffix(&self, length: usize) -> Self {
         Self(self.0[length..].to_vec())

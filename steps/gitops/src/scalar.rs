@@ -114,73 +114,123 @@ mod tests {
         assert_eq!(write(&Value::Boolean(true), place), "true");
     }
 
+    /// Texts that some reader takes for something else where they stand without quotes.
+    const DOUBTFUL: &[&str] = &[
+        "yes",
+        "on",
+        "NO",
+        "Off",
+        "y",
+        "N",
+        "True",
+        "null",
+        "Null",
+        "~",
+        "=",
+        "<<",
+        "",
+        " ",
+        " a",
+        "a ",
+        "1_000",
+        "2024-01-01",
+        "2024-01-01T00:00:00Z",
+        "0123",
+        "0o17",
+        "1e3",
+        "1E+3",
+        "0x1f",
+        "0b1",
+        "12:30:45",
+        "190:20:30",
+        ".inf",
+        "-.INF",
+        ".nan",
+        "+1",
+        "-",
+        "---",
+        "...",
+        "?",
+        ":",
+        "a:",
+        ": a",
+        "a: b",
+        "a #b",
+        "#a",
+        "@a",
+        "`a",
+        "%a",
+        "!a",
+        "&a",
+        "*a",
+        "|",
+        ">",
+        "{a}",
+        "[a]",
+        "a,b",
+        "1.",
+        ".5",
+        "1,5",
+        "\t",
+        "\u{feff}a",
+        "é",
+        "- a",
+        "\"",
+        "'",
+        "a\u{85}b",
+        "a\u{2028}b",
+        "\u{0}",
+        "\u{7f}",
+        "a\r\nb",
+        "\u{fffe}",
+        "\u{1f600}",
+        "\\",
+        "'a' # b",
+        "%YAML 1.1",
+    ];
+
     #[test]
     fn what_any_reader_takes_for_something_else_is_quoted() {
-        for value in [
-            "yes",
-            "on",
-            "NO",
-            "Off",
-            "y",
-            "N",
-            "True",
-            "null",
-            "Null",
-            "~",
-            "=",
-            "<<",
-            "",
-            " ",
-            " a",
-            "a ",
-            "1_000",
-            "2024-01-01",
-            "2024-01-01T00:00:00Z",
-            "0123",
-            "0o17",
-            "1e3",
-            "1E+3",
-            "0x1f",
-            "0b1",
-            "12:30:45",
-            "190:20:30",
-            ".inf",
-            "-.INF",
-            ".nan",
-            "+1",
-            "-",
-            "---",
-            "...",
-            "?",
-            ":",
-            "a:",
-            ": a",
-            "a: b",
-            "a #b",
-            "#a",
-            "@a",
-            "`a",
-            "%a",
-            "!a",
-            "&a",
-            "*a",
-            "|",
-            ">",
-            "{a}",
-            "[a]",
-            "a,b",
-            "1.",
-            ".5",
-            "1,5",
-            "\t",
-            "\u{feff}a",
-            "é",
-            "- a",
-            "\"",
-            "'",
-        ] {
+        for value in DOUBTFUL {
             assert!(!is_plainly_text(value), "{value}");
             assert!(text(value, Style::Plain).starts_with('"'), "{value}");
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "the reader is a program")]
+    fn a_reader_of_yaml_1_1_reads_the_very_texts() {
+        let plain =
+            ["v1", "1.2.3", "sha256:00ff", "a/b:c", "http://x", "x1e3", "e3", "nan", "a@b+c"];
+        let values: Vec<&str> = DOUBTFUL.iter().copied().chain(plain).collect();
+        let mut yaml = String::new();
+        for value in &values {
+            for style in [Style::Plain, Style::Single, Style::Double] {
+                let between = |quote_colons| {
+                    write(&Value::Text((*value).into()), Place { style, quote_colons })
+                };
+                yaml.push_str(&format!("- {}\n- {{k: {}}}\n", between(false), between(true)));
+            }
+        }
+        let script = "import sys, json\ntry:\n import yaml\nexcept ImportError: sys.exit(77)\n\
+                      print(json.dumps(yaml.safe_load(sys.stdin.buffer.read())))";
+        let python = std::process::Command::new("python3")
+            .args(["-c", script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn();
+        let Ok(mut python) = python else { return eprintln!("skipped: there is no python3") };
+        std::io::Write::write_all(&mut python.stdin.take().unwrap(), yaml.as_bytes()).unwrap();
+        let output = python.wait_with_output().unwrap();
+        if output.status.code() == Some(77) {
+            return eprintln!("skipped: python3 has no yaml");
+        }
+        let read: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        for (value, read) in values.iter().zip(read.chunks(6)) {
+            for read in read {
+                let read = read.get("k").unwrap_or(read);
+                assert_eq!(read.as_str(), Some(*value));
+            }
         }
     }
 

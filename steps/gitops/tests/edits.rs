@@ -288,7 +288,7 @@ list:
         "b: !!str \"1\" # c\n"
     );
     let error = error("? a\n? b\n", json!({"path": "a", "value": "x"}));
-    assert!(error.contains("no `:`"), "{error}");
+    assert!(error.contains("no `:`, so no value can stand there"), "{error}");
 }
 
 #[test]
@@ -513,6 +513,20 @@ fn what_a_chart_may_not_read_is_said() {
             "image:\n  registry: registry.example.com\n  repository: prod/shop\n  tag: v2\n  digest: DIGEST\n"
         )
     );
+    let joined = notes("image: a/b\nimageTag: v1\n", edit(None));
+    assert_eq!(joined, "", "keys of the document's root are too many to judge by");
+    let nested = json!({"path": "web.image", "image": image()});
+    let joined = notes("web:\n  image: a/b\n  tag: v1\n", nested);
+    assert!(joined.contains("a chart that joins the two"), "{joined}");
+    // The digest is behind the tag already, where a chart reads no other.
+    let behind = "image:\n  repository: a/b\n  tag: \"v1@sha256:00\" # c\n";
+    assert_eq!(notes(behind, edit(None)), "");
+    for (tag, want) in [(None, "v1"), (Some("v2"), "v2")] {
+        assert_eq!(
+            all(behind, &[edit(tag)]),
+            filled(&format!("image:\n  repository: REPOSITORY\n  tag: \"{want}@DIGEST\" # c\n"))
+        );
+    }
     let part = error(bare, json!({"path": "image.tag", "image": image()}));
     assert!(part.contains("it is a part of an image"), "{part}");
 }
@@ -582,4 +596,78 @@ fn what_is_not_understood_is_refused() {
     bomb.push_str("tag: v1\n");
     let error = error(&bomb, json!({"path": "tag", "value": "v2"}));
     assert!(error.contains("more than 1048576 values"), "{error}");
+}
+
+#[test]
+fn odd_files_are_edited_as_plain_ones() {
+    let edit = || [json!({"path": "image", "image": image(), "tag": "v2"})];
+    let head = "# a line of the license\n".repeat(300);
+    for (before, after) in [
+        // A byte-order mark, a head of comments, directives and ends.
+        (
+            "\u{feff}image:\r\n  tag: v1",
+            "\u{feff}image:\r\n  tag: v2\r\n  repository: REPOSITORY\r\n  digest: DIGEST",
+        ),
+        (
+            "%YAML 1.1\n---\nimage: # c\n  tag: v1\n...\n",
+            "%YAML 1.1\n---\nimage: # c\n  tag: v2\n  repository: REPOSITORY\n  digest: DIGEST\n...\n",
+        ),
+        (
+            &format!("{head}image:\n  tag: v1\n"),
+            &format!("{head}image:\n  tag: v2\n  repository: REPOSITORY\n  digest: DIGEST\n"),
+        ),
+        ("image:\n  tag:", "image:\n  tag: v2\n  repository: REPOSITORY\n  digest: DIGEST"),
+        ("image:\n  tag:  \n", "image:\n  tag: v2  \n  repository: REPOSITORY\n  digest: DIGEST\n"),
+        (
+            "image:\n    tag:\n      v1 # c\nx: é\n",
+            "image:\n    tag:\n      v2 # c\n    repository: REPOSITORY\n    digest: DIGEST\nx: é\n",
+        ),
+        (
+            "\"image\": {\"tag\": \"v1\"}",
+            "\"image\": {\"tag\": \"v2\", \"repository\": \"REPOSITORY\", \"digest\": \"DIGEST\"}",
+        ),
+        (
+            "image:\n  tag: v1\nx: 1\nx: 2\n",
+            "image:\n  tag: v2\n  repository: REPOSITORY\n  digest: DIGEST\nx: 1\nx: 2\n",
+        ),
+    ] {
+        assert_eq!(all(before, &edit()), filled(after));
+    }
+    let wide = "images:\n-   name: shop\n    x: 1 # c\n- - name: no\n";
+    assert_eq!(
+        all(wide, &[json!({"kustomize": "shop", "image": image()})]),
+        filled(
+            "images:\n-   name: shop\n    x: 1 # c\n    newName: REPOSITORY\n    digest: DIGEST\n- - name: no\n"
+        )
+    );
+}
+
+proptest::proptest! {
+    /// Whatever a file is, an edit of it is made rightly or refused, and nothing panics.
+    #[test]
+    fn no_text_breaks_the_editor(
+        text in "([a-c]: |\\? |- |&a |\\*a|!!str |'|\"|[|>][+-]?|\\{|\\}|\\[|\\]|, |: |# c|---|\\.\\.\\.|<<: |v1|é|\n|\r\n|\n  |\n    |\t|\u{feff}){0,24}",
+        path in "[a-c](\\.[a-c]|\\[[01]\\]){0,2}",
+        follow in proptest::bool::ANY,
+    ) {
+        let aliases = if follow { "follow" } else { "refuse" };
+        for change in [
+            json!({"path": path, "value": "n: o", "aliases": aliases}),
+            json!({"path": path, "value": 7, "aliases": aliases}),
+            json!({"within": path, "path": "a", "value": "v2", "aliases": aliases}),
+        ] {
+            let Ok(after) = edited(&text, &edit(change)) else { continue };
+            // What is read once reads the new value, whoever reads it.
+            let read = |text: &str| -> Option<yaml_serde::Value> { yaml_serde::from_str(text).ok() };
+            if let Some(before) = read(&text) {
+                let after = read(&after);
+                proptest::prop_assert!(after.is_some(), "{text:?}");
+                if after.as_ref() != Some(&before) {
+                    let written = format!("{after:?}");
+                    let new = ["n: o", "Number(7)", "v2"];
+                    proptest::prop_assert!(new.iter().any(|new| written.contains(new)));
+                }
+            }
+        }
+    }
 }

@@ -243,7 +243,7 @@ fn decrypt(body: &[u8], password: &Secret<String>) -> Result<Zeroizing<Vec<u8>>,
     let nonce: [u8; 24] =
         nonce.try_into().map_err(|_| not_pem("its nonce is not 24 bytes long"))?;
     let mut key = Zeroizing::new([0_u8; 32]);
-    scrypt::scrypt(password.expose().as_bytes(), &salt, &params, &mut *key)
+    scrypt::scrypt(password.line().as_bytes(), &salt, &params, &mut *key)
         .map_err(|_| not_pem("its scrypt parameters are out of bounds"))?;
     let cipher = XSalsa20Poly1305::new((&*key).into());
     let opened = cipher.decrypt(&nonce.into(), ciphertext.as_slice());

@@ -213,6 +213,7 @@ impl Build {
         let files = Arc::new(look_through(&input, context).await?);
         let (count, bytes) = files.size();
         context.say(format!("context: {count} entries, {bytes} bytes"));
+        let dockerfile = files.dockerfile();
         let docker = self.engine.client().await?;
         let registries = context.registries()?;
 
@@ -230,7 +231,8 @@ impl Build {
             };
             let session = Session::open(&self.engine, name.clone(), offer).await?;
             let request = solve::Request {
-                dockerfile: files.dockerfile(),
+                dockerfile: &dockerfile,
+                subfolder: files.subfolder(),
                 target: input.target.as_deref(),
                 platform: platform.map(str::to_owned),
                 args: &input.args,
@@ -260,7 +262,7 @@ impl Build {
             pushed.push(pusher.push(id).await?);
         }
         let image = match pushed.as_slice() {
-            [one] => input.image.at(one.manifest.digest.clone()),
+            [one] => input.image.at(one.digest.clone()),
             several => pusher.join(several).await?,
         };
         pusher.tag(&image, &input.tags).await?;
@@ -269,7 +271,7 @@ impl Build {
             .into_iter()
             .map(|one| BuiltPlatform {
                 platform: one.platform.to_string(),
-                digest: one.manifest.digest,
+                digest: one.manifest,
                 size: one.size,
             })
             .collect();

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bollard::Docker;
 use bollard::auth::DockerCredentials;
-use bollard::query_parameters::{PushImageOptionsBuilder, TagImageOptionsBuilder};
+use bollard::query_parameters::{
+    PushImageOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
+};
 use bytes::Bytes;
 use fairlead_oci::{Client, Content, Descriptor, Manifest, Platform, media_type};
 use fairlead_step::{
@@ -29,10 +31,18 @@ pub(crate) struct Pusher<'a> {
 
 /// One image in the registry.
 pub(crate) struct Pushed {
-    pub(crate) manifest: Manifest,
+    /// What was pushed: the image, or the index that the engine put around it.
+    pub(crate) digest: Digest,
+    /// The digest of the platform's own manifest.
+    pub(crate) manifest: Digest,
     pub(crate) platform: Platform,
     /// The bytes of the config and the layers, as the registry holds them.
     pub(crate) size: u64,
+    /// What an index over several platforms lists of it: the image, and what the engine attested
+    /// of it.
+    entries: Vec<Descriptor>,
+    /// The tag under which it was pushed.
+    tag: String,
 }
 
 /// The tag under which an image with this id is pushed: the same content has the same tag, so an
@@ -46,18 +56,67 @@ impl Pusher<'_> {
     pub(crate) async fn push(&self, id: &Digest) -> Result<Pushed, StepError> {
         let platform = self.platform_of(id).await?;
         let tag = content_tag(id);
-        if let Some(manifest) = self.look(&tag, id).await? {
-            self.say(&format!("{} already has this image", self.repository));
-            return Ok(pushed(manifest, platform));
+        let manifest = match self.look(&tag, id).await? {
+            Some(manifest) => {
+                self.say(&format!("{} already has this image", self.repository));
+                manifest
+            }
+            None => {
+                self.push_as(id, &tag).await?;
+                self.look(&tag, id).await?.ok_or_else(|| {
+                    StepError::retryable(format!(
+                        "the engine pushed {}:{tag}, and the registry has another image there",
+                        self.repository
+                    ))
+                    .hint(
+                        "does the engine reach the same registry under this name as Fairlead does?",
+                    )
+                })?
+            }
+        };
+        // The tag was for the push alone.
+        self.untag_in_the_engine(&tag).await;
+        self.pushed(manifest, platform, tag).await
+    }
+
+    /// What `manifest` is, seen from the platform that was built: engines whose store is
+    /// containerd's push an index that holds the image and what they attest of it.
+    async fn pushed(
+        &self,
+        manifest: Manifest,
+        platform: Platform,
+        tag: String,
+    ) -> Result<Pushed, StepError> {
+        let digest = manifest.digest.clone();
+        let size = |config: &Descriptor, layers: &[Descriptor]| {
+            layers.iter().map(|layer| layer.size).fold(config.size, u64::saturating_add)
+        };
+        match &manifest.content {
+            Content::Image { config, layers } => {
+                let entry =
+                    Descriptor { platform: Some(platform.clone()), ..manifest.descriptor() };
+                let size = size(config, layers);
+                let manifest = digest.clone();
+                Ok(Pushed { digest, manifest, platform, size, entries: vec![entry], tag })
+            }
+            Content::Index { manifests } => {
+                let index = self.repository.at(digest.clone());
+                let image = self.client.platform(&index, &platform).await?;
+                let size = size(&image.config, &image.layers);
+                let (manifest, entries) = (image.image.digest, manifests.clone());
+                Ok(Pushed { digest, manifest, platform, size, entries, tag })
+            }
         }
-        self.push_as(id, &tag).await?;
-        match self.look(&tag, id).await? {
-            Some(manifest) => Ok(pushed(manifest, platform)),
-            None => Err(StepError::retryable(format!(
-                "the engine pushed {}:{tag}, and the registry has another image there",
-                self.repository
-            ))
-            .hint("does the engine reach the same registry under this name as Fairlead does?")),
+    }
+
+    /// Takes the tag of a push from the image again. The image stays in the engine where another
+    /// tag holds it; what it was built from stays in the engine's cache of builds.
+    async fn untag_in_the_engine(&self, tag: &str) {
+        let name = format!("{}:{tag}", self.repository);
+        let options = RemoveImageOptionsBuilder::default().noprune(true).build();
+        // Another build of the same content may have taken it away already.
+        if let Err(error) = self.docker.remove_image(&name, Some(options), None).await {
+            tracing::debug!(%error, name, "the engine keeps the tag of a push");
         }
     }
 
@@ -141,11 +200,6 @@ impl Pusher<'_> {
     }
 }
 
-fn pushed(manifest: Manifest, platform: Platform) -> Pushed {
-    let size = manifest.blobs().iter().map(|blob| blob.size).sum();
-    Pushed { manifest, platform, size }
-}
-
 /// An OCI image index (image-spec v1.1, "Image Index").
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -156,13 +210,7 @@ struct Index {
 }
 
 fn index(images: &[Pushed]) -> Result<Bytes, StepError> {
-    let manifests = images
-        .iter()
-        .map(|image| Descriptor {
-            platform: Some(image.platform.clone()),
-            ..image.manifest.descriptor()
-        })
-        .collect();
+    let manifests = images.iter().flat_map(|image| image.entries.clone()).collect();
     let index = Index { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
     serde_json::to_vec(&index)
         .map(Bytes::from)
@@ -277,19 +325,27 @@ mod tests {
                 variant: None,
                 os_version: None,
             };
-            pushed(manifest, platform)
+            Descriptor { platform: Some(platform), ..manifest.descriptor() }
         };
         let body = |size: u8| {
             format!(
                 r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json",
-                "digest":"{0}","size":{size}}},"layers":[{{"mediaType":
-                "application/vnd.oci.image.layer.v1.tar+gzip","digest":"{0}","size":7}}]}}"#,
+                "digest":"{0}","size":{size}}},"layers":[]}}"#,
                 Digest::sha256(b"x")
             )
         };
-        let images = [image("amd64", &body(1)), image("arm64", &body(2))];
-        assert_eq!(images.each_ref().map(|i| i.size), [8, 9]);
-        let json: serde_json::Value = serde_json::from_slice(&index(&images).unwrap()).unwrap();
+        let entries = [image("amd64", &body(1)), image("arm64", &body(2))];
+        let digests = entries.each_ref().map(|entry| entry.digest.to_string());
+        let pushed = |entry: Descriptor| Pushed {
+            digest: entry.digest.clone(),
+            manifest: entry.digest.clone(),
+            platform: entry.platform.clone().unwrap(),
+            size: 0,
+            entries: vec![entry],
+            tag: String::new(),
+        };
+        let json: serde_json::Value =
+            serde_json::from_slice(&index(&entries.map(pushed)).unwrap()).unwrap();
         assert_eq!(json["mediaType"], "application/vnd.oci.image.index.v1+json");
         let listed: Vec<_> = json["manifests"]
             .as_array()
@@ -299,7 +355,6 @@ mod tests {
                 (m["platform"]["architecture"].as_str().unwrap(), m["digest"].as_str().unwrap())
             })
             .collect();
-        let digests = images.each_ref().map(|i| i.manifest.digest.to_string());
         assert_eq!(listed, [("amd64", digests[0].as_str()), ("arm64", digests[1].as_str())]);
     }
 }

@@ -31,6 +31,8 @@ const IMAGE_ID: &str = "containerimage.digest";
 /// What one build is asked for.
 pub(crate) struct Request<'a> {
     pub(crate) dockerfile: &'a str,
+    /// The folder of what is sent that is the context; all of it otherwise.
+    pub(crate) subfolder: Option<&'a str>,
     pub(crate) target: Option<&'a str>,
     pub(crate) platform: Option<String>,
     pub(crate) args: &'a BTreeMap<String, String>,
@@ -46,6 +48,9 @@ impl Request<'_> {
             ("context".to_owned(), context_url),
             ("filename".to_owned(), self.dockerfile.to_owned()),
         ]);
+        if let Some(folder) = self.subfolder {
+            out.insert("contextsubdir".into(), folder.to_owned());
+        }
         if let Some(target) = self.target {
             out.insert("target".into(), target.to_owned());
         }
@@ -347,6 +352,7 @@ mod tests {
     fn inputs_become_attributes_of_the_frontend() {
         let request = Request {
             dockerfile: "ci/Dockerfile",
+            subfolder: Some("context"),
             target: Some("app"),
             platform: Some("linux/arm64".into()),
             args: &BTreeMap::from([("V".to_owned(), "1".to_owned())]),
@@ -360,6 +366,7 @@ mod tests {
         {
           "build-arg:V": "1",
           "context": "http://session/1",
+          "contextsubdir": "context",
           "filename": "ci/Dockerfile",
           "force-network-mode": "none",
           "label:team": "ship",

@@ -153,12 +153,24 @@ async fn a_push_leaves_no_tag_in_the_engine() {
     let outputs = outputs(conformance(&host, &*step(), with).await.unwrap());
     let size = outputs["platforms"][0]["size"].as_u64().unwrap();
     assert!(size > 0, "{outputs}");
+    assert!(!images_of_the_engine().contains(&repository));
+
+    // Builds of the same content at once are one image in the engine, and none takes it from another.
+    let build = |n: u32| {
+        let (host, repository) = (&host, &repository);
+        let with = json!({"image": format!("{repository}{n}"), "labels": {"builds": "at once"}});
+        async move { host.run(&*step(), with).await.unwrap() }
+    };
+    futures::future::join_all((0..6).map(build)).await;
+    assert!(!images_of_the_engine().contains(&repository));
+}
+
+fn images_of_the_engine() -> String {
     let listed = Command::new("docker")
         .args(["--host", &docker_host(), "images", "--format", "{{.Repository}}:{{.Tag}}"])
         .output()
         .unwrap();
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    assert!(!listed.contains(&repository), "{listed}");
+    String::from_utf8(listed.stdout).unwrap()
 }
 
 #[tokio::test]

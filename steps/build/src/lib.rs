@@ -6,6 +6,7 @@
 
 mod context;
 mod engine;
+mod hold;
 mod ignore;
 mod progress;
 mod push;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, ContextError};
 use crate::engine::{Engine, EngineError};
+use crate::hold::Holds;
 use crate::push::Pusher;
 use crate::session::{Offer, Session};
 
@@ -204,12 +206,20 @@ impl StepKind for Build {
     }
 
     async fn run(&self, input: Input, context: &StepContext) -> Result<Verdict<Output>, StepError> {
-        context.cancel().guard(self.build(input, context)).await.map(Verdict::passed)
+        let holds = Holds::default();
+        let built = context.cancel().guard(self.build(input, &holds, context)).await;
+        holds.release().await;
+        built.map(Verdict::passed)
     }
 }
 
 impl Build {
-    async fn build(&self, mut input: Input, context: &StepContext) -> Result<Output, StepError> {
+    async fn build(
+        &self,
+        mut input: Input,
+        holds: &Holds,
+        context: &StepContext,
+    ) -> Result<Output, StepError> {
         let files = Arc::new(look_through(&input, context).await?);
         let (count, bytes) = files.size();
         context.say(format!("context: {count} entries, {bytes} bytes"));
@@ -224,6 +234,7 @@ impl Build {
                 context.say(format!("building for {platform}"));
             }
             let name = unique_name(context);
+            let hold = input.push.then(|| holds.name(&docker, &name));
             let offer = Offer {
                 context: Arc::clone(&files),
                 secrets: secrets.clone(),
@@ -239,6 +250,7 @@ impl Build {
                 labels: &input.labels,
                 no_cache: input.no_cache,
                 network: input.network,
+                hold: hold.as_deref(),
             };
             let solving = solve::solve(&self.engine, &session, &name, &request, context.log());
             let id = Box::pin(solving).await?;

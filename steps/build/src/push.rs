@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use bollard::Docker;
 use bollard::auth::DockerCredentials;
-use bollard::query_parameters::{
-    PushImageOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
-};
+use bollard::query_parameters::{PushImageOptionsBuilder, TagImageOptionsBuilder};
 use bytes::Bytes;
 use fairlead_oci::{Client, Content, Descriptor, Manifest, Platform, media_type};
 use fairlead_step::{
@@ -15,8 +13,14 @@ use fairlead_step::{
 use futures::StreamExt as _;
 use serde::Serialize;
 
+use crate::hold::untag;
+
 /// What comes before the image's id in the tag that a push needs.
 const TAG_PREFIX: &str = "fairlead-";
+/// How often a push is begun whose tag another build takes away.
+const PUSHES: u32 = 4;
+/// What the engine says then.
+const TAG_GONE: &str = "tag does not exist";
 /// How many hex digits of the id follow.
 const TAG_DIGITS: usize = 32;
 
@@ -74,8 +78,8 @@ impl Pusher<'_> {
                 })?
             }
         };
-        // The tag was for the push alone.
-        self.untag_in_the_engine(&tag).await;
+        // In the engine, the tag was for the push alone.
+        untag(self.docker, &format!("{}:{tag}", self.repository)).await;
         self.pushed(manifest, platform, tag).await
     }
 
@@ -109,17 +113,6 @@ impl Pusher<'_> {
         }
     }
 
-    /// Takes the tag of a push from the image again. The image stays in the engine where another
-    /// tag holds it; what it was built from stays in the engine's cache of builds.
-    async fn untag_in_the_engine(&self, tag: &str) {
-        let name = format!("{}:{tag}", self.repository);
-        let options = RemoveImageOptionsBuilder::default().noprune(true).build();
-        // Another build of the same content may have taken it away already.
-        if let Err(error) = self.docker.remove_image(&name, Some(options), None).await {
-            tracing::debug!(%error, name, "the engine keeps the tag of a push");
-        }
-    }
-
     /// What the registry holds under the content tag, if it is the image `id`.
     async fn look(&self, tag: &str, id: &Digest) -> Result<Option<Manifest>, StepError> {
         let Some(manifest) = self.client.manifest_at_tag(self.repository, tag).await? else {
@@ -147,7 +140,20 @@ impl Pusher<'_> {
         })
     }
 
+    /// Pushes the image `id` under `tag`. Another build that pushed the same content takes the tag
+    /// away in between, at worst; then it is given and pushed again.
     async fn push_as(&self, id: &Digest, tag: &str) -> Result<(), StepError> {
+        let mut left = PUSHES;
+        loop {
+            left -= 1;
+            match self.push_once(id, tag).await {
+                Err(error) if left > 0 && error.to_string().contains(TAG_GONE) => {}
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn push_once(&self, id: &Digest, tag: &str) -> Result<(), StepError> {
         let name = self.repository.to_string();
         let registry = self.repository.registry();
         let options = TagImageOptionsBuilder::default().repo(&name).tag(tag).build();

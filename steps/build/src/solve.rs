@@ -39,6 +39,8 @@ pub(crate) struct Request<'a> {
     pub(crate) labels: &'a BTreeMap<String, String>,
     pub(crate) no_cache: bool,
     pub(crate) network: Network,
+    /// What to call the image in the engine's store, where it is to be called anything.
+    pub(crate) hold: Option<&'a str>,
 }
 
 impl Request<'_> {
@@ -104,6 +106,11 @@ pub(crate) async fn solve(
         frontend_attrs: request.attributes(session.context_url()),
         // Engines before 25 know no other field for the exporter.
         exporter_deprecated: EXPORTER.into(),
+        exporter_attrs_deprecated: request
+            .hold
+            .map(|hold| ("name".to_owned(), hold.to_owned()))
+            .into_iter()
+            .collect(),
         entitlements,
         ..SolveRequest::default()
     };
@@ -359,6 +366,7 @@ mod tests {
             labels: &BTreeMap::from([("team".to_owned(), "ship".to_owned())]),
             no_cache: true,
             network: Network::None,
+            hold: None,
         };
         let sorted: BTreeMap<_, _> =
             request.attributes("http://session/1".into()).into_iter().collect();

@@ -33,6 +33,8 @@ pub struct Behavior {
     pub mounts: bool,
     /// Whether it says `Docker-Content-Digest`.
     pub digest_header: bool,
+    /// Whether it answers `OCI-Subject` without the referrers API, as one large registry once did.
+    pub false_subject: bool,
     /// What it answers where the referrers API would be, when it has none.
     pub without_referrers: WithoutReferrers,
     /// Which uploads it takes.
@@ -169,6 +171,7 @@ impl FakeRegistry {
                 page: 1000,
                 mounts: true,
                 digest_header: true,
+                false_subject: false,
                 without_referrers: WithoutReferrers::Status(404),
                 uploads: Uploads::Any,
                 least_chunk: None,
@@ -556,7 +559,9 @@ impl State {
         }
         let answer = Answer::new(201).header("docker-content-digest", digest);
         match document["subject"]["digest"].as_str() {
-            Some(subject) if self.behavior.referrers_api => answer.header("oci-subject", subject),
+            Some(subject) if self.behavior.referrers_api || self.behavior.false_subject => {
+                answer.header("oci-subject", subject)
+            }
             Some(_) | None => answer,
         }
     }

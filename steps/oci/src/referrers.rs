@@ -148,20 +148,32 @@ impl Client {
     /// When the registry cannot say; [`Error::Malformed`] when the list is none;
     /// [`Error::TooMany`] beyond [`REFERRERS_LIMIT`].
     pub async fn referrers(&self, image: &Image) -> Result<Vec<Descriptor>, Error> {
-        let referrers = self.read_referrers(image).await?;
+        let host = self.host(&image.repository).await?;
+        let referrers = match self.referrers_by_api(&host, image).await? {
+            Answer::Listed(listed) => listed,
+            Answer::NoApi | Answer::UnknownName => self.fallback_referrers(image).await?,
+        };
         if referrers.truncated {
             return Err(Error::TooMany { what: what_of(image), limit: REFERRERS_LIMIT });
         }
         Ok(referrers.manifests)
     }
 
-    /// Everything that is attached to `image`, as far as it can be read: a list that is none, or
-    /// that is too large, is a finding, as is each entry that cannot be read.
+    /// Everything that is attached to `image`, as far as it can be read. Each entry that cannot be
+    /// read is a finding, and so is a tag in place of the API that holds no list, or one that is too
+    /// large: whoever may push can make those.
     ///
     /// # Errors
     /// When the registry cannot say.
     pub async fn list_referrers(&self, image: &Image) -> Result<Referrers, Error> {
-        match self.read_referrers(image).await {
+        let host = self.host(&image.repository).await?;
+        match self.referrers_by_api(&host, image).await? {
+            Answer::Listed(listed) => return Ok(listed),
+            Answer::NoApi | Answer::UnknownName => {}
+        }
+        match self.fallback_referrers(image).await {
+            // An answer that has no meaning here is none.
+            Err(error @ Error::Refused { .. }) => Err(error),
             Err(error) if error.is_unreadable() => {
                 Ok(Referrers { findings: vec![error.to_string()], ..Referrers::default() })
             }
@@ -169,11 +181,7 @@ impl Client {
         }
     }
 
-    async fn read_referrers(&self, image: &Image) -> Result<Referrers, Error> {
-        let host = self.host(&image.repository).await?;
-        if let Answer::Listed(listed) = self.referrers_by_api(&host, image).await? {
-            return Ok(listed);
-        }
+    async fn fallback_referrers(&self, image: &Image) -> Result<Referrers, Error> {
         let tag = fallback_tag(&image.digest);
         let list = self.list_at(&image.repository, &tag, Kind::Referrers).await?;
         let mut referrers = Referrers::default();

@@ -433,6 +433,10 @@ pub(crate) async fn read(
     limit: u64,
     idle: Duration,
 ) -> Result<Option<Bytes>, Broken> {
+    // An answer to HEAD, of which nothing is read, names the length of what it does not have.
+    if limit > 0 && response.content_length().is_some_and(|length| length > limit) {
+        return Ok(None);
+    }
     let mut body = BytesMut::new();
     while let Some(chunk) = patiently(idle, response.chunk()).await? {
         if (body.len() + chunk.len()) as u64 > limit {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use fairlead_oci::{Artifact, Client, Descriptor, Error, Layer, REFERRERS_LIMIT, media_type};
+use fairlead_oci::{
+    Artifact, Client, Descriptor, Error, Layer, MANIFEST_LIMIT, REFERRERS_LIMIT, media_type,
+};
 use fairlead_step::{Algorithm, Image};
 use futures::stream::{self, StreamExt as _};
 use serde::{Deserialize, Serialize};
@@ -178,6 +180,10 @@ async fn open(
     annotations: &BTreeMap<String, String>,
 ) -> Seen {
     let mut seen = Seen::default();
+    if entry.size > MANIFEST_LIMIT {
+        let problem = format!("the manifest {} is larger than any", entry.digest);
+        return Seen { findings: vec![Finding::unreadable(Format::V3, problem)], failure: None };
+    }
     let manifest = match client.manifest(&image.repository.at(entry.digest)).await {
         Ok(manifest) => manifest,
         // A list that other writers keep by hand may name what is gone.

@@ -205,6 +205,11 @@ async fn a_list_of_referrers_that_cannot_be_read_to_its_end_is_a_failure() {
     registry.fail("/referrers/", Fault::Answer(200, kind, "{\"manifests\": [".into()), 1);
     let error = client().referrers(&image).await.unwrap_err();
     assert!(matches!(error, Error::Malformed { .. }), "{error}");
+    for (status, body) in [(200, "{\"manifests\": ["), (422, ""), (410, "")] {
+        let kind = vec![("content-type", media_type::OCI_INDEX.to_owned())];
+        registry.fail("/referrers/", Fault::Answer(status, kind, body.into()), 1);
+        client().closure(&image).await.unwrap_err();
+    }
 }
 
 #[tokio::test]
@@ -326,4 +331,18 @@ async fn what_is_no_list_is_not_overwritten() {
     assert!(error.to_string().contains("remove the tag"), "{error}");
     assert_eq!(registry.tag("shop", &tag), Some(theirs.digest.to_string()));
     assert_eq!(client.list_referrers(&image).await.unwrap().findings.len(), 1);
+}
+
+#[tokio::test]
+async fn a_registry_that_says_it_lists_and_does_not_gets_a_list() {
+    let registry = FakeRegistry::start().await;
+    registry.behave(|b| {
+        b.referrers_api = false;
+        b.false_subject = true;
+    });
+    let image = registry.seed_image("shop", None, "x");
+    let client = client();
+    let subject = subject(&client, &image).await;
+    client.attach(&image.repository, &subject, &artifact("one")).await.unwrap();
+    assert_eq!(client.referrers(&image).await.unwrap().len(), 1);
 }

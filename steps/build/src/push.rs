@@ -122,7 +122,7 @@ impl Pusher<'_> {
         let same = manifest.digest == *id
             || match &manifest.content {
                 Content::Image { config, .. } => config.digest == *id,
-                Content::Index { .. } => false,
+                Content::Index { .. } | Content::Unknown => false,
             };
         Ok(same.then_some(manifest))
     }

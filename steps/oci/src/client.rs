@@ -10,7 +10,7 @@ use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{Method, StatusCode};
 use url::Url;
 
-use crate::host::Host;
+use crate::host::{Host, locked};
 use crate::model::MANIFEST_LIMIT;
 use crate::request::{self, Call, Reply, backoff};
 use crate::{Error, Manifest, Options, Transport};
@@ -368,7 +368,10 @@ impl Client {
         if let Some(found) = told.filter(differs) {
             return Err(Error::DigestMismatch { what, expected: digest, found });
         }
-        Ok(Put { digest, subject_listed: reply.header("oci-subject").is_some() })
+        // A registry that is known to have no list has said so without keeping one.
+        let has_list = *locked(&host.referrers_api) != Some(false);
+        let subject_listed = has_list && reply.header("oci-subject").is_some();
+        Ok(Put { digest, subject_listed })
     }
 }
 

@@ -264,6 +264,17 @@ pub(crate) mod tests {
         SigningKey(secret.into())
     }
 
+    pub(crate) fn numbered(number: u8) -> SigningKey {
+        let secret = p256::SecretKey::from_slice(&[number; 32]).unwrap();
+        SigningKey(secret.into())
+    }
+
+    /// The key as `sign` takes it.
+    pub(crate) fn pem_of(key: &SigningKey) -> String {
+        use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
+        key.0.to_pkcs8_pem(LineEnding::LF).unwrap().to_string()
+    }
+
     fn sealed(password: &str, n: u64) -> String {
         use p256::pkcs8::EncodePrivateKey as _;
         let der = p256::SecretKey::from_slice(&[1; 32]).unwrap().to_pkcs8_der().unwrap();

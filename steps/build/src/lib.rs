@@ -274,10 +274,11 @@ impl Build {
             pushed.push(pusher.push(id).await?);
         }
         let image = match pushed.as_slice() {
-            [one] => input.image.at(one.digest.clone()),
+            [one] => input.image.at(one.digest().clone()),
             several => pusher.join(several).await?,
         };
         pusher.tag(&image, &input.tags).await?;
+        pusher.untag(&pushed).await?;
         context.say(format!("image: {image}"));
         let platforms = pushed
             .into_iter()

@@ -35,8 +35,6 @@ pub(crate) struct Pusher<'a> {
 
 /// One image in the registry.
 pub(crate) struct Pushed {
-    /// What was pushed: the image, or the index that the engine put around it.
-    pub(crate) digest: Digest,
     /// The digest of the platform's own manifest.
     pub(crate) manifest: Digest,
     pub(crate) platform: Platform,
@@ -45,8 +43,16 @@ pub(crate) struct Pushed {
     /// What an index over several platforms lists of it: the image, and what the engine attested
     /// of it.
     entries: Vec<Descriptor>,
-    /// The tag under which it was pushed.
+    /// The tag under which it was pushed, and what it points to.
     tag: String,
+    top: Manifest,
+}
+
+impl Pushed {
+    /// What was pushed: the image, or the index that the engine put around it.
+    pub(crate) const fn digest(&self) -> &Digest {
+        &self.top.digest
+    }
 }
 
 /// The tag under which an image with this id is pushed: the same content has the same tag, so an
@@ -60,14 +66,14 @@ impl Pusher<'_> {
     pub(crate) async fn push(&self, id: &Digest) -> Result<Pushed, StepError> {
         let platform = self.platform_of(id).await?;
         let tag = content_tag(id);
-        let manifest = match self.look(&tag, id).await? {
+        let manifest = match self.look(None, &tag, id).await? {
             Some(manifest) => {
                 self.say(&format!("{} already has this image", self.repository));
                 manifest
             }
             None => {
-                self.push_as(id, &tag).await?;
-                self.look(&tag, id).await?.ok_or_else(|| {
+                let told = self.push_as(id, &tag).await?;
+                self.look(told.as_ref(), &tag, id).await?.ok_or_else(|| {
                     StepError::retryable(format!(
                         "the engine pushed {}:{tag}, and the registry has another image there",
                         self.repository
@@ -100,24 +106,46 @@ impl Pusher<'_> {
                 let entry =
                     Descriptor { platform: Some(platform.clone()), ..manifest.descriptor() };
                 let size = size(config, layers);
-                let manifest = digest.clone();
-                Ok(Pushed { digest, manifest, platform, size, entries: vec![entry], tag })
+                let (digest, entries) = (digest.clone(), vec![entry]);
+                Ok(Pushed { manifest: digest, platform, size, entries, tag, top: manifest })
             }
             Content::Index { manifests } => {
                 let index = self.repository.at(digest.clone());
                 let image = self.client.platform(&index, &platform).await?;
                 let size = size(&image.config, &image.layers);
-                let (manifest, entries) = (image.image.digest, manifests.clone());
-                Ok(Pushed { digest, manifest, platform, size, entries, tag })
+                let (digest, entries) = (image.image.digest, manifests.clone());
+                Ok(Pushed { manifest: digest, platform, size, entries, tag, top: manifest })
+            }
+            Content::Unknown => {
+                let index = self.repository.at(digest);
+                Err(StepError::terminal(format!("the engine pushed {index}, which is no image")))
             }
         }
     }
 
-    /// What the registry holds under the content tag, if it is the image `id`.
-    async fn look(&self, tag: &str, id: &Digest) -> Result<Option<Manifest>, StepError> {
-        let Some(manifest) = self.client.manifest_at_tag(self.repository, tag).await? else {
-            return Ok(None);
+    /// Takes the tags of the pushes away again. What was pushed stays under its digest.
+    pub(crate) async fn untag(&self, pushed: &[Pushed]) -> Result<(), StepError> {
+        for Pushed { tag, top, .. } in pushed {
+            if !self.client.untag(self.repository, tag, top).await? {
+                self.say(&format!("the registry deletes no tags: {}:{tag} stays", self.repository));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the registry holds under the digest that the engine told, or else under the tag of the
+    /// push, if it is the image `id`.
+    async fn look(
+        &self,
+        told: Option<&Digest>,
+        tag: &str,
+        id: &Digest,
+    ) -> Result<Option<Manifest>, StepError> {
+        let found = match told {
+            Some(digest) => Some(self.client.manifest(&self.repository.at(digest.clone())).await?),
+            None => self.client.manifest_at_tag(self.repository, tag).await?,
         };
+        let Some(manifest) = found else { return Ok(None) };
         // The classic store names an image by its config, the containerd store by its manifest.
         let same = manifest.digest == *id
             || match &manifest.content {
@@ -141,8 +169,9 @@ impl Pusher<'_> {
     }
 
     /// Pushes the image `id` under `tag`. Another build that pushed the same content takes the tag
-    /// away in between, at worst; then it is given and pushed again.
-    async fn push_as(&self, id: &Digest, tag: &str) -> Result<(), StepError> {
+    /// away in between, at worst; then it is given and pushed again. Answers the digest, where the
+    /// engine tells it.
+    async fn push_as(&self, id: &Digest, tag: &str) -> Result<Option<Digest>, StepError> {
         let mut left = PUSHES;
         loop {
             left -= 1;
@@ -153,7 +182,7 @@ impl Pusher<'_> {
         }
     }
 
-    async fn push_once(&self, id: &Digest, tag: &str) -> Result<(), StepError> {
+    async fn push_once(&self, id: &Digest, tag: &str) -> Result<Option<Digest>, StepError> {
         let name = self.repository.to_string();
         let registry = self.repository.registry();
         let options = TagImageOptionsBuilder::default().repo(&name).tag(tag).build();
@@ -166,6 +195,7 @@ impl Pusher<'_> {
         let options = PushImageOptionsBuilder::default().tag(tag).build();
         let mut reports = self.docker.push_image(&name, Some(options), credentials);
         self.say(&format!("pushing {name}:{tag}"));
+        let mut told = None;
         while let Some(report) = reports.next().await {
             let report = report.map_err(|error| refused(&error.to_string(), &name, registry))?;
             let detail = report.progress_detail.unwrap_or_default();
@@ -175,11 +205,14 @@ impl Pusher<'_> {
                     let total = detail.total.and_then(|n| u64::try_from(n).ok());
                     self.log.progress(Progress { what, done, total });
                 }
-                None if what.contains("digest: ") => self.say(&what),
+                None if what.contains("digest: ") => {
+                    told = pushed_digest(&what);
+                    self.say(&what);
+                }
                 None => {}
             }
         }
-        Ok(())
+        Ok(told)
     }
 
     /// Writes one index over the images, in the order given, under its digest.
@@ -239,6 +272,11 @@ fn credentials(auth: RegistryAuth, registry: &str) -> Option<DockerCredentials> 
             ..DockerCredentials::default()
         }),
     }
+}
+
+/// The digest in the engine's last word on a push: `TAG: digest: sha256:… size: 528`.
+fn pushed_digest(said: &str) -> Option<Digest> {
+    said.split_once("digest: ")?.1.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Tells a push that the engine could not do. The engine has only words for the cause.
@@ -319,6 +357,15 @@ mod tests {
     }
 
     #[test]
+    fn the_engines_last_word_has_the_digest() {
+        let digest = Digest::sha256(b"x");
+        let said = format!("fairlead-0123: digest: {digest} size: 528");
+        assert_eq!(pushed_digest(&said), Some(digest));
+        assert_eq!(pushed_digest("Layer already exists"), None);
+        assert_eq!(pushed_digest("digest: "), None);
+    }
+
+    #[test]
     fn an_index_lists_its_platforms_in_order() {
         let image = |architecture: &str, body: &str| {
             let bytes = Bytes::from(body.to_owned());
@@ -331,7 +378,15 @@ mod tests {
                 variant: None,
                 os_version: None,
             };
-            Descriptor { platform: Some(platform), ..manifest.descriptor() }
+            let entry = Descriptor { platform: Some(platform.clone()), ..manifest.descriptor() };
+            Pushed {
+                manifest: manifest.digest.clone(),
+                platform,
+                size: 0,
+                entries: vec![entry],
+                tag: String::new(),
+                top: manifest,
+            }
         };
         let body = |size: u8| {
             format!(
@@ -340,18 +395,9 @@ mod tests {
                 Digest::sha256(b"x")
             )
         };
-        let entries = [image("amd64", &body(1)), image("arm64", &body(2))];
-        let digests = entries.each_ref().map(|entry| entry.digest.to_string());
-        let pushed = |entry: Descriptor| Pushed {
-            digest: entry.digest.clone(),
-            manifest: entry.digest.clone(),
-            platform: entry.platform.clone().unwrap(),
-            size: 0,
-            entries: vec![entry],
-            tag: String::new(),
-        };
-        let json: serde_json::Value =
-            serde_json::from_slice(&index(&entries.map(pushed)).unwrap()).unwrap();
+        let images = [image("amd64", &body(1)), image("arm64", &body(2))];
+        let digests = images.each_ref().map(|image| image.manifest.to_string());
+        let json: serde_json::Value = serde_json::from_slice(&index(&images).unwrap()).unwrap();
         assert_eq!(json["mediaType"], "application/vnd.oci.image.index.v1+json");
         let listed: Vec<_> = json["manifests"]
             .as_array()

@@ -47,6 +47,8 @@ pub struct Resolved {
 pub(crate) enum Rights<'a> {
     Pull(&'a Repository),
     Push(&'a Repository),
+    /// To delete a tag.
+    Delete(&'a Repository),
     /// To push to one and pull from another repository of the same registry.
     Mount {
         to: &'a Repository,
@@ -66,6 +68,7 @@ impl Rights<'_> {
         match self {
             Self::Pull(from) => vec![scope(from, "pull")],
             Self::Push(to) => vec![scope(to, "pull,push")],
+            Self::Delete(of) => vec![scope(of, "delete")],
             Self::Mount { to, from } => {
                 let mut scopes = vec![scope(to, "pull,push"), scope(from, "pull")];
                 scopes.sort();

@@ -43,6 +43,8 @@ pub struct Behavior {
     pub least_chunk: Option<usize>,
     /// The login it wants.
     pub login: Login,
+    /// Whether it deletes tags, and whether the manifest goes with its last one.
+    pub deletes_tags: Option<bool>,
 }
 
 /// How a [`FakeRegistry`] says that it has no referrers API.
@@ -176,6 +178,7 @@ impl FakeRegistry {
                 uploads: Uploads::Any,
                 least_chunk: None,
                 login: Login::Open,
+                deletes_tags: None,
             },
             manifests: HashMap::new(),
             tags: BTreeMap::new(),
@@ -467,6 +470,7 @@ impl State {
         match (request.method.as_str(), kind) {
             ("GET" | "HEAD", "manifests") => self.get_manifest(&repository, &name),
             ("PUT", "manifests") => self.put_manifest(request, &repository, &name),
+            ("DELETE", "manifests") => self.delete_tag(repository, name),
             ("GET" | "HEAD", "blobs") => self.get_blob(request, &repository, &name),
             (_, "uploads") => self.upload(request, &repository, &name),
             ("GET", "tags") => {
@@ -512,6 +516,16 @@ impl State {
             Some(digest) => self.tags.insert((repository, tag), digest),
             None => self.tags.remove(&(repository, tag)),
         };
+    }
+
+    fn delete_tag(&mut self, repository: String, name: String) -> Answer {
+        let Some(wholly) = self.behavior.deletes_tags else { return Answer::new(405) };
+        match self.tags.remove(&(repository.clone(), name)) {
+            Some(digest) if wholly => drop(self.manifests.remove(&(repository, digest))),
+            Some(_) => {}
+            None => return Answer::new(404),
+        }
+        Answer::new(202)
     }
 
     fn get_manifest(&self, repository: &str, name: &str) -> Answer {

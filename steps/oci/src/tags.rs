@@ -102,6 +102,34 @@ impl Client {
         }
         Ok(TagMove { from: current, to: image.digest.clone() })
     }
+
+    /// Deletes `tag` and keeps `manifest`, to which it points: where the registry deletes a manifest
+    /// with its last tag, it is written again, by digest. Answers whether the tag is gone; many registries
+    /// delete no tags, or not for everybody.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, or does not take the manifest back.
+    pub async fn untag(
+        &self,
+        repository: &Repository,
+        tag: &str,
+        manifest: &Manifest,
+    ) -> Result<bool, Error> {
+        let what = format!("deleting the tag {tag} of {repository}");
+        let host = self.host(repository).await?;
+        let url = host.url(repository, &format!("manifests/{tag}"))?;
+        let call = Call::read(Method::DELETE, url, Rights::Delete(repository), &what);
+        match self.call(&host, &call, PAGE_LIMIT).await {
+            Ok(reply) if reply.status.is_success() => {}
+            Ok(reply) => return Ok(reply.status == StatusCode::NOT_FOUND),
+            Err(Error::Unauthorized { .. } | Error::Denied { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        if !self.has_manifest(repository, &manifest.digest).await? {
+            self.put_manifest(repository, &manifest.media_type, &manifest.bytes).await?;
+        }
+        Ok(true)
+    }
 }
 
 /// The next page of a list: the `Link` with `rel="next"` (distribution-spec v1.1, "Listing Tags";

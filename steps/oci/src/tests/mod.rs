@@ -4,6 +4,7 @@ mod attachments;
 mod copies;
 mod faults;
 mod logins;
+mod tags;
 mod uploads;
 
 use std::time::Duration;

@@ -8,7 +8,7 @@ use fairlead_exec::{SecretError, SecretProvider};
 use fairlead_step::{BoxFuture, Secret};
 
 use crate::exit::Stop;
-use crate::settings::variable;
+use crate::settings::secret_variable;
 
 /// The most bytes of one secret.
 const MAX_SECRET: u64 = 1 << 20;
@@ -115,28 +115,33 @@ fn own_variable(name: &str) -> String {
     format!("FAIRLEAD_SECRET_{}", name.to_ascii_uppercase().replace('-', "_"))
 }
 
+/// The value of a variable, as it is: one that is set and empty is an empty secret.
 fn from_variable(name: &str) -> Result<Option<Secret<String>>, String> {
-    match variable(name).map(std::ffi::OsString::into_string) {
+    match secret_variable(name).map(std::ffi::OsString::into_string) {
         None => Ok(None),
         Some(Ok(value)) => Ok(Some(Secret::new(value))),
         Some(Err(_)) => Err(format!("the variable {name} is not UTF-8")),
     }
 }
 
-/// The text of a file, without the line break that editors put at its end.
+/// The text of a file, byte for byte. Who takes a secret of one line, such as a password, passes over the
+/// line end that editors put behind it ([`Secret::line`]).
 fn from_file(path: &Path) -> Result<Secret<String>, String> {
     let fail = |error: std::io::Error| format!("{}: {error}", path.display());
     let file = std::fs::File::open(path).map_err(fail)?;
-    let mut text = String::new();
-    file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(fail)?;
-    if text.len() as u64 > MAX_SECRET {
+    let mut bytes = Vec::new();
+    file.take(MAX_SECRET + 1).read_to_end(&mut bytes).map_err(fail)?;
+    let bytes = Secret::new(bytes);
+    if bytes.expose().len() as u64 > MAX_SECRET {
         return Err(format!("{} is larger than {MAX_SECRET} bytes", path.display()));
     }
-    let end = text.strip_suffix('\n').map(|t| t.strip_suffix('\r').unwrap_or(t)).map(str::len);
-    if let Some(end) = end {
-        text.truncate(end);
+    match std::str::from_utf8(bytes.expose()) {
+        Ok(text) => Ok(Secret::new(text.to_owned())),
+        Err(_) => Err(format!(
+            "{} is not UTF-8; give what is not text as base64, and let the step decode it",
+            path.display()
+        )),
     }
-    Ok(Secret::new(text))
 }
 
 #[cfg(test)]
@@ -156,9 +161,22 @@ mod tests {
     #[test]
     fn a_file_gives_its_text_and_an_unset_secret_the_way_to_set_it() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("npm"), "tok\n").unwrap();
+        for (name, bytes) in
+            [("npm", "tok\n"), ("crlf", "a\r\n\r\n"), ("none", ""), ("break", "\n")]
+        {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            let explicit = vec![SecretSource {
+                name: "given".to_owned(),
+                from: From::File(folder.path().join(name)),
+            }];
+            let secrets = Secrets::new(explicit, Some(folder.path().to_owned()));
+            assert_eq!(secrets.find(name).unwrap().expose(), bytes, "every byte of {name}");
+            assert_eq!(secrets.find("given").unwrap().expose(), bytes);
+        }
+        std::fs::write(folder.path().join("binary"), [0xff, 0xfe]).unwrap();
         let secrets = Secrets::new(Vec::new(), Some(folder.path().to_owned()));
-        assert_eq!(secrets.find("npm").unwrap().expose(), "tok");
+        let error = secrets.find("binary").unwrap_err().to_string();
+        assert!(error.contains("is not UTF-8; give what is not text as base64"), "{error}");
         let error = secrets.find("no-such-secret").unwrap_err();
         let SecretError::Missing { hint, .. } = error else { panic!("{error}") };
         assert!(hint.contains("FAIRLEAD_SECRET_NO_SUCH_SECRET"), "{hint}");

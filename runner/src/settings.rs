@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use fairlead_exec::ProcessOptions;
+use fairlead_exec::{MARK_VARIABLE, ProcessOptions};
 use fairlead_step::{Clock, EngineAddress, Secret};
 use jiff::Timestamp;
 
@@ -117,10 +117,15 @@ impl Clock for SystemClock {
     }
 }
 
-/// A variable of the environment.
-#[expect(clippy::disallowed_methods, reason = "the settings read the environment, and only they")]
+/// A variable of the environment; one that is empty counts as not set.
 pub(crate) fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
+    secret_variable(name).filter(|value| !value.is_empty())
+}
+
+/// A variable of the environment that holds a secret, which may be empty.
+#[expect(clippy::disallowed_methods, reason = "the settings read the environment, and only they")]
+pub(crate) fn secret_variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 impl Settings {
@@ -161,7 +166,11 @@ impl Settings {
             engine,
             secrets: Arc::new(Secrets::new(explicit, args.secrets_dir)),
             registries: Arc::new(DockerConfig::new(args.plain_http, extra_ca)),
-            processes: ProcessOptions { environment, grace: Duration::from_secs(5) },
+            processes: ProcessOptions {
+                environment,
+                grace: Duration::from_secs(5),
+                mark: variable(MARK_VARIABLE).and_then(|mark| mark.into_string().ok()),
+            },
             clock: Arc::new(SystemClock),
         })
     }

@@ -126,6 +126,54 @@ async fn the_engine_sees_what_the_rules_leave_with_modes_and_links() {
 }
 
 #[tokio::test]
+async fn a_dockerfile_that_the_rules_leave_out_is_read_and_is_not_in_the_image() {
+    for (name, rules) in
+        [("Dockerfile", "df-*\nDockerfile\n.scratch*\n"), ("df-prod", "df-*\n.scratch*\n")]
+    {
+        let host = TestHost::new();
+        let root = host.workspace();
+        let dockerfile = format!(
+            "FROM {BASE_IMAGE}\nCOPY . /sent\nCOPY kept /copied\n\
+             RUN [ \"$(ls -A /sent | tr '\\n' ' ')\" = '.dockerignore kept ' ] && [ -f /copied ]\n"
+        );
+        std::fs::write(root.join(name), dockerfile).unwrap();
+        std::fs::write(root.join("kept"), "kept").unwrap();
+        std::fs::write(root.join(".dockerignore"), rules).unwrap();
+        let with = json!({"image": "127.0.0.1:9/never/pushed", "dockerfile": name, "push": false});
+        outputs(host.run(&*step(), with).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_push_leaves_no_tag_in_the_engine() {
+    let host = host_with("FROM scratch\nCOPY Dockerfile /\n");
+    let registry = Registry::start();
+    let repository = format!("{}/apps/untagged", registry.host());
+    let with = json!({"image": repository, "tags": ["main"]});
+    let outputs = outputs(conformance(&host, &*step(), with).await.unwrap());
+    let size = outputs["platforms"][0]["size"].as_u64().unwrap();
+    assert!(size > 0, "{outputs}");
+    assert!(!images_of_the_engine().contains(&repository));
+
+    // Builds of the same content at once are one image in the engine, and none takes it from another.
+    let build = |n: u32| {
+        let (host, repository) = (&host, &repository);
+        let with = json!({"image": format!("{repository}{n}"), "labels": {"builds": "at once"}});
+        async move { host.run(&*step(), with).await.unwrap() }
+    };
+    futures::future::join_all((0..6).map(build)).await;
+    assert!(!images_of_the_engine().contains(&repository));
+}
+
+fn images_of_the_engine() -> String {
+    let listed = Command::new("docker")
+        .args(["--host", &docker_host(), "images", "--format", "{{.Repository}}:{{.Tag}}"])
+        .output()
+        .unwrap();
+    String::from_utf8(listed.stdout).unwrap()
+}
+
+#[tokio::test]
 async fn several_platforms_are_one_index_and_a_version_stays_where_it_is() {
     let host = host_with("FROM scratch\nARG TARGETARCH\nCOPY hello /hello-$TARGETARCH\n");
     std::fs::write(host.workspace().join("hello"), "hello").unwrap();

@@ -195,3 +195,109 @@ fn fairlead_accepts_what_cosign_3_signs_and_tells_what_is_wrong_with_the_rest() 
     put_manifest(&bench.registry, "apps/tiny", list.rsplit_once(':').unwrap().1, &index);
     assert_eq!(bench.verify(&key.public()), "invalid");
 }
+
+/// The bill of material of a large image, attested by both cosigns: more than any signature has.
+fn attest_much(bench: &Bench, key: &CosignKey) {
+    let predicate = bench.fairlead.home().join("predicate.json");
+    let text = "x".repeat(4_900_000);
+    std::fs::write(&predicate, serde_json::json!({ "text": text }).to_string()).unwrap();
+    let config = bench.fairlead.home().join("signing-config.json");
+    let empty = stdout_of(bench.cosign(Oracle::Cosign3).args(["signing-config", "create"]));
+    std::fs::write(&config, empty).unwrap();
+    for which in [Oracle::Cosign3, Oracle::Cosign2] {
+        let mut cosign = bench.cosign(which);
+        cosign.args(["attest", "--yes", "--type", "custom", "--predicate"]).arg(&predicate);
+        if which == Oracle::Cosign3 {
+            cosign.arg("--signing-config").arg(&config);
+        } else {
+            cosign.arg("--tlog-upload=false");
+        }
+        stdout_of(cosign.arg("--key").arg(key.private()).arg(&bench.image));
+    }
+}
+
+#[test]
+fn large_attestations_are_nothing_to_verify_and_sign_and_come_along() {
+    let bench = Bench::new();
+    let key = bench.key(Oracle::Cosign3);
+    attest_much(&bench, &key);
+    assert_eq!(bench.verify(&key.public()), "absent");
+    bench.sign(&key.private(), true);
+    assert_eq!(bench.verify(&key.public()), "verified");
+    assert_cosign_accepts(&bench.image, &key.public());
+
+    let to = format!("{}/prod/tiny", bench.registry.host());
+    let with = [format!("--with=image={}", bench.image), format!("--with=to={to}")];
+    let promote = ["steps", "run", "promote"].map(str::to_owned);
+    let _ = bench.fairlead.run([&promote[..], &with].concat()).code(0);
+    let promoted = format!("{to}@{}", bench.image.split_once('@').unwrap().1);
+    assert_cosign_accepts(&promoted, &key.public());
+    for which in [Oracle::Cosign2, Oracle::Cosign3] {
+        let mut cosign = bench.cosign(which);
+        cosign.args(["verify-attestation", "--insecure-ignore-tlog=true", "--type", "custom"]);
+        stdout_of(cosign.arg("--key").arg(key.public()).arg(&promoted));
+    }
+}
+
+#[test]
+fn what_is_broken_beside_a_good_signature_stops_neither_verify_nor_promote() {
+    let bench = Bench::new();
+    let key = bench.fairlead.home().join("plain");
+    plain_key(&key);
+    bench.sign(&key.join("cosign"), false);
+    // An entry that names what is not attached, and an attestation tag that holds an index.
+    let list = beside(&bench.image, "");
+    let mut index = manifest(&list);
+    let other = small_image(&bench.registry, "apps/tiny", "v2", "other");
+    let digest = other.split_once('@').unwrap().1;
+    let entries = index["manifests"].as_array_mut().unwrap();
+    entries.push(serde_json::json!({ "mediaType": "text/plain", "digest": digest, "size": 11 }));
+    put_manifest(&bench.registry, "apps/tiny", list.rsplit_once(':').unwrap().1, &index);
+    let att = beside(&bench.image, ".att");
+    put_manifest(&bench.registry, "apps/tiny", att.rsplit_once(':').unwrap().1, &index);
+    assert_eq!(bench.verify(&key.join("cosign.pub")), "verified");
+
+    let to = format!("{}/prod/tiny", bench.registry.host());
+    let with = [format!("--with=image={}", bench.image), format!("--with=to={to}")];
+    let promote = ["steps", "run", "promote"].map(str::to_owned);
+    let _ = bench.fairlead.run([&promote[..], &with].concat()).code(0);
+    let promoted = format!("{to}@{}", bench.image.split_once('@').unwrap().1);
+    assert_cosign_accepts(&promoted, &key.join("cosign.pub"));
+}
+
+#[test]
+fn sixteen_signers_at_once_lose_no_signature() {
+    let bench = Bench::new();
+    let keys: Vec<PathBuf> =
+        (0..16).map(|number| bench.fairlead.home().join(format!("key-{number}"))).collect();
+    for key in &keys {
+        plain_key(key);
+    }
+    // Each is a process with a state of its own, as on as many machines.
+    let signers: Vec<_> = keys
+        .iter()
+        .map(|key| {
+            let place = Fairlead::new();
+            let args = [
+                "steps".to_owned(),
+                "run".to_owned(),
+                "sign".to_owned(),
+                format!("--with=image={}", bench.image),
+                "--with=key={{ secrets.cosign }}".to_owned(),
+                format!("--secret=cosign=file:{}", key.join("cosign").display()),
+            ];
+            let mut command = place.command(args);
+            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+            (command.spawn().unwrap(), place)
+        })
+        .collect();
+    for (signer, _place) in signers {
+        let done = signer.wait_with_output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+    let found = crate::registry_view::signatures(&bench.image);
+    assert_eq!((found.v2, found.v3), (16, 16));
+    for key in &keys {
+        assert_eq!(bench.verify(&key.join("cosign.pub")), "verified");
+    }
+}

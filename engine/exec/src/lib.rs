@@ -37,7 +37,7 @@ pub use error::DispatchError;
 pub use host::MAX_OUTPUT_BYTES;
 pub use inject::{Fault, Injection, InjectionError};
 pub use mask::Mask;
-pub use process::{ProcessHost, ProcessOptions};
+pub use process::{MARK_VARIABLE, ProcessHost, ProcessOptions};
 pub use secrets::{SecretError, SecretProvider};
 pub use update::{Update, Updates};
 

@@ -1,5 +1,6 @@
 //! The log of one attempt: lines are masked, cut, counted, shown live, and stored in batches.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,8 +21,19 @@ const PROGRESS_PAUSE: Duration = Duration::from_millis(50);
 /// How long the store has to take a batch of lines.
 const STORE_ANSWER: Duration = Duration::from_secs(30);
 
+/// What a store writes beside the text of a line, in bytes, at most: its time and its stream.
+const BESIDE: u64 = 48;
+
+/// How much of a long log is stored from its start. What stands there says what was begun.
+const HEAD: u64 = MAX_LOG_BYTES / 8 * 5;
+
+/// How much is kept of its end, where it says what went wrong. The rest is left out between them,
+/// with room for the line that says so.
+const TAIL: u64 = MAX_LOG_BYTES / 8 * 3 - (64 << 10);
+
 /// The log that a step writes to. Writing never waits: lines gather in memory, at most as many
-/// bytes as a log may have, and [`AttemptLog::store_while`] takes them from there.
+/// bytes as a log may have, and [`AttemptLog::store_while`] takes them from there. Of a log that is too
+/// long the start and the end are stored, the end when the attempt is over.
 pub(crate) struct AttemptLog {
     key: LogKey,
     store: Arc<dyn LogStore>,
@@ -35,8 +47,52 @@ pub(crate) struct AttemptLog {
 #[derive(Default)]
 struct State {
     waiting: Vec<LogLine>,
+    /// The bytes of all that was handed on to be stored, or waits for it.
     bytes: u64,
+    end: End,
     shown: Option<Instant>,
+}
+
+/// The end of a log whose start is as long as it may be.
+#[derive(Default)]
+struct End {
+    lines: VecDeque<LogLine>,
+    bytes: u64,
+    left_out_lines: u64,
+    left_out_bytes: u64,
+}
+
+impl End {
+    fn push(&mut self, line: LogLine) {
+        self.bytes += stored(&line);
+        self.lines.push_back(line);
+        while self.bytes > TAIL {
+            let Some(first) = self.lines.pop_front() else { break };
+            self.bytes -= stored(&first);
+            self.left_out_lines += 1;
+            self.left_out_bytes += first.text.len() as u64 + 1;
+        }
+    }
+
+    /// What is to be stored behind the start: the lines, behind one that says what is missing.
+    fn take(&mut self) -> Vec<LogLine> {
+        let Self { lines, left_out_lines, left_out_bytes, .. } = std::mem::take(self);
+        let missing = lines.front().filter(|_| left_out_lines > 0).map(|first| LogLine {
+            at: first.at,
+            stream: Stream::Step,
+            text: format!(
+                "{left_out_lines} lines ({left_out_bytes} bytes) are left out here: of a log that is \
+                 longer than {} MiB, the start and the end are kept",
+                MAX_LOG_BYTES >> 20
+            ),
+        });
+        missing.into_iter().chain(lines).collect()
+    }
+}
+
+/// The bytes that a line takes up in a store, at most.
+fn stored(line: &LogLine) -> u64 {
+    line.text.len() as u64 + BESIDE
 }
 
 impl AttemptLog {
@@ -60,7 +116,7 @@ impl AttemptLog {
         loop {
             tokio::select! {
                 answer = &mut work => {
-                    self.store_waiting().await;
+                    self.store_rest().await;
                     return answer;
                 }
                 () = self.written.notified() => {}
@@ -70,7 +126,7 @@ impl AttemptLog {
             tokio::select! {
                 answer = &mut work => {
                     stored.await;
-                    self.store_waiting().await;
+                    self.store_rest().await;
                     return answer;
                 }
                 () = &mut stored => {}
@@ -81,6 +137,21 @@ impl AttemptLog {
     /// Stores what waits. What gathers meanwhile goes in the next batch.
     async fn store_waiting(&self) {
         let lines = std::mem::take(&mut self.state().waiting);
+        self.store(lines).await;
+    }
+
+    /// Stores all that is left when nothing more is written.
+    async fn store_rest(&self) {
+        let lines = {
+            let mut state = self.state();
+            let mut lines = std::mem::take(&mut state.waiting);
+            lines.extend(state.end.take());
+            lines
+        };
+        self.store(lines).await;
+    }
+
+    async fn store(&self, lines: Vec<LogLine>) {
         if lines.is_empty() {
             return;
         }
@@ -99,12 +170,12 @@ impl AttemptLog {
         let text = cut(self.mask.apply(text));
         let line = LogLine { at: self.clock.now(), stream, text };
         let mut state = self.state();
-        // The store is handed one line too many, so that it can say where it stopped.
-        if state.bytes > MAX_LOG_BYTES {
+        self.updates.send(|| Update::Line { log: self.key.clone(), line: line.clone() });
+        if state.bytes + stored(&line) > HEAD || !state.end.lines.is_empty() {
+            state.end.push(line);
             return;
         }
-        state.bytes += line.text.len() as u64 + 1;
-        self.updates.send(|| Update::Line { log: self.key.clone(), line: line.clone() });
+        state.bytes += stored(&line);
         state.waiting.push(line);
         drop(state);
         self.written.notify_one();
@@ -153,6 +224,26 @@ fn cut(mut line: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_log_that_is_too_long_the_start_and_the_end_are_kept() {
+        let line = |number: u64| LogLine {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            stream: Stream::Stdout,
+            text: format!("line {number} {}", "x".repeat(1000)),
+        };
+        let mut end = End::default();
+        (0..3).for_each(|number| end.push(line(number)));
+        assert_eq!(end.take().len(), 3, "what fits needs no word");
+        let many = 20_000;
+        (0..many).for_each(|number| end.push(line(number)));
+        let kept = end.take();
+        let first: u64 = kept[1].text.split(' ').nth(1).unwrap().parse().unwrap();
+        assert!(kept[0].text.starts_with(&format!("{first} lines (")), "{}", kept[0].text);
+        assert!(kept.last().unwrap().text.starts_with(&format!("line {} ", many - 1)));
+        let size: u64 = kept.iter().map(stored).sum();
+        assert!(HEAD + size <= MAX_LOG_BYTES && size > TAIL / 2, "{size}");
+    }
 
     #[test]
     fn a_line_is_cut_between_characters() {

@@ -247,6 +247,7 @@ fn bench_with(store: Store, change: impl FnOnce(&mut EngineOptions)) -> Bench {
         processes: ProcessOptions {
             environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
             grace: Duration::from_millis(200),
+            mark: None,
         },
         scratch: folder.path().join("scratch"),
         max_parallel: NonZeroUsize::new(8),

@@ -25,6 +25,10 @@ const MAX_DEPTH: usize = 256;
 /// The time of every file: 1 January 1980, 12:00 UTC. Zip files, and so Python wheels and Java
 /// archives that a build makes, cannot hold anything earlier.
 const FIXED_TIME: u64 = 315_576_000;
+/// The folder of the archive that is the context, where the Dockerfile is sent beside it.
+const SUBFOLDER: &str = "context";
+/// What the Dockerfile is called there.
+const APART: &str = "Dockerfile";
 /// How much is read, and sent, at once.
 const CHUNK: usize = 256 << 10;
 /// How many chunks may wait for the engine: enough to read ahead, and 2 MiB at most.
@@ -36,7 +40,11 @@ pub(crate) struct Context {
     root: PathBuf,
     entries: Vec<Entry>,
     bytes: u64,
-    dockerfile: String,
+    /// The Dockerfile, from the root.
+    dockerfile: PathBuf,
+    /// Whether the rules leave the Dockerfile out, or it is a link: the engine gets it beside the
+    /// context then.
+    apart: bool,
 }
 
 #[derive(Debug)]
@@ -141,22 +149,26 @@ impl Context {
             .filter(|part| matches!(part, Component::Normal(_)))
             .collect();
         let ignore = read_ignore(&root, &file)?;
-        let mut walk = Walk {
-            root: &root,
-            ignore: &ignore,
-            dockerfile: &relative,
-            entries: Vec::new(),
-            bytes: 0,
+        // The engine does not follow a link out of what it was sent.
+        let linked = match (root.canonicalize(), file.canonicalize()) {
+            (Ok(root), Ok(file)) => file != root.join(&relative),
+            (Ok(_) | Err(_), _) => false,
         };
+        let apart = linked || ignore.leaves_out(&relative.to_string_lossy());
+        let mut walk = Walk { root: &root, ignore: &ignore, entries: Vec::new(), bytes: 0 };
         walk.folder(Path::new(""), &Decision::default(), 0)?;
         let (entries, bytes) = (walk.entries, walk.bytes);
-        let dockerfile = relative.to_string_lossy().into_owned();
-        Ok(Self { root, entries, bytes, dockerfile })
+        Ok(Self { root, entries, bytes, dockerfile: relative, apart })
     }
 
-    /// The Dockerfile's path within the context.
-    pub(crate) fn dockerfile(&self) -> &str {
-        &self.dockerfile
+    /// The Dockerfile's path within the archive.
+    pub(crate) fn dockerfile(&self) -> String {
+        if self.apart { APART.to_owned() } else { self.dockerfile.to_string_lossy().into_owned() }
+    }
+
+    /// The folder of the archive that is the context, where not all of it is.
+    pub(crate) fn subfolder(&self) -> Option<&'static str> {
+        self.apart.then_some(SUBFOLDER)
     }
 
     /// How many files, folders and links there are, and the bytes of the files together.
@@ -183,25 +195,44 @@ impl Context {
         // The engine looks at the first kilobyte to see that this is an archive, so a short plain
         // entry comes first, whatever the names behind it.
         tar.append_data(&mut header(&Kind::Folder, 0o755), "./", io::empty())?;
+        let below = Path::new(self.subfolder().unwrap_or_default());
+        if self.apart {
+            let path = self.root.join(&self.dockerfile);
+            let size = fs::metadata(&path).map_err(|e| told(e, &path))?.len();
+            append_file(&mut tar, Path::new(APART), &path, 0o644, size)?;
+            tar.append_data(&mut header(&Kind::Folder, 0o755), below.join(""), io::empty())?;
+        }
         for entry in &self.entries {
+            let name = below.join(&entry.path);
             let mut header = header(&entry.kind, entry.mode);
             match &entry.kind {
-                Kind::Folder => {
-                    tar.append_data(&mut header, entry.path.join(""), io::empty())?;
-                }
-                Kind::Link { target } => tar.append_link(&mut header, &entry.path, target)?,
+                Kind::Folder => tar.append_data(&mut header, name.join(""), io::empty())?,
+                Kind::Link { target } => tar.append_link(&mut header, &name, target)?,
                 Kind::File { size } => {
                     let path = self.root.join(&entry.path);
-                    let at =
-                        |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", show(&path)));
-                    let file = File::open(&path).map_err(at)?;
-                    let mut exact = Exact { inner: file, left: *size };
-                    tar.append_data(&mut header, &entry.path, &mut exact).map_err(at)?;
+                    append_file(&mut tar, &name, &path, entry.mode, *size)?;
                 }
             }
         }
         tar.finish()
     }
+}
+
+fn append_file(
+    tar: &mut tar::Builder<&mut dyn Write>,
+    name: &Path,
+    path: &Path,
+    mode: u32,
+    size: u64,
+) -> io::Result<()> {
+    let file = File::open(path).map_err(|e| told(e, path))?;
+    let mut exact = Exact { inner: file, left: size };
+    let mut header = header(&Kind::File { size }, mode);
+    tar.append_data(&mut header, name, &mut exact).map_err(|e| told(e, path))
+}
+
+fn told(error: io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", show(path)))
 }
 
 fn header(kind: &Kind, mode: u32) -> tar::Header {
@@ -245,7 +276,6 @@ fn read_ignore(root: &Path, dockerfile: &Path) -> Result<Ignore, ContextError> {
 struct Walk<'a> {
     root: &'a Path,
     ignore: &'a Ignore,
-    dockerfile: &'a Path,
     entries: Vec<Entry>,
     bytes: u64,
 }
@@ -274,19 +304,16 @@ impl Walk<'_> {
     fn item(&mut self, path: PathBuf, above: &Decision, depth: usize) -> Result<(), ContextError> {
         let full = self.root.join(&path);
         let decision = self.ignore.decide(&path.to_string_lossy(), above);
-        // The engine reads the Dockerfile from the context, also when the rules leave it out.
-        let needed = self.dockerfile.starts_with(&path);
         let meta = match fs::symlink_metadata(&full) {
             Ok(meta) => meta,
-            Err(_) if decision.left_out && !needed => return Ok(()),
+            Err(_) if decision.left_out => return Ok(()),
             Err(source) => return Err(ContextError::Read { path: show(&full), source }),
         };
         let mode = meta.permissions().mode() & 0o7777;
         let kind = meta.file_type();
         let at = self.entries.len();
         if kind.is_dir() {
-            if decision.left_out && !needed && !self.ignore.may_keep_below(&path.to_string_lossy())
-            {
+            if decision.left_out && !self.ignore.may_keep_below(&path.to_string_lossy()) {
                 return Ok(());
             }
             self.push(Entry { path: path.clone(), mode, kind: Kind::Folder })?;
@@ -297,7 +324,7 @@ impl Walk<'_> {
             }
             return Ok(());
         }
-        if decision.left_out && !needed {
+        if decision.left_out {
             return Ok(());
         }
         if kind.is_file() {
@@ -436,23 +463,58 @@ mod tests {
         let context = Context::open(root, ".", "ci/Dockerfile").unwrap();
         insta::assert_snapshot!(listing(&context), @r"
         755 ./ 
-        644 .dockerignore docs
+        644 Dockerfile FROM scratch
+        755 context/ 
+        644 context/.dockerignore docs
         ci
         vendor
         !vendor/keep
 
-        755 app/ 
-        600 app/a.txt a
-        644 app/b.txt b
-        777 app/link -> ../../etc/passwd 
-        755 app/run.sh #!
-        755 ci/ 
-        644 ci/Dockerfile FROM scratch
-        755 vendor/ 
-        755 vendor/keep/ 
-        644 vendor/keep/k k
+        755 context/app/ 
+        600 context/app/a.txt a
+        644 context/app/b.txt b
+        777 context/app/link -> ../../etc/passwd 
+        755 context/app/run.sh #!
+        755 context/vendor/ 
+        755 context/vendor/keep/ 
+        644 context/vendor/keep/k k
         ");
-        assert_eq!(context.dockerfile(), "ci/Dockerfile");
+        assert_eq!(
+            (context.dockerfile().as_str(), context.subfolder()),
+            ("Dockerfile", Some("context"))
+        );
+    }
+
+    #[test]
+    fn a_dockerfile_that_the_rules_leave_out_is_sent_beside_the_context() {
+        for (rules, dockerfile, apart) in [
+            ("df-*\nDockerfile\n", "Dockerfile", true),
+            ("df-*\nDockerfile\n", "df-prod", true),
+            ("*\n!kept\n", "Dockerfile", true),
+            ("*\n!Dockerfile\n", "Dockerfile", false),
+            ("ci\n!ci/Dockerfile\n", "ci/Dockerfile", false),
+            ("**/ci\n", "ci/Dockerfile", true),
+            ("", "Dockerfile", false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            write(dir.path(), dockerfile, "FROM scratch");
+            write(dir.path(), "kept", "");
+            write(dir.path(), ".dockerignore", rules);
+            let context = Context::open(dir.path(), ".", dockerfile).unwrap();
+            let listing = listing(&context);
+            assert_eq!(context.subfolder().is_some(), apart, "{rules:?}: {listing}");
+            let sent = listing.lines().filter(|line| line.ends_with("FROM scratch")).count();
+            assert_eq!(sent, 1, "{rules:?}: {listing}");
+            let within = format!("context/{dockerfile} FROM");
+            assert!(!listing.contains(&within), "{rules:?}: {listing}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "ci/shop.Dockerfile", "FROM scratch");
+        write(dir.path(), ".dockerignore", "ci\n");
+        symlink("ci/shop.Dockerfile", dir.path().join("Dockerfile")).unwrap();
+        let listing = listing(&Context::open(dir.path(), ".", "Dockerfile").unwrap());
+        assert!(listing.contains("644 Dockerfile FROM scratch"), "{listing}");
+        assert!(listing.contains("777 context/Dockerfile -> ci/shop.Dockerfile"), "{listing}");
     }
 
     #[test]

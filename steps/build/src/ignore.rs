@@ -78,6 +78,16 @@ impl Ignore {
         Decision { matched, left_out }
     }
 
+    /// Whether the rules leave out `path`, by itself or with a folder that it is in.
+    pub(crate) fn leaves_out(&self, path: &str) -> bool {
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        let mut decision = Decision::default();
+        for end in ends {
+            decision = self.decide(&path[..end], &decision);
+        }
+        decision.left_out
+    }
+
     /// Whether something below the left-out folder `path` can still be kept.
     pub(crate) fn may_keep_below(&self, path: &str) -> bool {
         self.rules.iter().any(|rule| rule.keep && can_match_below(&rule.text, path))

@@ -6,6 +6,7 @@
 
 mod context;
 mod engine;
+mod hold;
 mod ignore;
 mod progress;
 mod push;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, ContextError};
 use crate::engine::{Engine, EngineError};
+use crate::hold::Holds;
 use crate::push::Pusher;
 use crate::session::{Offer, Session};
 
@@ -204,15 +206,24 @@ impl StepKind for Build {
     }
 
     async fn run(&self, input: Input, context: &StepContext) -> Result<Verdict<Output>, StepError> {
-        context.cancel().guard(self.build(input, context)).await.map(Verdict::passed)
+        let holds = Holds::default();
+        let built = context.cancel().guard(self.build(input, &holds, context)).await;
+        holds.release().await;
+        built.map(Verdict::passed)
     }
 }
 
 impl Build {
-    async fn build(&self, mut input: Input, context: &StepContext) -> Result<Output, StepError> {
+    async fn build(
+        &self,
+        mut input: Input,
+        holds: &Holds,
+        context: &StepContext,
+    ) -> Result<Output, StepError> {
         let files = Arc::new(look_through(&input, context).await?);
         let (count, bytes) = files.size();
         context.say(format!("context: {count} entries, {bytes} bytes"));
+        let dockerfile = files.dockerfile();
         let docker = self.engine.client().await?;
         let registries = context.registries()?;
 
@@ -223,6 +234,7 @@ impl Build {
                 context.say(format!("building for {platform}"));
             }
             let name = unique_name(context);
+            let hold = input.push.then(|| holds.name(&docker, &name));
             let offer = Offer {
                 context: Arc::clone(&files),
                 secrets: secrets.clone(),
@@ -230,13 +242,15 @@ impl Build {
             };
             let session = Session::open(&self.engine, name.clone(), offer).await?;
             let request = solve::Request {
-                dockerfile: files.dockerfile(),
+                dockerfile: &dockerfile,
+                subfolder: files.subfolder(),
                 target: input.target.as_deref(),
                 platform: platform.map(str::to_owned),
                 args: &input.args,
                 labels: &input.labels,
                 no_cache: input.no_cache,
                 network: input.network,
+                hold: hold.as_deref(),
             };
             let solving = solve::solve(&self.engine, &session, &name, &request, context.log());
             let id = Box::pin(solving).await?;
@@ -260,16 +274,17 @@ impl Build {
             pushed.push(pusher.push(id).await?);
         }
         let image = match pushed.as_slice() {
-            [one] => input.image.at(one.manifest.digest.clone()),
+            [one] => input.image.at(one.digest().clone()),
             several => pusher.join(several).await?,
         };
         pusher.tag(&image, &input.tags).await?;
+        pusher.untag(&pushed).await?;
         context.say(format!("image: {image}"));
         let platforms = pushed
             .into_iter()
             .map(|one| BuiltPlatform {
                 platform: one.platform.to_string(),
-                digest: one.manifest.digest,
+                digest: one.manifest,
                 size: one.size,
             })
             .collect();

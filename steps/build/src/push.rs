@@ -13,8 +13,14 @@ use fairlead_step::{
 use futures::StreamExt as _;
 use serde::Serialize;
 
+use crate::hold::untag;
+
 /// What comes before the image's id in the tag that a push needs.
 const TAG_PREFIX: &str = "fairlead-";
+/// How often a push is begun whose tag another build takes away.
+const PUSHES: u32 = 4;
+/// What the engine says then.
+const TAG_GONE: &str = "tag does not exist";
 /// How many hex digits of the id follow.
 const TAG_DIGITS: usize = 32;
 
@@ -29,10 +35,24 @@ pub(crate) struct Pusher<'a> {
 
 /// One image in the registry.
 pub(crate) struct Pushed {
-    pub(crate) manifest: Manifest,
+    /// The digest of the platform's own manifest.
+    pub(crate) manifest: Digest,
     pub(crate) platform: Platform,
     /// The bytes of the config and the layers, as the registry holds them.
     pub(crate) size: u64,
+    /// What an index over several platforms lists of it: the image, and what the engine attested
+    /// of it.
+    entries: Vec<Descriptor>,
+    /// The tag under which it was pushed, and what it points to.
+    tag: String,
+    top: Manifest,
+}
+
+impl Pushed {
+    /// What was pushed: the image, or the index that the engine put around it.
+    pub(crate) const fn digest(&self) -> &Digest {
+        &self.top.digest
+    }
 }
 
 /// The tag under which an image with this id is pushed: the same content has the same tag, so an
@@ -46,31 +66,91 @@ impl Pusher<'_> {
     pub(crate) async fn push(&self, id: &Digest) -> Result<Pushed, StepError> {
         let platform = self.platform_of(id).await?;
         let tag = content_tag(id);
-        if let Some(manifest) = self.look(&tag, id).await? {
-            self.say(&format!("{} already has this image", self.repository));
-            return Ok(pushed(manifest, platform));
-        }
-        self.push_as(id, &tag).await?;
-        match self.look(&tag, id).await? {
-            Some(manifest) => Ok(pushed(manifest, platform)),
-            None => Err(StepError::retryable(format!(
-                "the engine pushed {}:{tag}, and the registry has another image there",
-                self.repository
-            ))
-            .hint("does the engine reach the same registry under this name as Fairlead does?")),
+        let manifest = match self.look(None, &tag, id).await? {
+            Some(manifest) => {
+                self.say(&format!("{} already has this image", self.repository));
+                manifest
+            }
+            None => {
+                let told = self.push_as(id, &tag).await?;
+                self.look(told.as_ref(), &tag, id).await?.ok_or_else(|| {
+                    StepError::retryable(format!(
+                        "the engine pushed {}:{tag}, and the registry has another image there",
+                        self.repository
+                    ))
+                    .hint(
+                        "does the engine reach the same registry under this name as Fairlead does?",
+                    )
+                })?
+            }
+        };
+        // In the engine, the tag was for the push alone.
+        untag(self.docker, &format!("{}:{tag}", self.repository)).await;
+        self.pushed(manifest, platform, tag).await
+    }
+
+    /// What `manifest` is, seen from the platform that was built: engines whose store is
+    /// containerd's push an index that holds the image and what they attest of it.
+    async fn pushed(
+        &self,
+        manifest: Manifest,
+        platform: Platform,
+        tag: String,
+    ) -> Result<Pushed, StepError> {
+        let digest = manifest.digest.clone();
+        let size = |config: &Descriptor, layers: &[Descriptor]| {
+            layers.iter().map(|layer| layer.size).fold(config.size, u64::saturating_add)
+        };
+        match &manifest.content {
+            Content::Image { config, layers } => {
+                let entry =
+                    Descriptor { platform: Some(platform.clone()), ..manifest.descriptor() };
+                let size = size(config, layers);
+                let (digest, entries) = (digest.clone(), vec![entry]);
+                Ok(Pushed { manifest: digest, platform, size, entries, tag, top: manifest })
+            }
+            Content::Index { manifests } => {
+                let index = self.repository.at(digest.clone());
+                let image = self.client.platform(&index, &platform).await?;
+                let size = size(&image.config, &image.layers);
+                let (digest, entries) = (image.image.digest, manifests.clone());
+                Ok(Pushed { manifest: digest, platform, size, entries, tag, top: manifest })
+            }
+            Content::Unknown => {
+                let index = self.repository.at(digest);
+                Err(StepError::terminal(format!("the engine pushed {index}, which is no image")))
+            }
         }
     }
 
-    /// What the registry holds under the content tag, if it is the image `id`.
-    async fn look(&self, tag: &str, id: &Digest) -> Result<Option<Manifest>, StepError> {
-        let Some(manifest) = self.client.manifest_at_tag(self.repository, tag).await? else {
-            return Ok(None);
+    /// Takes the tags of the pushes away again. What was pushed stays under its digest.
+    pub(crate) async fn untag(&self, pushed: &[Pushed]) -> Result<(), StepError> {
+        for Pushed { tag, top, .. } in pushed {
+            if !self.client.untag(self.repository, tag, top).await? {
+                self.say(&format!("the registry deletes no tags: {}:{tag} stays", self.repository));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the registry holds under the digest that the engine told, or else under the tag of the
+    /// push, if it is the image `id`.
+    async fn look(
+        &self,
+        told: Option<&Digest>,
+        tag: &str,
+        id: &Digest,
+    ) -> Result<Option<Manifest>, StepError> {
+        let found = match told {
+            Some(digest) => Some(self.client.manifest(&self.repository.at(digest.clone())).await?),
+            None => self.client.manifest_at_tag(self.repository, tag).await?,
         };
+        let Some(manifest) = found else { return Ok(None) };
         // The classic store names an image by its config, the containerd store by its manifest.
         let same = manifest.digest == *id
             || match &manifest.content {
                 Content::Image { config, .. } => config.digest == *id,
-                Content::Index { .. } => false,
+                Content::Index { .. } | Content::Unknown => false,
             };
         Ok(same.then_some(manifest))
     }
@@ -88,7 +168,21 @@ impl Pusher<'_> {
         })
     }
 
-    async fn push_as(&self, id: &Digest, tag: &str) -> Result<(), StepError> {
+    /// Pushes the image `id` under `tag`. Another build that pushed the same content takes the tag
+    /// away in between, at worst; then it is given and pushed again. Answers the digest, where the
+    /// engine tells it.
+    async fn push_as(&self, id: &Digest, tag: &str) -> Result<Option<Digest>, StepError> {
+        let mut left = PUSHES;
+        loop {
+            left -= 1;
+            match self.push_once(id, tag).await {
+                Err(error) if left > 0 && error.to_string().contains(TAG_GONE) => {}
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn push_once(&self, id: &Digest, tag: &str) -> Result<Option<Digest>, StepError> {
         let name = self.repository.to_string();
         let registry = self.repository.registry();
         let options = TagImageOptionsBuilder::default().repo(&name).tag(tag).build();
@@ -101,6 +195,7 @@ impl Pusher<'_> {
         let options = PushImageOptionsBuilder::default().tag(tag).build();
         let mut reports = self.docker.push_image(&name, Some(options), credentials);
         self.say(&format!("pushing {name}:{tag}"));
+        let mut told = None;
         while let Some(report) = reports.next().await {
             let report = report.map_err(|error| refused(&error.to_string(), &name, registry))?;
             let detail = report.progress_detail.unwrap_or_default();
@@ -110,11 +205,14 @@ impl Pusher<'_> {
                     let total = detail.total.and_then(|n| u64::try_from(n).ok());
                     self.log.progress(Progress { what, done, total });
                 }
-                None if what.contains("digest: ") => self.say(&what),
+                None if what.contains("digest: ") => {
+                    told = pushed_digest(&what);
+                    self.say(&what);
+                }
                 None => {}
             }
         }
-        Ok(())
+        Ok(told)
     }
 
     /// Writes one index over the images, in the order given, under its digest.
@@ -141,11 +239,6 @@ impl Pusher<'_> {
     }
 }
 
-fn pushed(manifest: Manifest, platform: Platform) -> Pushed {
-    let size = manifest.blobs().iter().map(|blob| blob.size).sum();
-    Pushed { manifest, platform, size }
-}
-
 /// An OCI image index (image-spec v1.1, "Image Index").
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -156,13 +249,7 @@ struct Index {
 }
 
 fn index(images: &[Pushed]) -> Result<Bytes, StepError> {
-    let manifests = images
-        .iter()
-        .map(|image| Descriptor {
-            platform: Some(image.platform.clone()),
-            ..image.manifest.descriptor()
-        })
-        .collect();
+    let manifests = images.iter().flat_map(|image| image.entries.clone()).collect();
     let index = Index { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
     serde_json::to_vec(&index)
         .map(Bytes::from)
@@ -185,6 +272,11 @@ fn credentials(auth: RegistryAuth, registry: &str) -> Option<DockerCredentials> 
             ..DockerCredentials::default()
         }),
     }
+}
+
+/// The digest in the engine's last word on a push: `TAG: digest: sha256:… size: 528`.
+fn pushed_digest(said: &str) -> Option<Digest> {
+    said.split_once("digest: ")?.1.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Tells a push that the engine could not do. The engine has only words for the cause.
@@ -265,6 +357,15 @@ mod tests {
     }
 
     #[test]
+    fn the_engines_last_word_has_the_digest() {
+        let digest = Digest::sha256(b"x");
+        let said = format!("fairlead-0123: digest: {digest} size: 528");
+        assert_eq!(pushed_digest(&said), Some(digest));
+        assert_eq!(pushed_digest("Layer already exists"), None);
+        assert_eq!(pushed_digest("digest: "), None);
+    }
+
+    #[test]
     fn an_index_lists_its_platforms_in_order() {
         let image = |architecture: &str, body: &str| {
             let bytes = Bytes::from(body.to_owned());
@@ -277,18 +378,25 @@ mod tests {
                 variant: None,
                 os_version: None,
             };
-            pushed(manifest, platform)
+            let entry = Descriptor { platform: Some(platform.clone()), ..manifest.descriptor() };
+            Pushed {
+                manifest: manifest.digest.clone(),
+                platform,
+                size: 0,
+                entries: vec![entry],
+                tag: String::new(),
+                top: manifest,
+            }
         };
         let body = |size: u8| {
             format!(
                 r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json",
-                "digest":"{0}","size":{size}}},"layers":[{{"mediaType":
-                "application/vnd.oci.image.layer.v1.tar+gzip","digest":"{0}","size":7}}]}}"#,
+                "digest":"{0}","size":{size}}},"layers":[]}}"#,
                 Digest::sha256(b"x")
             )
         };
         let images = [image("amd64", &body(1)), image("arm64", &body(2))];
-        assert_eq!(images.each_ref().map(|i| i.size), [8, 9]);
+        let digests = images.each_ref().map(|image| image.manifest.to_string());
         let json: serde_json::Value = serde_json::from_slice(&index(&images).unwrap()).unwrap();
         assert_eq!(json["mediaType"], "application/vnd.oci.image.index.v1+json");
         let listed: Vec<_> = json["manifests"]
@@ -299,7 +407,6 @@ mod tests {
                 (m["platform"]["architecture"].as_str().unwrap(), m["digest"].as_str().unwrap())
             })
             .collect();
-        let digests = images.each_ref().map(|i| i.manifest.digest.to_string());
         assert_eq!(listed, [("amd64", digests[0].as_str()), ("arm64", digests[1].as_str())]);
     }
 }

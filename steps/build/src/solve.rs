@@ -31,12 +31,16 @@ const IMAGE_ID: &str = "containerimage.digest";
 /// What one build is asked for.
 pub(crate) struct Request<'a> {
     pub(crate) dockerfile: &'a str,
+    /// The folder of what is sent that is the context; all of it otherwise.
+    pub(crate) subfolder: Option<&'a str>,
     pub(crate) target: Option<&'a str>,
     pub(crate) platform: Option<String>,
     pub(crate) args: &'a BTreeMap<String, String>,
     pub(crate) labels: &'a BTreeMap<String, String>,
     pub(crate) no_cache: bool,
     pub(crate) network: Network,
+    /// What to call the image in the engine's store, where it is to be called anything.
+    pub(crate) hold: Option<&'a str>,
 }
 
 impl Request<'_> {
@@ -46,6 +50,9 @@ impl Request<'_> {
             ("context".to_owned(), context_url),
             ("filename".to_owned(), self.dockerfile.to_owned()),
         ]);
+        if let Some(folder) = self.subfolder {
+            out.insert("contextsubdir".into(), folder.to_owned());
+        }
         if let Some(target) = self.target {
             out.insert("target".into(), target.to_owned());
         }
@@ -99,6 +106,11 @@ pub(crate) async fn solve(
         frontend_attrs: request.attributes(session.context_url()),
         // Engines before 25 know no other field for the exporter.
         exporter_deprecated: EXPORTER.into(),
+        exporter_attrs_deprecated: request
+            .hold
+            .map(|hold| ("name".to_owned(), hold.to_owned()))
+            .into_iter()
+            .collect(),
         entitlements,
         ..SolveRequest::default()
     };
@@ -347,12 +359,14 @@ mod tests {
     fn inputs_become_attributes_of_the_frontend() {
         let request = Request {
             dockerfile: "ci/Dockerfile",
+            subfolder: Some("context"),
             target: Some("app"),
             platform: Some("linux/arm64".into()),
             args: &BTreeMap::from([("V".to_owned(), "1".to_owned())]),
             labels: &BTreeMap::from([("team".to_owned(), "ship".to_owned())]),
             no_cache: true,
             network: Network::None,
+            hold: None,
         };
         let sorted: BTreeMap<_, _> =
             request.attributes("http://session/1".into()).into_iter().collect();
@@ -360,6 +374,7 @@ mod tests {
         {
           "build-arg:V": "1",
           "context": "http://session/1",
+          "contextsubdir": "context",
           "filename": "ci/Dockerfile",
           "force-network-mode": "none",
           "label:team": "ship",

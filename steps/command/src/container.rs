@@ -12,7 +12,7 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptions,
 };
 use fairlead_step::{
-    EngineAddress, ErrorClass, LineSplitter, ProcessError, RunInfo, StepContext, StepError,
+    Digest, EngineAddress, ErrorClass, LineSplitter, ProcessError, RunInfo, StepContext, StepError,
     Stopped, Stream,
 };
 use futures::StreamExt as _;
@@ -80,9 +80,21 @@ async fn stop(docker: &Docker, id: &str, context: &StepContext) -> Option<Stoppe
     Some(if killed { Stopped::Killed } else { Stopped::Terminated })
 }
 
-/// The name of the container of this step in this run.
+/// The most characters of a step's name that stand in the name of its container.
+const NAMED: usize = 64;
+
+/// The name of the container of this step in this run. A step that was made for an item, such as
+/// `scan[web]`, has a name that no container may have; what is lost of it is told apart by a hash.
 fn name(info: &RunInfo) -> String {
-    format!("fairlead-{}-{}", info.run, info.step)
+    let step = info.step.to_string();
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if step.len() <= NAMED && step.chars().all(fits) {
+        return format!("fairlead-{}-{step}", info.run);
+    }
+    let words: Vec<&str> = step.split(|c| !fits(c)).filter(|word| !word.is_empty()).collect();
+    let readable: String = words.join("-").chars().take(NAMED).collect();
+    let hash = Digest::sha256(step.as_bytes());
+    format!("fairlead-{}-{readable}-{}", info.run, &hash.hex()[..8])
 }
 
 /// What the engine is asked to create.
@@ -391,6 +403,29 @@ mod tests {
           "WorkingDir": "/workspace/web"
         }
         "#);
+    }
+
+    #[test]
+    fn the_container_of_an_item_has_a_name_that_engines_take() {
+        let host = TestHost::new();
+        let step = erase(Command::new("unix:///nowhere".parse().unwrap()));
+        let (context, _handle) = host.context(&*step, 1);
+        let named = |step: &str| {
+            let info = RunInfo { step: step.parse().unwrap(), ..context.info().clone() };
+            name(&info).replace(&format!("fairlead-{}-", info.run), "")
+        };
+        assert_eq!(named("scan"), "scan");
+        let (web, web2) = (named("scan[web]"), named("scan[web/]"));
+        assert!(web.starts_with("scan-web-") && web.len() == 17, "{web}");
+        assert_ne!(web, web2);
+        for step in
+            ["scan[über/a b]", &format!("scan[{}]", "x".repeat(200)), "scan[registry:5000/a]"]
+        {
+            let name = named(step);
+            // What Docker takes: [a-zA-Z0-9][a-zA-Z0-9_.-]+
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)), "{name}");
+            assert!(name.len() < 80, "{name}");
+        }
     }
 
     #[test]

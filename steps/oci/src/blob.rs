@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 use crate::client::Rights;
 use crate::host::Host;
 use crate::model::BLOB_LIMIT;
-use crate::request::{self, Call, backoff, causes};
+use crate::request::{self, Call, backoff, patiently};
 use crate::{Client, Descriptor, Error, Options};
 
 /// A running hash of either algorithm.
@@ -129,7 +129,8 @@ impl Reader {
                 Ok(response)
             }
             _ => {
-                let body = request::read(response, 64 << 10).await.ok().flatten();
+                let body = request::read(response, 64 << 10, self.options.idle_timeout).await;
+                let body = body.ok().flatten();
                 let body = body.unwrap_or_default();
                 Err(request::refused(&self.host, &self.call.what, status, &body))
             }
@@ -143,7 +144,7 @@ impl Reader {
                 Some(response) => response,
                 None => self.open().await?,
             };
-            match response.chunk().await {
+            match patiently(self.options.idle_timeout, response.chunk()).await {
                 Ok(Some(mut piece)) => {
                     self.response = Some(response);
                     let skip = self.repeated.min(piece.len() as u64);
@@ -169,7 +170,7 @@ impl Reader {
                         return Err(Error::Unreachable {
                             registry: self.host.name.clone(),
                             what: self.call.what.clone(),
-                            cause: causes(error),
+                            cause: error.cause(),
                         });
                     }
                     tokio::time::sleep(backoff(&self.options, self.failures)).await;

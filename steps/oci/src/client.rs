@@ -10,7 +10,7 @@ use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{Method, StatusCode};
 use url::Url;
 
-use crate::host::Host;
+use crate::host::{Host, locked};
 use crate::model::MANIFEST_LIMIT;
 use crate::request::{self, Call, Reply, backoff};
 use crate::{Error, Manifest, Options, Transport};
@@ -47,6 +47,8 @@ pub struct Resolved {
 pub(crate) enum Rights<'a> {
     Pull(&'a Repository),
     Push(&'a Repository),
+    /// To delete a tag.
+    Delete(&'a Repository),
     /// To push to one and pull from another repository of the same registry.
     Mount {
         to: &'a Repository,
@@ -66,6 +68,7 @@ impl Rights<'_> {
         match self {
             Self::Pull(from) => vec![scope(from, "pull")],
             Self::Push(to) => vec![scope(to, "pull,push")],
+            Self::Delete(of) => vec![scope(of, "delete")],
             Self::Mount { to, from } => {
                 let mut scopes = vec![scope(to, "pull,push"), scope(from, "pull")];
                 scopes.sort();
@@ -368,7 +371,10 @@ impl Client {
         if let Some(found) = told.filter(differs) {
             return Err(Error::DigestMismatch { what, expected: digest, found });
         }
-        Ok(Put { digest, subject_listed: reply.header("oci-subject").is_some() })
+        // A registry that is known to have no list has said so without keeping one.
+        let has_list = *locked(&host.referrers_api) != Some(false);
+        let subject_listed = has_list && reply.header("oci-subject").is_some();
+        Ok(Put { digest, subject_listed })
     }
 }
 

@@ -9,10 +9,14 @@ use fairlead_step::{Digest, Image, Repository};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Client, Descriptor, Error, Manifest};
+use crate::lists::{Kind, List};
+use crate::model::media_type;
+use crate::{Client, Content, Descriptor, Error, Manifest};
 
 /// The most manifests that one closure may have.
 pub const MEMBERS_LIMIT: usize = 2000;
+/// The most findings that one closure tells.
+const FINDINGS_LIMIT: usize = 1000;
 /// The most bytes that the manifests of one closure may have together.
 pub const CLOSURE_LIMIT: u64 = 256 << 20;
 
@@ -83,6 +87,20 @@ pub struct Member {
     pub generation: usize,
     /// How many steps from index to child lead to it, since the last attachment.
     pub depth: usize,
+    /// Whether it belongs as the bytes it is. Of a legacy tag, documents that cannot be read or
+    /// copied are left out, and then only those count that are in its layers.
+    pub whole: bool,
+}
+
+impl Member {
+    /// The blobs that it needs.
+    #[must_use]
+    pub fn blobs(&self) -> Vec<&Descriptor> {
+        if self.whole {
+            return self.manifest.blobs();
+        }
+        self.manifest.layers().iter().filter(|layer| !layer.is_foreign()).collect()
+    }
 }
 
 /// An image and everything that belongs to it.
@@ -94,6 +112,9 @@ pub struct Closure {
     pub members: Vec<Member>,
     /// Referrers that a list names and that the registry does not have any more.
     pub dangling: Vec<Descriptor>,
+    /// What is attached and not in here because it cannot be read, and what is in here without
+    /// being understood, as lines for people. What somebody attached is never the end of the work.
+    pub findings: Vec<String>,
 }
 
 /// A manifest to be read.
@@ -105,10 +126,12 @@ struct Lead {
 }
 
 /// What one manifest led to.
+#[derive(Default)]
 struct Found {
     member: Option<Member>,
     dangling: Option<Digest>,
     referrers: Vec<Descriptor>,
+    findings: Vec<String>,
 }
 
 impl Closure {
@@ -117,7 +140,7 @@ impl Closure {
     pub fn blobs(&self) -> Vec<Descriptor> {
         let mut blobs = BTreeMap::new();
         for member in &self.members {
-            for blob in member.manifest.blobs() {
+            for blob in member.blobs() {
                 blobs.entry(blob.digest.clone()).or_insert_with(|| blob.clone());
             }
         }
@@ -148,7 +171,7 @@ impl Closure {
         let mut leaves = BTreeSet::new();
         for Member { manifest, relation, .. } in &self.members {
             match (relation, &manifest.content) {
-                (Relation::Legacy { of, tag }, crate::Content::Image { layers, .. }) => {
+                (Relation::Legacy { of, tag }, Content::Image { layers, .. }) => {
                     for layer in layers {
                         let annotations = serde_json::json!(layer.annotations);
                         let what = line(tag.suffix(), layer);
@@ -198,16 +221,21 @@ fn merkle_root<'a>(leaves: impl Iterator<Item = &'a [u8]>) -> Digest {
 }
 
 impl Client {
-    /// Finds everything that belongs to `image`.
+    /// Finds everything that belongs to `image`. Attachments that cannot be read are findings.
     ///
     /// # Errors
-    /// What reading fails with, above all [`Error::NotFound`] for a child that is missing;
+    /// What reading the image itself fails with, above all [`Error::NotFound`] for a child that is
+    /// missing; a registry that cannot be reached, is busy or lets nobody in;
     /// [`Error::TooMany`] beyond [`MEMBERS_LIMIT`] manifests; [`Error::TooLarge`] beyond
     /// [`CLOSURE_LIMIT`] bytes of them.
     pub async fn closure(&self, image: &Image) -> Result<Closure, Error> {
         let repository = &image.repository;
-        let mut closure =
-            Closure { image: image.clone(), members: Vec::new(), dangling: Vec::new() };
+        let mut closure = Closure {
+            image: image.clone(),
+            members: Vec::new(),
+            dangling: Vec::new(),
+            findings: Vec::new(),
+        };
         let mut seen: HashSet<Digest> = HashSet::from([image.digest.clone()]);
         let mut expanded: HashSet<Digest> = HashSet::new();
         let mut bytes: u64 = 0;
@@ -230,6 +258,8 @@ impl Client {
                     let lost = Descriptor { digest, ..Descriptor::of("", &[]) };
                     closure.dangling.push(lost);
                 }
+                let room = FINDINGS_LIMIT.saturating_sub(closure.findings.len());
+                closure.findings.extend(found.findings.into_iter().take(room));
                 let Some(member) = found.member else { continue };
                 // A tag may point anywhere, also back to where it was found.
                 if expanded.insert(member.manifest.digest.clone()) {
@@ -253,40 +283,206 @@ impl Client {
 
     /// Reads one manifest and lists its referrers.
     async fn follow(&self, repository: &Repository, lead: Lead) -> Result<Found, Error> {
-        let nothing = |dangling| Found { member: None, dangling, referrers: Vec::new() };
         let Lead { digest, relation, generation, depth } = lead;
-        let (manifest, referrers) = match (&relation, digest) {
+        let (manifest, whole, mut findings) = match (&relation, digest) {
             (Relation::Legacy { of, tag }, _) => {
-                let Some(manifest) = self.manifest_at_tag(repository, &tag.of(of)).await? else {
-                    return Ok(nothing(None));
-                };
-                let referrers = self.referrers(&repository.at(manifest.digest.clone())).await?;
-                (manifest, referrers)
-            }
-            (Relation::Root | Relation::Child { .. } | Relation::Referrer { .. }, Some(digest)) => {
-                let image = repository.at(digest.clone());
-                let (manifest, referrers) =
-                    futures::join!(self.manifest(&image), self.referrers(&image));
-                match (manifest, &relation) {
-                    // A list may outlive what it lists.
-                    (Err(error), Relation::Referrer { .. }) if error.is_not_found() => {
-                        return Ok(nothing(Some(digest)));
-                    }
-                    (manifest, _) => (manifest?, referrers?),
+                match self.legacy_manifest(repository, &tag.of(of)).await? {
+                    (Some((manifest, whole)), findings) => (manifest, whole, findings),
+                    (None, findings) => return Ok(Found { findings, ..Found::default() }),
                 }
             }
-            (_, None) => return Ok(nothing(None)),
+            (Relation::Referrer { of }, Some(digest)) => {
+                let image = repository.at(digest.clone());
+                let left = |why: String| Found {
+                    findings: vec![format!("an attachment of {of} is left where it is: {why}")],
+                    ..Found::default()
+                };
+                let manifest = match self.manifest(&image).await {
+                    Ok(manifest) => manifest,
+                    // A list may outlive what it lists.
+                    Err(error) if error.is_not_found() => {
+                        return Ok(Found { dangling: Some(digest), ..Found::default() });
+                    }
+                    Err(error) if error.is_unreadable() => return Ok(left(error.to_string())),
+                    Err(error) => return Err(error),
+                };
+                // Only what says itself that it is attached is: a list can name anything.
+                if manifest.subject.as_ref().map(|s| &s.digest) != Some(of) {
+                    return Ok(left(format!("{digest} is listed, but is not attached to it")));
+                }
+                (manifest, true, Vec::new())
+            }
+            (Relation::Child { .. }, Some(digest)) => {
+                let (manifest, findings) = self.child_manifest(repository, &digest).await?;
+                (manifest, true, findings)
+            }
+            (Relation::Root, Some(digest)) => {
+                (self.manifest(&repository.at(digest)).await?, true, Vec::new())
+            }
+            (Relation::Root | Relation::Child { .. } | Relation::Referrer { .. }, None) => {
+                return Ok(Found::default());
+            }
         };
-        if let (Relation::Referrer { of }, subject) = (&relation, &manifest.subject)
-            && subject.as_ref().map(|s| &s.digest) != Some(of)
-        {
-            return Err(Error::Malformed {
-                what: format!("the list of referrers of {}", repository.at(of.clone())),
-                problem: format!("{} is in it, but is not attached to it", manifest.digest),
+        let image = repository.at(manifest.digest.clone());
+        let listed = self.list_referrers(&image).await?;
+        if listed.truncated {
+            return Err(Error::TooMany {
+                what: format!("the referrers of {image}"),
+                limit: crate::REFERRERS_LIMIT,
             });
         }
-        let member = Some(Member { manifest, relation, generation, depth });
-        Ok(Found { member, dangling: None, referrers })
+        findings.extend(listed.findings);
+        let member = Some(Member { manifest, relation, generation, depth, whole });
+        Ok(Found { member, dangling: None, referrers: listed.manifests, findings })
+    }
+
+    /// What is under a legacy tag, whether all of it, and what cannot be read of it.
+    async fn legacy_manifest(
+        &self,
+        repository: &Repository,
+        tag: &str,
+    ) -> Result<(Option<(Manifest, bool)>, Vec<String>), Error> {
+        let left = |why: &dyn std::fmt::Display| format!("{why}; it is left where it is");
+        let raw = match self.get_raw(repository, tag, None).await {
+            Ok(raw) => raw,
+            Err(error) if error.is_not_found() => return Ok((None, Vec::new())),
+            Err(error) if error.is_unreadable() => return Ok((None, vec![left(&error)])),
+            Err(error) => return Err(error),
+        };
+        let what = format!("manifest {tag} of {repository}");
+        let (digest, bytes) = (raw.digest.clone(), raw.bytes.clone());
+        let error = match Manifest::parse(digest, raw.content_type.as_deref(), bytes, &what) {
+            Ok(manifest) => return Ok((Some((manifest, true)), Vec::new())),
+            Err(error) => error,
+        };
+        // One document that cannot be read takes no other with it.
+        let kind = Kind::Documents { whole: None, joins: true };
+        let Ok(list) = List::parse(&raw, kind, &what) else {
+            return Ok((None, vec![left(&error)]));
+        };
+        let (layers, problems) = list.descriptors();
+        let mut findings = vec![error.to_string()];
+        findings.extend(problems.iter().map(|problem| left(&format!("in {what}, {problem}"))));
+        if layers.is_empty() {
+            return Ok((None, findings));
+        }
+        let manifest = Manifest {
+            digest: raw.digest,
+            media_type: list.media_type,
+            bytes: raw.bytes,
+            artifact_type: None,
+            subject: None,
+            annotations: std::collections::BTreeMap::new(),
+            content: Content::Image { config: Descriptor::of("", &[]), layers },
+        };
+        Ok((Some((manifest, false)), findings))
+    }
+
+    /// A child of an index. One that is no manifest that Fairlead reads travels as the bytes it is:
+    /// the index is not whole without it.
+    async fn child_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<(Manifest, Vec<String>), Error> {
+        let name = digest.to_string();
+        let raw = self.get_raw(repository, &name, Some(digest)).await?;
+        let what = format!("manifest {name} of {repository}");
+        let kind = raw.content_type.clone();
+        match Manifest::parse(raw.digest, kind.as_deref(), raw.bytes.clone(), &what) {
+            Ok(manifest) => Ok((manifest, Vec::new())),
+            Err(error @ Error::Malformed { .. }) => {
+                let manifest = Manifest {
+                    digest: digest.clone(),
+                    media_type: kind.unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned()),
+                    bytes: raw.bytes,
+                    artifact_type: None,
+                    subject: None,
+                    annotations: std::collections::BTreeMap::new(),
+                    content: Content::Unknown,
+                };
+                Ok((manifest, vec![format!("{error}; it is taken as the bytes it is")]))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Closure {
+    /// Takes out what needs one of the `lost` blobs, with all that hangs on it, and says so.
+    ///
+    /// # Errors
+    /// The reason why a blob is lost that the image itself needs.
+    pub(crate) fn without_blobs(&mut self, mut lost: BTreeMap<Digest, Error>) -> Result<(), Error> {
+        let own = self.members.iter().filter(|member| member.generation == 0);
+        let needed: Vec<Digest> =
+            own.flat_map(Member::blobs).map(|blob| blob.digest.clone()).collect();
+        if let Some(error) = needed.iter().find_map(|digest| lost.remove(digest)) {
+            return Err(error);
+        }
+        let mut gone = vec![false; self.members.len()];
+        for (member, gone) in self.members.iter_mut().zip(&mut gone) {
+            let missing: Vec<Digest> = member
+                .blobs()
+                .into_iter()
+                .filter(|blob| lost.contains_key(&blob.digest))
+                .map(|blob| blob.digest.clone())
+                .collect();
+            let Some(first) = missing.first().and_then(|digest| lost.get(digest)) else { continue };
+            if let (Relation::Legacy { .. }, Content::Image { layers, .. }) =
+                (&member.relation, &mut member.manifest.content)
+            {
+                layers.retain(|layer| !missing.contains(&layer.digest));
+                member.whole = false;
+                if !layers.is_empty() {
+                    let text = format!(
+                        "a document of the legacy tag with {} is left where it is: {first}",
+                        member.manifest.digest
+                    );
+                    self.findings.push(text);
+                    continue;
+                }
+            }
+            let digest = &member.manifest.digest;
+            self.findings.push(format!("attachment {digest} is left where it is: {first}"));
+            *gone = true;
+        }
+        self.remove(gone);
+        Ok(())
+    }
+
+    /// Takes out the members that `gone` marks, with all that hangs on them. The image itself stays.
+    pub(crate) fn remove(&mut self, mut gone: Vec<bool>) {
+        loop {
+            let before = gone.clone();
+            let members = || self.members.iter().zip(&before);
+            // The same manifest may belong in several ways.
+            let there: HashSet<&Digest> =
+                members().filter(|(_, gone)| !**gone).map(|(m, _)| &m.manifest.digest).collect();
+            // An index is not whole without its child.
+            let halved: HashSet<&Digest> = members()
+                .filter(|(_, gone)| **gone)
+                .filter_map(|(member, _)| match &member.relation {
+                    Relation::Child { of } => Some(of),
+                    Relation::Root | Relation::Referrer { .. } | Relation::Legacy { .. } => None,
+                })
+                .collect();
+            for (member, gone) in self.members.iter().zip(&mut gone) {
+                let hangs = match &member.relation {
+                    Relation::Root => false,
+                    Relation::Child { of }
+                    | Relation::Referrer { of }
+                    | Relation::Legacy { of, .. } => !there.contains(of),
+                };
+                *gone |= hangs || halved.contains(&member.manifest.digest);
+                *gone &= member.generation > 0;
+            }
+            if gone == before {
+                break;
+            }
+        }
+        let mut gone = gone.into_iter();
+        self.members.retain(|_| gone.next() == Some(false));
     }
 }
 

@@ -5,7 +5,7 @@
 //! by generation, then a look at the destination. Tags are the caller's, and come last. Each part
 //! is looked for before it is written, so a copy that was cut off is mended by the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_step::{Digest, Image, Repository};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -66,9 +66,17 @@ pub struct CopyReport {
 /// Who is told of each [`CopyEvent`].
 pub type Observer<'a> = &'a (dyn Fn(CopyEvent) + Send + Sync);
 
+/// A member by its place in the closure, how it came to the destination and whether it is listed
+/// there; or why it was not taken.
+type Written<'a> = (usize, &'a Member, Result<(Landed, bool), Error>);
+/// What is attached to one subject, and why it could not be listed.
+type Listed<'a> = (Vec<(usize, &'a Manifest)>, Option<Error>);
+
 impl Client {
     /// Copies `from` with everything that belongs to it into `to`, byte for byte, and looks at the
-    /// destination before it answers. What the destination has besides stays.
+    /// destination before it answers. What the destination has besides stays. What is attached and
+    /// cannot be read at the source, or is not taken at the destination, is left where it is and
+    /// told in [`Closure::findings`]: it is not in the report's closure and its digest.
     ///
     /// # Errors
     /// What reading or writing fails with; [`Error::NotListed`] when the destination does not show
@@ -101,6 +109,7 @@ impl Client {
         }
         self.copy_blobs(&from.repository, to, blobs, &mut report, observe).await?;
         self.copy_manifests(to, &mut report, observe).await?;
+        report.closure_digest = report.closure.digest();
         self.verify_copy(to, &report.closure).await?;
         observe(CopyEvent::Verified);
         Ok(report)
@@ -152,14 +161,21 @@ impl Client {
             }
         }
         let mut streams = stream::iter(rest.into_iter().map(|(blob, session)| async move {
-            self.stream_blob(from, to, &blob, session).await?;
-            Ok::<_, Error>(blob)
+            match self.stream_blob(from, to, &blob, session).await {
+                Err(error) if !error.is_unreadable() => Err(error),
+                done => Ok((blob, done)),
+            }
         }))
         .buffer_unordered(self.options().parallel_blobs.max(1));
-        while let Some(blob) = streams.try_next().await? {
-            landed(&blob, Landed::Copied);
+        let mut lost = BTreeMap::new();
+        while let Some((blob, done)) = streams.try_next().await? {
+            match done {
+                Ok(()) => landed(&blob, Landed::Copied),
+                Err(error) => drop(lost.insert(blob.digest, error)),
+            }
         }
-        Ok(())
+        drop(streams);
+        report.closure.without_blobs(lost)
     }
 
     async fn copy_manifests(
@@ -168,48 +184,79 @@ impl Client {
         report: &mut CopyReport,
         observe: Observer<'_>,
     ) -> Result<(), Error> {
-        let mut waves: BTreeMap<(usize, std::cmp::Reverse<usize>), Vec<&Member>> = BTreeMap::new();
-        for member in &report.closure.members {
-            let place = (member.generation, std::cmp::Reverse(member.depth));
-            waves.entry(place).or_default().push(member);
-        }
-        for wave in waves.into_values() {
+        let place = |m: &Member| (m.generation, std::cmp::Reverse(m.depth));
+        let waves: BTreeSet<_> = report.closure.members.iter().map(place).collect();
+        for wave in waves {
             // Collected first: the compiler cannot see that a stream over the closure is `Send`.
-            let tasks: Vec<_> = wave
-                .into_iter()
-                .map(|member| async move {
-                    let (landed, listed) = self.copy_manifest(to, member).await?;
-                    Ok::<_, Error>((member, landed, listed))
+            let tasks: Vec<_> = report
+                .closure
+                .members
+                .iter()
+                .enumerate()
+                .filter(|(_, member)| place(member) == wave)
+                .map(|(at, member)| async move {
+                    match self.copy_manifest(to, member).await {
+                        // Somebody's attachment that the destination does not take.
+                        Err(error) if member.generation > 0 && error.is_unreadable() => {
+                            Ok((at, member, Err(error)))
+                        }
+                        done => done.map(|done| (at, member, Ok(done))),
+                    }
                 })
                 .collect();
-            let written: Vec<(&Member, Landed, bool)> = stream::iter(tasks)
+            let written: Vec<Written<'_>> = stream::iter(tasks)
                 .buffer_unordered(self.options().parallel.max(1))
                 .try_collect()
                 .await?;
-            let mut unlisted: BTreeMap<&Digest, Vec<&Manifest>> = BTreeMap::new();
-            for (member, landed, listed) in written {
+            let mut unlisted: BTreeMap<&Digest, Vec<(usize, &Manifest)>> = BTreeMap::new();
+            let mut gone = vec![false; report.closure.members.len()];
+            let mut findings = Vec::new();
+            let mut left = |at: usize, digest: &Digest, error: &Error| {
+                findings
+                    .push(format!("attachment {digest} is not taken by the destination: {error}"));
+                gone[at] = true;
+            };
+            for (at, member, done) in written {
+                let digest = member.manifest.digest.clone();
+                let (landed, listed) = match done {
+                    Ok(done) => done,
+                    Err(error) => {
+                        left(at, &digest, &error);
+                        continue;
+                    }
+                };
                 match landed {
                     Landed::Present => report.present += 1,
                     Landed::Mounted => report.mounted += 1,
                     Landed::Copied => report.copied += 1,
                 }
-                let digest = member.manifest.digest.clone();
                 observe(CopyEvent::Manifest { digest, landed });
                 if let (false, Some(subject)) = (listed, &member.manifest.subject) {
-                    unlisted.entry(&subject.digest).or_default().push(&member.manifest);
+                    unlisted.entry(&subject.digest).or_default().push((at, &member.manifest));
                 }
             }
             // Everything attached to one subject is put into its list in one go.
             let tasks: Vec<_> = unlisted
                 .into_iter()
-                .map(|(subject, manifests)| async move {
-                    self.ensure_listed(&to.at(subject.clone()), &manifests).await
+                .map(|(subject, attached)| async move {
+                    let manifests: Vec<&Manifest> = attached.iter().map(|(_, m)| *m).collect();
+                    match self.ensure_listed(&to.at(subject.clone()), &manifests).await {
+                        Err(error) if error.is_unreadable() => Ok((attached, Some(error))),
+                        done => done.map(|()| (attached, None)),
+                    }
                 })
                 .collect();
-            stream::iter(tasks)
+            let listed: Vec<Listed<'_>> = stream::iter(tasks)
                 .buffer_unordered(self.options().parallel.max(1))
-                .try_for_each(|()| std::future::ready(Ok(())))
+                .try_collect()
                 .await?;
+            for (attached, error) in &listed {
+                if let Some(error) = error {
+                    attached.iter().for_each(|(at, m)| left(*at, &m.digest, error));
+                }
+            }
+            report.closure.findings.extend(findings);
+            report.closure.remove(gone);
         }
         Ok(())
     }
@@ -223,7 +270,12 @@ impl Client {
     ) -> Result<(Landed, bool), Error> {
         let manifest = &member.manifest;
         if let Relation::Legacy { of, tag } = &member.relation {
-            return Ok((self.put_legacy(to, of, *tag, manifest).await?, false));
+            let landed = if member.whole {
+                self.put_legacy(to, of, *tag, manifest).await?
+            } else {
+                self.add_documents(to, of, *tag, manifest.layers()).await?
+            };
+            return Ok((landed, false));
         }
         if self.has_manifest(to, &manifest.digest).await? {
             return Ok((Landed::Present, false));

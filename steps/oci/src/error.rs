@@ -178,6 +178,31 @@ impl Error {
         matches!(self, Self::NotFound { .. })
     }
 
+    /// Whether this says that what was asked for is not fit to be read: it is gone, damaged, too
+    /// large, or not what it should be. Asking again later gives the same answer, unlike a registry
+    /// that cannot be reached, is busy, or does not let us in.
+    #[must_use]
+    pub const fn is_unreadable(&self) -> bool {
+        match self {
+            Self::NotFound { .. }
+            | Self::DigestMismatch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::TooLarge { .. }
+            | Self::TooMany { .. }
+            | Self::Malformed { .. }
+            | Self::Refused { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Busy { .. }
+            | Self::Unauthorized { .. }
+            | Self::Denied { .. }
+            | Self::TagMoved { .. }
+            | Self::LostUpdate { .. }
+            | Self::NotListed { .. }
+            | Self::Settings { .. }
+            | Self::Access { .. } => false,
+        }
+    }
+
     /// Whether trying again can help.
     #[must_use]
     pub const fn class(&self) -> ErrorClass {

@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fairlead_step::{RegistryAccess, RegistryAuth, Repository, Secret};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use url::Url;
 
+use crate::address::lead;
 use crate::auth::{Challenge, Token, TokenAnswer, TokenRequest, basic, token_request};
-use crate::request::{Failure, causes, detail, read};
-use crate::{Error, Options, Transport};
+use crate::request::{Broken, Failure, detail, patiently, read, retry_after};
+use crate::{Error, Options, Transport, is_loopback};
 
 /// The largest answer of a token endpoint.
 const TOKEN_LIMIT: u64 = 1 << 20;
@@ -22,15 +23,19 @@ pub(crate) struct Host {
     pub(crate) name: String,
     /// `https://registry.example.com:5000/`.
     pub(crate) base: Url,
-    pub(crate) http: reqwest::Client,
+    /// Connections to the registry itself.
+    http: reqwest::Client,
+    /// What makes connections to where it leads.
+    transport: Transport,
+    extra_ca: Vec<u8>,
+    options: Options,
     auth: RegistryAuth,
-    request_timeout: std::time::Duration,
     challenge: Mutex<Option<Challenge>>,
     tokens: Mutex<HashMap<String, Token>>,
     /// Held while a token is fetched, so that many requests that start together ask for it once.
     fetching: tokio::sync::Mutex<()>,
-    /// Which repositories answered whether they have the referrers API.
-    pub(crate) referrers_api: Mutex<HashMap<String, bool>>,
+    /// Whether it has the referrers API, once it is known.
+    pub(crate) referrers_api: Mutex<Option<bool>>,
 }
 
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -59,8 +64,10 @@ impl Host {
             name: name.to_owned(),
             base,
             http,
+            transport: transport.clone(),
+            extra_ca: access.extra_ca,
+            options: options.clone(),
             auth: access.auth,
-            request_timeout: options.request_timeout,
             challenge: Mutex::default(),
             tokens: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
@@ -79,15 +86,25 @@ impl Host {
         })
     }
 
-    /// Where `target`, an address in an answer to a request for `here`, leads. Registries behind
-    /// a proxy that ends TLS name themselves `http`; that is put right.
-    pub(crate) fn follow(&self, here: &Url, target: &str) -> Option<Url> {
-        let mut next = here.join(target).ok()?;
-        let ourselves = next.host_str() == self.base.host_str();
-        if ourselves && next.scheme() == "http" && self.base.scheme() == "https" {
-            next.set_scheme("https").ok()?;
+    /// Whether `url` is the registry's own: its scheme, host and port.
+    pub(crate) fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
+    }
+
+    /// Where `target`, an address in an answer to a request for `here`, leads.
+    pub(crate) fn follow(&self, here: &Url, target: &str, what: &str) -> Result<Url, Error> {
+        lead(&self.base, here, target)
+            .map_err(|problem| Error::Malformed { what: what.to_owned(), problem: problem.into() })
+    }
+
+    /// The connections for `url`, which may be elsewhere and speak TLS where the registry does not.
+    pub(crate) fn connections(&self, url: &Url) -> Result<reqwest::Client, Error> {
+        let host = url.host_str().unwrap_or_default();
+        let own = self.base.host_str().unwrap_or_default();
+        if url.scheme() == self.base.scheme() && is_loopback(host) == is_loopback(own) {
+            return Ok(self.http.clone());
         }
-        Some(next)
+        self.transport.pool(host, url.scheme() == "http", &self.extra_ca, &self.options)
     }
 
     pub(crate) fn unauthorized(&self, what: &str, detail: String) -> Error {
@@ -145,8 +162,11 @@ impl Host {
         Ok(value)
     }
 
-    /// Takes note of a 401 to a request for `scopes`. The error is the detail to show when no
-    /// second try can help.
+    /// Takes note of a 401 of the registry itself to a request for `scopes`. The error is the
+    /// detail to show when no second try can help.
+    ///
+    /// The token endpoint may be anywhere, since the registry is who the login is for: but over
+    /// TLS unless the registry itself has none, and not where `address.rs` leads nobody.
     pub(crate) fn challenged(
         &self,
         headers: &HeaderMap,
@@ -157,7 +177,8 @@ impl Host {
         let Some(challenge) = Challenge::parse(texts) else {
             return Err(": it does not say how to log in".into());
         };
-        match (&challenge, &self.auth) {
+        let mut challenge = challenge;
+        match (&mut challenge, &self.auth) {
             (Challenge::Basic, RegistryAuth::Anonymous) => {
                 return Err(": it wants a user and a password".into());
             }
@@ -167,11 +188,9 @@ impl Host {
             (Challenge::Basic, RegistryAuth::Basic { .. }) if sent_login => {
                 return Err(String::new());
             }
-            (Challenge::Bearer { realm, .. }, auth) => {
-                let exposed = self.base.scheme() == "https" && realm.scheme() != "https";
-                if exposed && !matches!(auth, RegistryAuth::Anonymous) {
-                    return Err(": it wants the login sent to a token endpoint without TLS".into());
-                }
+            (Challenge::Bearer { realm, .. }, _) => {
+                *realm = lead(&self.base, &self.base, realm.as_str())
+                    .map_err(|problem| format!(": its token endpoint is not asked: {problem}"))?;
             }
             (Challenge::Basic, RegistryAuth::Basic { .. }) => {}
         }
@@ -188,33 +207,40 @@ impl Host {
         what: &str,
     ) -> Result<Token, Failure> {
         let asked = Instant::now();
+        let http = self.connections(realm)?;
         let request = match token_request(realm, service, scopes, &self.auth) {
             TokenRequest::Get { url, authorization } => {
-                let request = self.http.get(url);
+                let request = http.get(url);
                 match authorization {
                     Some(login) => request.header(AUTHORIZATION, self.header(&login)?),
                     None => request,
                 }
             }
-            TokenRequest::Post { url, form } => self
-                .http
+            TokenRequest::Post { url, form } => http
                 .post(url)
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.expose().clone()),
         };
         let place = format!("a token for {what}");
-        let unreachable = |error: reqwest::Error| Failure::Again {
+        let unreachable = |broken: Broken| Failure::Again {
             error: Error::Unreachable {
                 registry: self.name.clone(),
                 what: place.clone(),
-                cause: causes(error),
+                cause: broken.cause(),
             },
             after: None,
         };
-        let request = request.header(ACCEPT, "application/json").timeout(self.request_timeout);
-        let response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        let body = read(response, TOKEN_LIMIT)
+        let (idle, whole) = (self.options.idle_timeout, self.options.request_timeout);
+        let request = request.header(ACCEPT, "application/json").timeout(whole);
+        let response = patiently(idle, request.send()).await.map_err(unreachable)?;
+        let (status, after) = (response.status(), retry_after(response.headers()));
+        if status.is_redirection() {
+            return Err(Failure::Final(Error::Malformed {
+                what: place,
+                problem: "the token endpoint redirects, and a login is not sent on".into(),
+            }));
+        }
+        let body = read(response, TOKEN_LIMIT, idle)
             .await
             .map_err(unreachable)?
             .ok_or_else(|| Error::TooLarge { what: place.clone(), limit: TOKEN_LIMIT })?;
@@ -228,13 +254,19 @@ impl Host {
                     })
                 })
             }
-            StatusCode::TOO_MANY_REQUESTS => Err(self.busy(place, status, &body)),
-            _ if status.is_server_error() => Err(self.busy(place, status, &body)),
+            StatusCode::TOO_MANY_REQUESTS => Err(self.busy(place, status, &body, after)),
+            _ if status.is_server_error() => Err(self.busy(place, status, &body, after)),
             _ => Err(Failure::Final(self.unauthorized(what, detail(&body)))),
         }
     }
 
-    fn busy(&self, what: String, status: StatusCode, body: &[u8]) -> Failure {
+    fn busy(
+        &self,
+        what: String,
+        status: StatusCode,
+        body: &[u8],
+        after: Option<Duration>,
+    ) -> Failure {
         let error = Error::Busy {
             registry: self.name.clone(),
             what,
@@ -242,6 +274,6 @@ impl Host {
             attempts: 1,
             detail: detail(body),
         };
-        Failure::Again { error, after: None }
+        Failure::Again { error, after }
     }
 }

@@ -33,8 +33,42 @@ pub struct Behavior {
     pub mounts: bool,
     /// Whether it says `Docker-Content-Digest`.
     pub digest_header: bool,
+    /// Whether it answers `OCI-Subject` without the referrers API, as one large registry once did.
+    pub false_subject: bool,
+    /// What it answers where the referrers API would be, when it has none.
+    pub without_referrers: WithoutReferrers,
+    /// Which uploads it takes.
+    pub uploads: Uploads,
+    /// The smallest piece that it takes, which it says as `OCI-Chunk-Min-Length`.
+    pub least_chunk: Option<usize>,
     /// The login it wants.
     pub login: Login,
+    /// Whether it deletes tags, and whether the manifest goes with its last one.
+    pub deletes_tags: Option<bool>,
+}
+
+/// How a [`FakeRegistry`] says that it has no referrers API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithoutReferrers {
+    /// This status, and no error of the specification.
+    Status(u16),
+    /// 404 with the specification's word for a name that is not known.
+    UnknownName,
+    /// 200 and a page for people, as a front that answers everything.
+    Page,
+    /// 200 and a document that is no index.
+    Document,
+}
+
+/// Which uploads a [`FakeRegistry`] takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uploads {
+    /// All.
+    Any,
+    /// Whole ones, and pieces of at most so many bytes (GHCR: 4 MiB).
+    PiecesUpTo(usize),
+    /// Whole ones alone (Google's registry).
+    Whole,
 }
 
 /// The login that a [`FakeRegistry`] wants.
@@ -65,6 +99,11 @@ pub enum Fault {
     Shorten,
     /// It never answers.
     Hang,
+    /// It answers this status, with these headers and this body.
+    Answer(u16, Vec<(&'static str, String)>, String),
+    /// It does as asked, and at once another writer points the tag to this digest, as one who read
+    /// before does; with `None` he deletes the tag.
+    Overtaken(Option<String>),
 }
 
 /// A fake registry. It ends when it is dropped.
@@ -85,6 +124,7 @@ struct State {
     tokens: HashMap<String, Vec<String>>,
     faults: Vec<(String, Fault, u32)>,
     log: Vec<String>,
+    logins: Vec<String>,
     count: usize,
 }
 
@@ -133,7 +173,12 @@ impl FakeRegistry {
                 page: 1000,
                 mounts: true,
                 digest_header: true,
+                false_subject: false,
+                without_referrers: WithoutReferrers::Status(404),
+                uploads: Uploads::Any,
+                least_chunk: None,
                 login: Login::Open,
+                deletes_tags: None,
             },
             manifests: HashMap::new(),
             tags: BTreeMap::new(),
@@ -142,6 +187,7 @@ impl FakeRegistry {
             tokens: HashMap::new(),
             faults: Vec::new(),
             log: Vec::new(),
+            logins: Vec::new(),
             count: 0,
         }));
         let shared = Arc::clone(&state);
@@ -187,6 +233,18 @@ impl FakeRegistry {
     #[must_use]
     pub fn asked(&self, part: &str) -> usize {
         self.state().log.iter().filter(|line| line.contains(part)).count()
+    }
+
+    /// Every `Authorization` that came, with the line of its request.
+    #[must_use]
+    pub fn logins(&self) -> Vec<String> {
+        self.state().logins.clone()
+    }
+
+    /// Its address, such as `http://127.0.0.1:4711`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Forgets the requests so far.
@@ -256,6 +314,11 @@ impl FakeRegistry {
         self.state().manifests.remove(&(repository.to_owned(), digest.to_owned()));
     }
 
+    /// Takes a blob away.
+    pub fn remove_blob(&self, repository: &str, digest: &str) {
+        self.state().blobs.remove(&(repository.to_owned(), digest.to_owned()));
+    }
+
     /// The registry settings of a host that logs in as `auth` everywhere.
     #[must_use]
     pub fn registries(auth: RegistryAuth) -> Arc<dyn Registries> {
@@ -286,8 +349,24 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
         let line = format!("{} {}", request.method, request.path);
         let (answer, fault) = {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(login) = request.headers.get("authorization") {
+                state.logins.push(format!("{line} {login}"));
+            }
             let fault = state.next_fault(&line);
             let answer = match &fault {
+                Some(Fault::Answer(status, headers, body)) => {
+                    let mut answer = Answer::new(*status);
+                    for (name, value) in headers {
+                        answer = answer.header(name, value);
+                    }
+                    answer.body = Bytes::from(body.clone());
+                    answer
+                }
+                Some(Fault::Overtaken(by)) => {
+                    let answer = state.answer(&request);
+                    state.overtake(&request, by.clone());
+                    answer
+                }
                 Some(Fault::Status(status, after)) => {
                     let answer = Answer::new(*status);
                     match after {
@@ -351,7 +430,7 @@ async fn write_answer(
             body.pop();
             cut = body.len();
         }
-        Some(Fault::Status(..)) | None => {}
+        Some(Fault::Status(..) | Fault::Answer(..) | Fault::Overtaken(_)) | None => {}
     }
     let mut head = format!("HTTP/1.1 {} X\r\ncontent-length: {}\r\n", answer.status, body.len());
     for (name, value) in &answer.headers {
@@ -391,6 +470,7 @@ impl State {
         match (request.method.as_str(), kind) {
             ("GET" | "HEAD", "manifests") => self.get_manifest(&repository, &name),
             ("PUT", "manifests") => self.put_manifest(request, &repository, &name),
+            ("DELETE", "manifests") => self.delete_tag(repository, name),
             ("GET" | "HEAD", "blobs") => self.get_blob(request, &repository, &name),
             (_, "uploads") => self.upload(request, &repository, &name),
             ("GET", "tags") => {
@@ -408,8 +488,44 @@ impl State {
                     })
                 })
             }
+            ("GET", "referrers") => self.no_referrers(),
             _ => Answer::new(404),
         }
+    }
+
+    fn no_referrers(&self) -> Answer {
+        match self.behavior.without_referrers {
+            WithoutReferrers::Status(status) => {
+                Answer::new(status).body("text/plain", "404 page not found")
+            }
+            WithoutReferrers::UnknownName => {
+                let body = r#"{"errors":[{"code":"NAME_UNKNOWN","message":"no such name"}]}"#;
+                Answer::new(404).body("application/json", body)
+            }
+            WithoutReferrers::Page => Answer::new(200).body("text/html", "<html>Welcome</html>"),
+            WithoutReferrers::Document => {
+                Answer::new(200).body("application/json", r#"{"message":"ok"}"#)
+            }
+        }
+    }
+
+    /// Another writer writes the tag that `request` has just written.
+    fn overtake(&mut self, request: &Request, by: Option<String>) {
+        let Some((repository, _, tag)) = split(&request.path) else { return };
+        match by {
+            Some(digest) => self.tags.insert((repository, tag), digest),
+            None => self.tags.remove(&(repository, tag)),
+        };
+    }
+
+    fn delete_tag(&mut self, repository: String, name: String) -> Answer {
+        let Some(wholly) = self.behavior.deletes_tags else { return Answer::new(405) };
+        match self.tags.remove(&(repository.clone(), name)) {
+            Some(digest) if wholly => drop(self.manifests.remove(&(repository, digest))),
+            Some(_) => {}
+            None => return Answer::new(404),
+        }
+        Answer::new(202)
     }
 
     fn get_manifest(&self, repository: &str, name: &str) -> Answer {
@@ -457,7 +573,9 @@ impl State {
         }
         let answer = Answer::new(201).header("docker-content-digest", digest);
         match document["subject"]["digest"].as_str() {
-            Some(subject) if self.behavior.referrers_api => answer.header("oci-subject", subject),
+            Some(subject) if self.behavior.referrers_api || self.behavior.false_subject => {
+                answer.header("oci-subject", subject)
+            }
             Some(_) | None => answer,
         }
     }
@@ -533,7 +651,11 @@ impl State {
                 self.count += 1;
                 let id = format!("upload-{}", self.count);
                 self.uploads.insert(id.clone(), Vec::new());
-                Answer::new(202).header("location", place(&id))
+                let answer = Answer::new(202).header("location", place(&id));
+                match self.behavior.least_chunk {
+                    Some(least) => answer.header("oci-chunk-min-length", least.to_string()),
+                    None => answer,
+                }
             }
             "DELETE" => match self.uploads.remove(id) {
                 Some(_) => Answer::new(204),
@@ -545,6 +667,7 @@ impl State {
                     .header("location", place(id)),
                 None => Answer::new(404),
             },
+            "PATCH" if !self.takes_piece(request.body.len()) => Answer::new(413),
             "PATCH" | "PUT" => {
                 let Some(part) = self.uploads.get_mut(id) else {
                     return Answer::new(404);
@@ -568,6 +691,14 @@ impl State {
                 Answer::new(201).header("docker-content-digest", digest)
             }
             _ => Answer::new(405),
+        }
+    }
+
+    fn takes_piece(&self, size: usize) -> bool {
+        match self.behavior.uploads {
+            Uploads::Any => true,
+            Uploads::PiecesUpTo(most) => size <= most,
+            Uploads::Whole => false,
         }
     }
 

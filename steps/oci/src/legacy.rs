@@ -1,29 +1,69 @@
 //! Legacy tags: `sha256-<hex>.sig` and its kin, which hold a growing list of documents under a tag
 //! that every writer rewrites.
 
-use std::time::Instant;
-
-use bytes::Bytes;
-use fairlead_step::{Digest, Repository};
-use serde_json::{Map, Value, json};
+use fairlead_step::{Digest, Image, Repository};
+use serde_json::{Value, json};
 
 use crate::closure::LegacyTag;
-use crate::tags::{lock_for, settle};
+use crate::lists::Kind;
 use crate::{Client, Content, Descriptor, Error, Landed, Manifest};
 
-/// The largest config of such a manifest; it holds one digest for each document.
-const CONFIG_LIMIT: u64 = 4 << 20;
-
-/// How often the tag is written when other writers keep overwriting it.
-const WRITES: u32 = 8;
+/// What a legacy tag holds.
+#[derive(Debug, Clone)]
+pub struct Documents {
+    /// The digest of the manifest under the tag.
+    pub digest: Digest,
+    /// The documents, in the order of the manifest.
+    pub layers: Vec<Descriptor>,
+    /// What in the manifest cannot be read, as lines for people.
+    pub findings: Vec<String>,
+}
 
 impl Client {
+    /// What the legacy tag of `image` holds, or `None` when there is no such tag.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when what is under the tag is nothing of the kind; one entry that cannot
+    /// be read is a finding.
+    pub async fn documents(
+        &self,
+        image: &Image,
+        tag: LegacyTag,
+    ) -> Result<Option<Documents>, Error> {
+        let kind = Kind::Documents { whole: None, joins: true };
+        let name = tag.of(&image.digest);
+        let Some(list) = self.list_at(&image.repository, &name, kind).await? else {
+            return Ok(None);
+        };
+        let (layers, problems) = list.descriptors();
+        let findings = problems.iter().map(|problem| format!("at tag {name}, {problem}")).collect();
+        Ok(Some(Documents { digest: list.digest, layers, findings }))
+    }
+
+    /// Adds documents, whose blobs are there already, to the legacy tag of `subject`, behind those
+    /// of others. Documents that are there are left alone.
+    ///
+    /// # Errors
+    /// [`Error::LostUpdate`] when other writers keep overwriting the tag; [`Error::Malformed`] when
+    /// what is under it is nothing of the kind.
+    pub async fn add_documents(
+        &self,
+        to: &Repository,
+        subject: &Digest,
+        tag: LegacyTag,
+        documents: &[Descriptor],
+    ) -> Result<Landed, Error> {
+        let ours: Vec<Value> = documents.iter().map(|document| json!(document)).collect();
+        let kind = Kind::Documents { whole: None, joins: tag != LegacyTag::Sbom };
+        self.grow(to, &tag.of(subject), kind, &ours).await
+    }
+
     /// Sees to it that the legacy tag of `subject` holds all documents of `source`, whose blobs are
     /// at the destination already. Documents that are there besides stay: the two lists are joined.
     ///
     /// # Errors
     /// [`Error::TagMoved`] when the tag holds something else that cannot be joined, such as
-    /// another bill of materials; [`Error::LostUpdate`] when other writers keep overwriting it.
+    /// another bill of materials; otherwise as [`Client::add_documents`].
     pub async fn put_legacy(
         &self,
         to: &Repository,
@@ -32,92 +72,31 @@ impl Client {
         source: &Manifest,
     ) -> Result<Landed, Error> {
         let name = tag.of(subject);
-        let lock = lock_for(&format!("{to}:{name}"));
-        let _held = lock.lock().await;
-        for attempt in 1..=WRITES {
-            let begun = Instant::now();
-            let there = self.manifest_at_tag(to, &name).await?;
-            if there.as_ref().is_some_and(|there| holds(there, source)) {
-                return Ok(if attempt == 1 { Landed::Present } else { Landed::Copied });
+        match &source.content {
+            Content::Image { layers, .. } => {
+                // As the source has them, with fields that Fairlead does not know.
+                let document: Option<Value> = serde_json::from_slice(&source.bytes).ok();
+                let ours = document
+                    .and_then(|document| document.get("layers")?.as_array().cloned())
+                    .unwrap_or_else(|| layers.iter().map(|layer| json!(layer)).collect());
+                let joins = tag != LegacyTag::Sbom;
+                let kind = Kind::Documents { whole: Some(source), joins };
+                self.grow(to, &name, kind, &ours).await
             }
-            let (media_type, bytes) = match &there {
-                Some(there) if !holds(source, there) => {
-                    if tag == LegacyTag::Sbom {
-                        return Err(conflict(to, name, source, there));
-                    }
-                    self.join(to, &name, there, source).await?
+            // Nothing that can be joined: it is there, or it comes where nothing is.
+            Content::Index { .. } | Content::Unknown => {
+                let there = self.tag_digest(to, &name).await?;
+                if there.as_ref() == Some(&source.digest) {
+                    return Ok(Landed::Present);
                 }
-                Some(_) | None => (source.media_type.clone(), source.bytes.clone()),
-            };
-            self.put_tag(to, &name, &media_type, &bytes).await?;
-            settle(begun.elapsed()).await;
+                let write = async {
+                    let digest = source.digest.to_string();
+                    let (kind, bytes) = (&source.media_type, &source.bytes);
+                    self.write_manifest(to, &digest, kind, bytes, source.digest.clone()).await?;
+                    self.move_tag(&to.at(source.digest.clone()), &name, None).await
+                };
+                write.await.map(|_| Landed::Copied)
+            }
         }
-        Err(Error::LostUpdate { what: format!("tag {name} of {to}"), attempts: WRITES })
-    }
-
-    /// A manifest with the documents of `there` first and those of `source` that it lacks behind.
-    async fn join(
-        &self,
-        to: &Repository,
-        name: &str,
-        there: &Manifest,
-        source: &Manifest,
-    ) -> Result<(String, Bytes), Error> {
-        let (Content::Image { config, layers }, Content::Image { layers: more, .. }) =
-            (&there.content, &source.content)
-        else {
-            return Err(conflict(to, name.to_owned(), source, there));
-        };
-        let malformed = |problem: String| Error::Malformed {
-            what: format!("the manifest at tag {name} of {to}"),
-            problem,
-        };
-        let new: Vec<&Descriptor> = more.iter().filter(|layer| !layers.contains(layer)).collect();
-
-        // The config names each document a second time.
-        let old = self.blob_bytes(to, config, CONFIG_LIMIT).await?;
-        let mut document: Map<String, Value> =
-            serde_json::from_slice(&old).map_err(|e| malformed(e.to_string()))?;
-        if let Some(ids) = document
-            .get_mut("rootfs")
-            .and_then(|rootfs| rootfs.get_mut("diff_ids"))
-            .and_then(Value::as_array_mut)
-        {
-            ids.extend(new.iter().map(|layer| json!(layer.digest)));
-        }
-        if let Some(history) = document.get_mut("history").and_then(Value::as_array_mut) {
-            history.extend(new.iter().map(|_| json!({ "created": "0001-01-01T00:00:00Z" })));
-        }
-        let config_bytes = Bytes::from(Value::Object(document).to_string());
-        self.put_blob(to, &config_bytes).await?;
-
-        let mut manifest: Map<String, Value> =
-            serde_json::from_slice(&there.bytes).map_err(|e| malformed(e.to_string()))?;
-        manifest.insert("config".into(), json!(Descriptor::of(&config.media_type, &config_bytes)));
-        let Some(list) = manifest.get_mut("layers").and_then(Value::as_array_mut) else {
-            return Err(malformed("it has no `layers`".into()));
-        };
-        list.extend(new.into_iter().map(|layer| json!(layer)));
-        Ok((there.media_type.clone(), Bytes::from(Value::Object(manifest).to_string())))
-    }
-}
-
-/// Whether `whole` has every document of `part`, with its annotations.
-fn holds(whole: &Manifest, part: &Manifest) -> bool {
-    match (&whole.content, &part.content) {
-        _ if whole.digest == part.digest => true,
-        (Content::Image { layers: whole, .. }, Content::Image { layers: part, .. }) => {
-            part.iter().all(|layer| whole.contains(layer))
-        }
-        (Content::Index { .. }, _) | (Content::Image { .. }, Content::Index { .. }) => false,
-    }
-}
-
-fn conflict(to: &Repository, tag: String, source: &Manifest, there: &Manifest) -> Error {
-    Error::TagMoved {
-        repository: to.to_string(),
-        tag,
-        expected: Some(source.digest.clone()),
-        found: Some(there.digest.clone()),
     }
 }

@@ -4,8 +4,10 @@
 //! that is attached to it; [`Client::copy`] brings that to another repository. Every byte that
 //! comes in by digest is checked, and manifests are kept as the bytes they are.
 
+mod address;
 mod auth;
 mod blob;
+mod body;
 mod client;
 mod closure;
 mod copy;
@@ -14,6 +16,7 @@ mod host;
 #[cfg(any(test, feature = "kit"))]
 pub mod kit;
 mod legacy;
+mod lists;
 mod model;
 mod referrers;
 mod request;
@@ -21,17 +24,19 @@ mod select;
 mod tags;
 mod transport;
 mod upload;
+mod writers;
 
 pub use blob::BlobStream;
 pub use client::{Client, Put, Resolved};
 pub use closure::{CLOSURE_LIMIT, Closure, LegacyTag, MEMBERS_LIMIT, Member, Relation};
 pub use copy::{CopyEvent, CopyReport, Observer};
 pub use error::Error;
+pub use legacy::Documents;
 pub use model::{
     BLOB_LIMIT, CHILDREN_LIMIT, Content, Descriptor, MANIFEST_LIMIT, Manifest, Platform,
     PlatformError, REFERRERS_LIMIT, media_type,
 };
-pub use referrers::{Artifact, Attached, Layer};
+pub use referrers::{Artifact, Attached, Layer, Referrers};
 pub use select::PlatformImage;
 pub use tags::{TAGS_LIMIT, TagMove};
 pub use transport::{Options, Transport, is_loopback};

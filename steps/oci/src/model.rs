@@ -216,6 +216,9 @@ pub enum Content {
         /// The layers, base first.
         layers: Vec<Descriptor>,
     },
+    /// A document that Fairlead does not read, which an index lists. [`Manifest::parse`] never
+    /// answers this: only who copies bytes as they are needs no more than them.
+    Unknown,
 }
 
 #[derive(Deserialize)]
@@ -286,13 +289,14 @@ impl Manifest {
         let fits = match &content {
             Content::Index { .. } => media_type::is_index(&media_type),
             Content::Image { .. } => media_type::is_manifest(&media_type),
+            Content::Unknown => false,
         };
         if !fits {
             return Err(malformed(format!("its content is not what `{media_type}` has")));
         }
         let artifact_type = document.artifact_type.or_else(|| match &content {
             Content::Image { config, .. } => Some(config.media_type.clone()),
-            Content::Index { .. } => None,
+            Content::Index { .. } | Content::Unknown => None,
         });
         Ok(Self {
             digest,
@@ -324,7 +328,16 @@ impl Manifest {
     pub fn children(&self) -> &[Descriptor] {
         match &self.content {
             Content::Index { manifests } => manifests,
-            Content::Image { .. } => &[],
+            Content::Image { .. } | Content::Unknown => &[],
+        }
+    }
+
+    /// The layers, where this is an image or an artifact.
+    #[must_use]
+    pub fn layers(&self) -> &[Descriptor] {
+        match &self.content {
+            Content::Image { layers, .. } => layers,
+            Content::Index { .. } | Content::Unknown => &[],
         }
     }
 
@@ -332,7 +345,7 @@ impl Manifest {
     #[must_use]
     pub fn blobs(&self) -> Vec<&Descriptor> {
         match &self.content {
-            Content::Index { .. } => Vec::new(),
+            Content::Index { .. } | Content::Unknown => Vec::new(),
             Content::Image { config, layers } => {
                 std::iter::once(config).chain(layers).filter(|d| !d.is_foreign()).collect()
             }

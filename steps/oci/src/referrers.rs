@@ -1,26 +1,44 @@
 //! Referrers: what is attached to an image, by the referrers API or by the tag that stands in for
 //! it (distribution-spec v1.1, "Listing Referrers", "Pushing Manifests with Subject").
 
-use std::collections::BTreeMap;
-use std::time::Instant;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use fairlead_step::{Digest, Image, Repository};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use http::header::ACCEPT;
-use http::{Method, StatusCode};
+use http::Method;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::client::Rights;
 use crate::host::{Host, locked};
+use crate::lists::Kind;
 use crate::model::{REFERRERS_LIMIT, media_type};
-use crate::request::{Call, backoff};
-use crate::tags::{PAGE_LIMIT, lock_for, next_page, settle};
+use crate::request::{Call, Reply, backoff, has_code};
+use crate::tags::{PAGE_LIMIT, next_page};
 use crate::{Client, Descriptor, Error, Manifest};
 
-/// How often the stand-in list is written when other writers keep overwriting it.
-const WRITES: u32 = 8;
+/// What is attached to an image, as far as it can be read.
+#[derive(Debug, Clone, Default)]
+pub struct Referrers {
+    /// The manifests that are attached, in the registry's order, each once.
+    pub manifests: Vec<Descriptor>,
+    /// What in the list cannot be read, as lines for people.
+    pub findings: Vec<String>,
+    /// Whether there are more than [`REFERRERS_LIMIT`], which are not in `manifests`.
+    pub truncated: bool,
+}
+
+/// What a registry answers to who asks for referrers.
+enum Answer {
+    /// The list.
+    Listed(Referrers),
+    /// It has no such API.
+    NoApi,
+    /// It does not know the name. Whether it has the API stays open.
+    UnknownName,
+}
 
 /// A document to attach to an image.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +87,8 @@ struct ArtifactManifest<'a> {
 }
 
 const EMPTY_CONFIG: &[u8] = b"{}";
+/// The most findings about one list that are told.
+const FINDINGS_LIMIT: usize = 100;
 
 impl Artifact {
     fn config(&self) -> (&str, Bytes) {
@@ -120,25 +140,56 @@ fn fallback_tag(subject: &Digest) -> String {
 impl Client {
     /// Everything that is attached to `image`, in the registry's order, each once.
     ///
-    /// Nothing is filtered: writers disagree on the `artifactType` in the list, so who looks for
-    /// one kind opens each manifest. No referrers and a failure to list them are different
-    /// answers.
+    /// Nothing is filtered: writers disagree on the `artifactType` in the list. An entry that cannot
+    /// be read is left out; [`Client::list_referrers`] tells of it. No referrers and a failure to
+    /// list them are different answers.
     ///
     /// # Errors
-    /// When the registry cannot say; [`Error::TooMany`] beyond [`REFERRERS_LIMIT`].
+    /// When the registry cannot say; [`Error::Malformed`] when the list is none;
+    /// [`Error::TooMany`] beyond [`REFERRERS_LIMIT`].
     pub async fn referrers(&self, image: &Image) -> Result<Vec<Descriptor>, Error> {
         let host = self.host(&image.repository).await?;
-        let known = locked(&host.referrers_api).get(image.repository.path()).copied();
-        if known != Some(false) {
-            let listed = self.referrers_by_api(&host, image).await?;
-            let has_api = listed.is_some();
-            locked(&host.referrers_api).insert(image.repository.path().to_owned(), has_api);
-            if let Some(listed) = listed {
-                return Ok(listed);
-            }
+        let referrers = match self.referrers_by_api(&host, image).await? {
+            Answer::Listed(listed) => listed,
+            Answer::NoApi | Answer::UnknownName => self.fallback_referrers(image).await?,
+        };
+        if referrers.truncated {
+            return Err(Error::TooMany { what: what_of(image), limit: REFERRERS_LIMIT });
         }
-        let list = self.fallback_list(image).await?;
-        list.entries.iter().map(|entry| read_entry(entry, &what_of(image))).collect()
+        Ok(referrers.manifests)
+    }
+
+    /// Everything that is attached to `image`, as far as it can be read. Each entry that cannot be
+    /// read is a finding, and so is a tag in place of the API that holds no list, or one that is too
+    /// large: whoever may push can make those.
+    ///
+    /// # Errors
+    /// When the registry cannot say.
+    pub async fn list_referrers(&self, image: &Image) -> Result<Referrers, Error> {
+        let host = self.host(&image.repository).await?;
+        match self.referrers_by_api(&host, image).await? {
+            Answer::Listed(listed) => return Ok(listed),
+            Answer::NoApi | Answer::UnknownName => {}
+        }
+        match self.fallback_referrers(image).await {
+            // An answer that has no meaning here is none.
+            Err(error @ Error::Refused { .. }) => Err(error),
+            Err(error) if error.is_unreadable() => {
+                Ok(Referrers { findings: vec![error.to_string()], ..Referrers::default() })
+            }
+            other => other,
+        }
+    }
+
+    async fn fallback_referrers(&self, image: &Image) -> Result<Referrers, Error> {
+        let tag = fallback_tag(&image.digest);
+        let list = self.list_at(&image.repository, &tag, Kind::Referrers).await?;
+        let mut referrers = Referrers::default();
+        if let Some(list) = list {
+            let (manifests, problems) = list.descriptors();
+            referrers.add(manifests, problems, image);
+        }
+        Ok(referrers)
     }
 
     /// Attaches an artifact to `subject`, the manifest of an image in `repository`: the blobs
@@ -162,7 +213,8 @@ impl Client {
             ..Descriptor::of(media_type::OCI_MANIFEST, &bytes)
         };
         let image = repository.at(subject.digest.clone());
-        let listed = self.referrers(&image).await?.iter().any(|r| r.digest == descriptor.digest);
+        let there = self.list_referrers(&image).await?.manifests;
+        let listed = there.iter().any(|there| there.digest == descriptor.digest);
         if listed && self.has_manifest(repository, &descriptor.digest).await? {
             return Ok(Attached { descriptor, was_there: true });
         }
@@ -221,17 +273,19 @@ impl Client {
         let host = self.host(&image.repository).await?;
         // A registry with the API lists what it holds, whether it said so or not.
         for attempt in 1..=self.options().attempts {
-            let known = locked(&host.referrers_api).get(image.repository.path()).copied();
-            let listed = match known {
-                Some(false) => None,
-                Some(true) | None => self.referrers_by_api(&host, image).await?,
+            let listed = match self.referrers_by_api(&host, image).await? {
+                Answer::Listed(listed) => listed,
+                // It knows the name, as something was just written under it.
+                Answer::NoApi | Answer::UnknownName => {
+                    *locked(&host.referrers_api) = Some(false);
+                    let ours: Vec<Value> = manifests.iter().map(|m| entry(m)).collect();
+                    let tag = fallback_tag(&image.digest);
+                    self.grow(&image.repository, &tag, Kind::Referrers, &ours).await?;
+                    return Ok(());
+                }
             };
-            locked(&host.referrers_api)
-                .insert(image.repository.path().to_owned(), listed.is_some());
-            let Some(listed) = listed else {
-                return self.list_in_fallback(image, manifests).await;
-            };
-            if manifests.iter().all(|m| listed.iter().any(|r| r.digest == m.digest)) {
+            let has = |m: &&Manifest| listed.manifests.iter().any(|r| r.digest == m.digest);
+            if manifests.iter().all(has) {
                 return Ok(());
             }
             tokio::time::sleep(backoff(self.options(), attempt)).await;
@@ -239,165 +293,138 @@ impl Client {
         Err(Error::NotListed { what: format!("a referrer of {image}") })
     }
 
-    /// `None` when the registry has no referrers API.
-    async fn referrers_by_api(
-        &self,
-        host: &Host,
-        image: &Image,
-    ) -> Result<Option<Vec<Descriptor>>, Error> {
-        #[derive(Deserialize)]
-        struct Page {
-            manifests: Option<Vec<Value>>,
+    /// Asks the referrers API, unless the registry is known to have none. What it answers is
+    /// remembered for the whole registry.
+    async fn referrers_by_api(&self, host: &Host, image: &Image) -> Result<Answer, Error> {
+        if *locked(&host.referrers_api) == Some(false) {
+            return Ok(Answer::NoApi);
         }
         let what = what_of(image);
         let mut next = Some(host.url(&image.repository, &format!("referrers/{}", image.digest))?);
-        let mut all: Vec<Descriptor> = Vec::new();
+        let mut all = Referrers::default();
         let mut pages = 0;
         while let Some(url) = next {
             let call = Call::read(Method::GET, url.clone(), Rights::Pull(&image.repository), &what)
                 .header(ACCEPT, media_type::OCI_INDEX);
             let reply = self.call(host, &call, PAGE_LIMIT).await?;
-            match reply.status {
-                StatusCode::OK => {}
-                StatusCode::NOT_FOUND
-                | StatusCode::METHOD_NOT_ALLOWED
-                | StatusCode::NOT_IMPLEMENTED
-                    if pages == 0 =>
-                {
-                    return Ok(None);
+            let entries = match page(&reply) {
+                Page::Entries(entries) => entries,
+                Page::UnknownName if pages == 0 => return Ok(Answer::UnknownName),
+                Page::NoApi if pages == 0 => {
+                    // One that had it for another image has it.
+                    locked(&host.referrers_api).get_or_insert(false);
+                    return Ok(Answer::NoApi);
                 }
-                _ => return Err(reply.refused(host, &what)),
-            }
+                Page::Malformed(problem) => return Err(Error::Malformed { what, problem }),
+                Page::NoApi | Page::UnknownName | Page::Refused => {
+                    return Err(reply.refused(host, &what));
+                }
+            };
+            *locked(&host.referrers_api) = Some(true);
             pages += 1;
-            let page: Page = serde_json::from_slice(&reply.body)
-                .map_err(|e| Error::Malformed { what: what.clone(), problem: e.to_string() })?;
-            let entries = page.manifests.unwrap_or_default();
             next = next_page(host, &url, &reply, &what)?.filter(|_| !entries.is_empty());
-            for entry in &entries {
-                let descriptor = read_entry(entry, &what)?;
-                if !all.iter().any(|known| known.digest == descriptor.digest) {
-                    all.push(descriptor);
+            let mut problems = Vec::new();
+            let read = |entry: &Value| match Descriptor::deserialize(entry) {
+                Ok(descriptor) => Some(descriptor),
+                Err(error) => {
+                    problems.push(format!("an entry cannot be read: {error}"));
+                    None
                 }
-                // Pages that only repeat themselves end here too.
-                if all.len() > REFERRERS_LIMIT || pages > REFERRERS_LIMIT {
-                    return Err(Error::TooMany { what, limit: REFERRERS_LIMIT });
-                }
+            };
+            let manifests = entries.iter().filter_map(read).collect();
+            all.add(manifests, problems, image);
+            // Pages that only repeat themselves end here too.
+            if all.truncated || pages > REFERRERS_LIMIT {
+                all.truncated = true;
+                break;
             }
         }
-        Ok(Some(all))
+        Ok(Answer::Listed(all))
     }
+}
 
-    /// The stand-in list; empty when there is none.
-    async fn fallback_list(&self, image: &Image) -> Result<Fallback, Error> {
-        let tag = fallback_tag(&image.digest);
-        let raw = match self.get_raw(&image.repository, &tag, None).await {
-            Ok(raw) => raw,
-            Err(error) if error.is_not_found() => return Ok(Fallback::empty()),
-            Err(error) => return Err(error),
-        };
-        let what = format!("the list of referrers at tag {tag} of {}", image.repository);
-        Fallback::parse(&raw.bytes, what)
-    }
-
-    /// Adds `manifests` to the stand-in list. The entries of others stay as they are. Read, changed
-    /// and written under a lock of this process, then read again: a writer elsewhere who came
-    /// between and left ours out is answered by doing it again.
-    async fn list_in_fallback(&self, image: &Image, manifests: &[&Manifest]) -> Result<(), Error> {
-        let tag = fallback_tag(&image.digest);
-        let lock = lock_for(&format!("{}:{tag}", image.repository));
-        let _held = lock.lock().await;
-        for attempt in 1..=WRITES {
-            let begun = Instant::now();
-            let mut list = self.fallback_list(image).await?;
-            let before = list.entries.len();
-            for manifest in manifests {
-                if !list.has(&manifest.digest) {
-                    list.add(manifest);
-                }
-            }
-            if list.entries.len() == before {
-                return Ok(());
-            }
-            if list.entries.len() > REFERRERS_LIMIT {
-                return Err(Error::TooMany { what: what_of(image), limit: REFERRERS_LIMIT });
-            }
-            let bytes = list.bytes();
-            self.put_tag(&image.repository, &tag, media_type::OCI_INDEX, &bytes).await?;
-            settle(begun.elapsed()).await;
-            let after = self.fallback_list(image).await?;
-            if manifests.iter().all(|m| after.has(&m.digest)) {
-                return Ok(());
-            }
-            tokio::time::sleep(backoff(self.options(), attempt)).await;
+impl Referrers {
+    fn add(&mut self, manifests: Vec<Descriptor>, problems: Vec<String>, image: &Image) {
+        let mut known: HashSet<Digest> = self.manifests.iter().map(|m| m.digest.clone()).collect();
+        self.manifests.extend(manifests.into_iter().filter(|m| known.insert(m.digest.clone())));
+        if self.manifests.len() > REFERRERS_LIMIT {
+            self.manifests.truncate(REFERRERS_LIMIT);
+            self.truncated = true;
         }
-        Err(Error::LostUpdate {
-            what: format!("the list of referrers at tag {tag} of {}", image.repository),
-            attempts: WRITES,
-        })
+        let room = FINDINGS_LIMIT.saturating_sub(self.findings.len());
+        let lines = problems.iter().map(|problem| format!("in {}, {problem}", what_of(image)));
+        self.findings.extend(lines.take(room));
     }
+}
+
+/// One answer of the referrers API.
+enum Page {
+    Entries(Vec<Value>),
+    NoApi,
+    UnknownName,
+    /// It is the API's, and cannot be read.
+    Malformed(String),
+    /// A status that says nothing about the API.
+    Refused,
+}
+
+/// What an answer is. A registry without the API has many ways to say so: a status, a page for
+/// people from a front that answers everything, another document.
+fn page(reply: &Reply) -> Page {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Index {
+        schema_version: Option<u64>,
+        media_type: Option<String>,
+        manifests: Option<Vec<Value>>,
+    }
+    match reply.status.as_u16() {
+        200 => {}
+        404 if has_code(&reply.body, &["NAME_UNKNOWN", "MANIFEST_UNKNOWN"]) => {
+            return Page::UnknownName;
+        }
+        400 if has_code(&reply.body, &["NAME_INVALID", "DIGEST_INVALID"]) => {
+            return Page::UnknownName;
+        }
+        400 | 404 | 405 | 406 | 501 => return Page::NoApi,
+        _ => return Page::Refused,
+    }
+    let kind = reply.header(CONTENT_TYPE.as_str()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let is_said = kind.eq_ignore_ascii_case(media_type::OCI_INDEX);
+    match serde_json::from_slice::<Index>(&reply.body) {
+        Ok(index) => {
+            let fits = index.media_type.is_none_or(|m| m == media_type::OCI_INDEX)
+                && index.schema_version == Some(2)
+                && index.manifests.is_some();
+            if is_said || fits {
+                Page::Entries(index.manifests.unwrap_or_default())
+            } else {
+                Page::NoApi
+            }
+        }
+        Err(error) if is_said => Page::Malformed(error.to_string()),
+        Err(_) => Page::NoApi,
+    }
+}
+
+/// An entry of the stand-in list, with the true artifact type and the annotations, as the
+/// specification asks.
+fn entry(manifest: &Manifest) -> Value {
+    let mut entry = json!({
+        "mediaType": manifest.media_type,
+        "digest": manifest.digest,
+        "size": manifest.bytes.len(),
+    });
+    if let Some(artifact_type) = &manifest.artifact_type {
+        entry["artifactType"] = json!(artifact_type);
+    }
+    if !manifest.annotations.is_empty() {
+        entry["annotations"] = json!(manifest.annotations);
+    }
+    entry
 }
 
 fn what_of(image: &Image) -> String {
     format!("the referrers of {image}")
-}
-
-fn read_entry(entry: &Value, what: &str) -> Result<Descriptor, Error> {
-    Descriptor::deserialize(entry)
-        .map_err(|e| Error::Malformed { what: what.to_owned(), problem: e.to_string() })
-}
-
-/// The index that stands in for the referrers API. What others wrote into it is carried along
-/// whole, whether Fairlead knows the fields or not.
-struct Fallback {
-    document: serde_json::Map<String, Value>,
-    entries: Vec<Value>,
-}
-
-impl Fallback {
-    fn empty() -> Self {
-        Self { document: serde_json::Map::new(), entries: Vec::new() }
-    }
-
-    fn parse(bytes: &[u8], what: String) -> Result<Self, Error> {
-        let malformed = |problem: String| Error::Malformed { what: what.clone(), problem };
-        let mut document: serde_json::Map<String, Value> =
-            serde_json::from_slice(bytes).map_err(|e| malformed(e.to_string()))?;
-        match document.remove("manifests") {
-            Some(Value::Array(entries)) if entries.len() > REFERRERS_LIMIT => {
-                Err(Error::TooMany { what, limit: REFERRERS_LIMIT })
-            }
-            Some(Value::Array(entries)) => Ok(Self { document, entries }),
-            Some(Value::Null) => Ok(Self { document, entries: Vec::new() }),
-            Some(_) | None => Err(malformed("it is not an index".into())),
-        }
-    }
-
-    fn has(&self, digest: &Digest) -> bool {
-        let text = digest.to_string();
-        self.entries.iter().any(|entry| entry["digest"].as_str() == Some(&text))
-    }
-
-    /// Adds an entry with the true artifact type and the annotations, as the specification asks.
-    fn add(&mut self, manifest: &Manifest) {
-        let mut entry = json!({
-            "mediaType": manifest.media_type,
-            "digest": manifest.digest,
-            "size": manifest.bytes.len(),
-        });
-        if let Some(artifact_type) = &manifest.artifact_type {
-            entry["artifactType"] = json!(artifact_type);
-        }
-        if !manifest.annotations.is_empty() {
-            entry["annotations"] = json!(manifest.annotations);
-        }
-        self.entries.push(entry);
-    }
-
-    fn bytes(&self) -> Bytes {
-        let mut document = self.document.clone();
-        document.insert("schemaVersion".into(), json!(2));
-        document.insert("mediaType".into(), json!(media_type::OCI_INDEX));
-        document.insert("manifests".into(), Value::Array(self.entries.clone()));
-        Bytes::from(Value::Object(document).to_string())
-    }
 }

@@ -3,10 +3,10 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, DATE, HeaderName, RETRY_AFTER};
+use http::header::{AUTHORIZATION, DATE, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 use jiff::fmt::rfc2822;
 use rand::RngExt as _;
@@ -74,19 +74,19 @@ pub(crate) async fn call(
     limit: u64,
     options: &Options,
 ) -> Result<Reply, Error> {
-    with_retries(options, |attempt| async move {
-        let response = exchange(host, call, Some(options.request_timeout), attempt).await?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = match read(response, limit).await {
-            Ok(Some(body)) => body,
-            Ok(None) => {
-                return Err(Failure::Final(Error::TooLarge { what: call.what.clone(), limit }));
-            }
-            Err(error) => return Err(transport_failure(host, call, error)),
-        };
-        Ok(Reply { status, headers, body })
-    })
-    .await
+    with_retries(options, |attempt| once(host, call, limit, options, attempt)).await
+}
+
+/// Sends `call` a single time, for who has to begin further ahead when it fails.
+pub(crate) async fn once(
+    host: &Host,
+    call: &Call,
+    limit: u64,
+    options: &Options,
+    attempt: u32,
+) -> Result<Reply, Failure> {
+    let response = exchange(host, call, Some(options.request_timeout), options, attempt).await?;
+    whole(host, call, response, limit, options).await
 }
 
 /// Sends `call` and hands the answer over before its body is read. There is no limit on the time
@@ -96,7 +96,56 @@ pub(crate) async fn open(
     call: &Call,
     options: &Options,
 ) -> Result<reqwest::Response, Error> {
-    with_retries(options, |attempt| exchange(host, call, None, attempt)).await
+    with_retries(options, |attempt| exchange(host, call, None, options, attempt)).await
+}
+
+/// Sends `call` with a body that can be sent a single time. Who calls watches that it gets on: there
+/// is no deadline here.
+pub(crate) async fn stream(
+    host: &Host,
+    call: &Call,
+    body: reqwest::Body,
+    limit: u64,
+    options: &Options,
+    attempt: u32,
+) -> Result<Reply, Failure> {
+    let ours = host.is_own(&call.url);
+    let mut request = prepare(host, call, &call.url)?.body(body);
+    let mut logged_in = false;
+    if ours && let Some(login) = host.authorization(&call.scopes, &call.what).await? {
+        request = request.header(AUTHORIZATION, login);
+        logged_in = true;
+    }
+    let sent = request.send().await;
+    let response = sent.map_err(|error| transport_failure(host, call, Broken::Http(error)))?;
+    if ours && response.status() == StatusCode::UNAUTHORIZED {
+        host.challenged(response.headers(), &call.scopes, logged_in)
+            .map_err(|detail| host.unauthorized(&call.what, detail))?;
+        // The token has ended since; the next attempt has a new one.
+        let error = host.unauthorized(&call.what, String::new());
+        return Err(match attempt {
+            1 => Failure::Again { error, after: None },
+            _ => Failure::Final(error),
+        });
+    }
+    let response = judge(host, call, response, ours, options, attempt).await?;
+    whole(host, call, response, limit, options).await
+}
+
+/// Reads an answer to its end.
+async fn whole(
+    host: &Host,
+    call: &Call,
+    response: reqwest::Response,
+    limit: u64,
+    options: &Options,
+) -> Result<Reply, Failure> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    match read(response, limit, options.idle_timeout).await {
+        Ok(Some(body)) => Ok(Reply { status, headers, body }),
+        Ok(None) => Err(Failure::Final(Error::TooLarge { what: call.what.clone(), limit })),
+        Err(broken) => Err(transport_failure(host, call, broken)),
+    }
 }
 
 /// Runs `attempt` until it succeeds, fails for good, or has been made often enough.
@@ -133,84 +182,199 @@ pub(crate) fn backoff(options: &Options, number: u32) -> Duration {
     doubled.min(options.longest_pause).mul_f64(rand::rng().random_range(0.5..=1.0))
 }
 
+/// The most redirects of one request that are followed.
+const REDIRECTS: usize = 5;
+
+fn prepare(host: &Host, call: &Call, url: &Url) -> Result<reqwest::RequestBuilder, Failure> {
+    let mut request = host.connections(url)?.request(call.method.clone(), url.clone());
+    for (name, value) in &call.headers {
+        request = request.header(name, value);
+    }
+    Ok(request)
+}
+
 async fn exchange(
     host: &Host,
     call: &Call,
     timeout: Option<Duration>,
+    options: &Options,
     attempt: u32,
 ) -> Result<reqwest::Response, Failure> {
+    let until = timeout.map(|timeout| Instant::now() + timeout);
     let mut challenged = false;
     loop {
-        let mut request = host.http.request(call.method.clone(), call.url.clone());
-        for (name, value) in &call.headers {
-            request = request.header(name, value);
+        let Hop { response, ours, logged_in } = send(host, call, until, options).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && ours && !challenged {
+            host.challenged(response.headers(), &call.scopes, logged_in)
+                .map_err(|detail| host.unauthorized(&call.what, detail))?;
+            challenged = true;
+            continue;
         }
+        return judge(host, call, response, ours, options, attempt).await;
+    }
+}
+
+/// Where a request came to its end.
+struct Hop {
+    response: reqwest::Response,
+    /// Whether the answer is the registry's own: a request that was led elsewhere is never the
+    /// registry's again, wherever it ends.
+    ours: bool,
+    logged_in: bool,
+}
+
+/// Sends `call`, and follows it to where it is led. Only the registry itself hears the login, and
+/// only before it leads elsewhere.
+async fn send(
+    host: &Host,
+    call: &Call,
+    until: Option<Instant>,
+    options: &Options,
+) -> Result<Hop, Failure> {
+    let mut url = call.url.clone();
+    let mut ours = host.is_own(&url);
+    for _ in 0..=REDIRECTS {
+        let mut request = prepare(host, call, &url)?;
         if let Some(body) = &call.body {
             request = request.body(body.clone());
         }
-        if let Some(timeout) = timeout {
-            request = request.timeout(timeout);
+        if let Some(until) = until {
+            request = request.timeout(until.saturating_duration_since(Instant::now()));
         }
-        // Only the registry itself may see the login; an upload may go elsewhere.
-        let ours = call.url.origin() == host.base.origin();
-        let authorization =
-            if ours { host.authorization(&call.scopes, &call.what).await? } else { None };
-        if let Some(value) = &authorization {
-            request = request.header(AUTHORIZATION, value.clone());
+        let login = if ours { host.authorization(&call.scopes, &call.what).await? } else { None };
+        let logged_in = login.is_some();
+        if let Some(login) = login {
+            request = request.header(AUTHORIZATION, login);
         }
-        let response =
-            request.send().await.map_err(|error| transport_failure(host, call, error))?;
-        let status = response.status();
-        match status.as_u16() {
-            401 if ours && !challenged => {
-                host.challenged(response.headers(), &call.scopes, authorization.is_some())
-                    .map_err(|detail| host.unauthorized(&call.what, detail))?;
-                challenged = true;
-            }
-            401 => {
-                let detail = detail(&error_body(response).await);
-                return Err(Failure::Final(host.unauthorized(&call.what, detail)));
-            }
-            403 => {
-                return Err(Failure::Final(Error::Denied {
-                    registry: host.name.clone(),
-                    what: call.what.clone(),
-                    detail: detail(&error_body(response).await),
-                }));
-            }
-            501 | 505 => return Ok(response),
-            408 | 429 | 500.. => {
-                let after = retry_after(response.headers());
-                let error = Error::Busy {
-                    registry: host.name.clone(),
-                    what: call.what.clone(),
-                    status: status.as_u16(),
-                    attempts: attempt,
-                    detail: detail(&error_body(response).await),
-                };
-                // A 429 was certainly not carried out.
-                let again = call.repeatable || status == StatusCode::TOO_MANY_REQUESTS;
-                return Err(if again {
-                    Failure::Again { error, after }
-                } else {
-                    Failure::Final(error)
-                });
-            }
-            _ => return Ok(response),
+        let response = patiently(options.idle_timeout, request.send())
+            .await
+            .map_err(|broken| transport_failure(host, call, broken))?;
+        let Some(target) = redirect(&response) else {
+            return Ok(Hop { response, ours, logged_in });
+        };
+        let next = host.follow(&url, target, &call.what)?;
+        let reads = matches!(call.method, Method::GET | Method::HEAD);
+        // What is written stays with the registry, and is not turned into a read on the way.
+        let keeps = matches!(response.status().as_u16(), 307 | 308) && host.is_own(&next);
+        let may_follow = reads || (ours && keeps);
+        if !may_follow {
+            return Err(Failure::Final(Error::Malformed {
+                what: call.what.clone(),
+                problem: format!(
+                    "the registry redirects it to {}, and what is written goes to the registry \
+                     alone",
+                    place(&next)
+                ),
+            }));
+        }
+        ours = ours && host.is_own(&next);
+        url = next;
+    }
+    Err(Failure::Final(Error::Malformed {
+        what: call.what.clone(),
+        problem: format!("it redirects more than {REDIRECTS} times"),
+    }))
+}
+
+/// Where an answer sends the request.
+fn redirect(response: &reqwest::Response) -> Option<&str> {
+    let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    response.headers().get(LOCATION).filter(|_| moved).and_then(|target| target.to_str().ok())
+}
+
+/// The host of an address that is not the registry's; the rest may carry a signature.
+fn place(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// What the status of an answer means for the attempt.
+async fn judge(
+    host: &Host,
+    call: &Call,
+    response: reqwest::Response,
+    ours: bool,
+    options: &Options,
+    attempt: u32,
+) -> Result<reqwest::Response, Failure> {
+    let status = response.status();
+    let after = retry_after(response.headers());
+    let elsewhere = place(response.url());
+    let error_detail = async |response: reqwest::Response| {
+        let body = read(response, ERROR_BODY_LIMIT, options.idle_timeout).await;
+        detail(&body.ok().flatten().unwrap_or_default())
+    };
+    match status.as_u16() {
+        // No login of ours is at stake there, and none would help.
+        401 | 403 if !ours => Err(Failure::Final(Error::Refused {
+            registry: host.name.clone(),
+            what: format!("{}, which it leads to {elsewhere}", call.what),
+            status: status.as_u16(),
+            detail: error_detail(response).await,
+        })),
+        401 => {
+            let detail = error_detail(response).await;
+            Err(Failure::Final(host.unauthorized(&call.what, detail)))
+        }
+        403 => Err(Failure::Final(Error::Denied {
+            registry: host.name.clone(),
+            what: call.what.clone(),
+            detail: error_detail(response).await,
+        })),
+        501 | 505 => Ok(response),
+        408 | 429 | 500.. => {
+            let error = Error::Busy {
+                registry: host.name.clone(),
+                what: call.what.clone(),
+                status: status.as_u16(),
+                attempts: attempt,
+                detail: error_detail(response).await,
+            };
+            // A 429 was certainly not carried out.
+            let again = call.repeatable || status == StatusCode::TOO_MANY_REQUESTS;
+            Err(if again { Failure::Again { error, after } } else { Failure::Final(error) })
+        }
+        _ => Ok(response),
+    }
+}
+
+/// What broke a request.
+pub(crate) enum Broken {
+    /// The connection.
+    Http(reqwest::Error),
+    /// The patience for a silence of so long.
+    Silent(Duration),
+}
+
+impl Broken {
+    /// The cause on one line.
+    pub(crate) fn cause(self) -> String {
+        match self {
+            Self::Http(error) => causes(error),
+            Self::Silent(idle) => format!("timed out after {idle:?} of silence"),
         }
     }
 }
 
-/// What a failed send or read means.
-fn transport_failure(host: &Host, call: &Call, error: reqwest::Error) -> Failure {
-    let (connect, redirect) = (error.is_connect(), error.is_redirect());
-    let cause = causes(error);
-    if redirect {
-        return Failure::Final(Error::Malformed {
-            what: format!("the answer of {} for {}", host.name, call.what),
-            problem: cause,
-        });
+/// Waits for one sign of life, and no longer than `idle`. The library's own such limit counts the
+/// time in which a body goes up as silence.
+pub(crate) async fn patiently<T>(
+    idle: Duration,
+    work: impl Future<Output = reqwest::Result<T>>,
+) -> Result<T, Broken> {
+    match tokio::time::timeout(idle, work).await {
+        Ok(done) => done.map_err(Broken::Http),
+        Err(_) => Err(Broken::Silent(idle)),
     }
+}
+
+/// What a failed send or read means.
+pub(crate) fn transport_failure(host: &Host, call: &Call, broken: Broken) -> Failure {
+    let connect = match &broken {
+        Broken::Http(error) => error.is_connect(),
+        Broken::Silent(_) => false,
+    };
+    let cause = broken.cause();
     if connect && cause.contains("invalid peer certificate") {
         return Failure::Final(Error::Settings {
             registry: host.name.clone(),
@@ -267,19 +431,20 @@ pub(crate) fn causes(error: reqwest::Error) -> String {
 pub(crate) async fn read(
     mut response: reqwest::Response,
     limit: u64,
-) -> Result<Option<Bytes>, reqwest::Error> {
+    idle: Duration,
+) -> Result<Option<Bytes>, Broken> {
+    // An answer to HEAD, of which nothing is read, names the length of what it does not have.
+    if limit > 0 && response.content_length().is_some_and(|length| length > limit) {
+        return Ok(None);
+    }
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await? {
+    while let Some(chunk) = patiently(idle, response.chunk()).await? {
         if (body.len() + chunk.len()) as u64 > limit {
             return Ok(None);
         }
         body.extend_from_slice(&chunk);
     }
     Ok(Some(body.freeze()))
-}
-
-async fn error_body(response: reqwest::Response) -> Bytes {
-    read(response, ERROR_BODY_LIMIT).await.ok().flatten().unwrap_or_default()
 }
 
 /// The error for a status that the operation has no meaning for.
@@ -291,20 +456,29 @@ pub(crate) fn refused(host: &Host, what: &str, status: StatusCode, body: &[u8]) 
     Error::Refused { registry: host.name.clone(), what, status: status.as_u16(), detail }
 }
 
-/// What the registry says of an error (distribution-spec v1.1, "Error Codes"), with `: ` before it,
-/// cleaned of control characters and shortened.
+/// One error of a registry (distribution-spec v1.1, "Error Codes").
+#[derive(Deserialize)]
+struct Problem {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct Problems {
+    errors: Vec<Problem>,
+}
+
+/// Whether the registry gives one of these codes as its reason.
+pub(crate) fn has_code(body: &[u8], codes: &[&str]) -> bool {
+    serde_json::from_slice::<Problems>(body)
+        .is_ok_and(|problems| problems.errors.iter().any(|p| codes.contains(&p.code.as_str())))
+}
+
+/// What the registry says of an error, with `: ` before it, cleaned of control characters and
+/// shortened.
 pub(crate) fn detail(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Problem {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    #[derive(Deserialize)]
-    struct Problems {
-        errors: Vec<Problem>,
-    }
     let Ok(problems) = serde_json::from_slice::<Problems>(body) else {
         return String::new();
     };
@@ -325,7 +499,7 @@ pub(crate) fn detail(body: &[u8]) -> String {
 
 /// The pause that the registry asks for (RFC 9110, section 10.2.3). A date is measured against the
 /// registry's own clock.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds));

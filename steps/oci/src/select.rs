@@ -33,7 +33,8 @@ impl Client {
                 let image = image.clone();
                 return Ok(vec![PlatformImage { platform: None, image, manifest, config, layers }]);
             }
-            Content::Index { manifests } => manifests,
+            Content::Index { manifests } => manifests.as_slice(),
+            Content::Unknown => &[],
         };
         let mut images = Vec::new();
         for child in children.iter().filter(|child| is_platform_image(child)) {

@@ -1,24 +1,17 @@
 //! Tags: listing them, and moving them only from where they were expected to be.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
-
 use fairlead_step::{Digest, Image, Repository};
 use http::{Method, StatusCode};
-use rand::RngExt as _;
 use serde::Deserialize;
 use url::Url;
 
 use crate::client::Rights;
 use crate::host::Host;
 use crate::request::{Call, Reply};
-use crate::{Client, Error, Manifest};
+use crate::{Client, Error, Manifest, writers};
 
 /// The most tags that are listed of one repository.
 pub const TAGS_LIMIT: usize = 100_000;
-/// The longest wait for another writer.
-const LONGEST_SETTLE: Duration = Duration::from_secs(3);
 /// The largest page of a list.
 pub(crate) const PAGE_LIMIT: u64 = 8 << 20;
 
@@ -68,8 +61,8 @@ impl Client {
     /// (`None`: if there is no such tag). A tag that is already there stays, whatever was
     /// expected.
     ///
-    /// Registries have no such operation: this reads, checks, writes and reads again under a lock
-    /// of this process. A writer elsewhere that comes between is seen when it wrote last.
+    /// Registries have no such operation: this reads, checks, writes and reads again while no other
+    /// process of this machine does. A writer elsewhere that comes between is seen when it wrote last.
     ///
     /// # Errors
     /// [`Error::TagMoved`] when it points elsewhere, before or after the write.
@@ -80,8 +73,7 @@ impl Client {
         expected: Option<&Digest>,
     ) -> Result<TagMove, Error> {
         let repository = &image.repository;
-        let lock = lock_for(&format!("{repository}:{tag}"));
-        let _held = lock.lock().await;
+        let _turn = writers::turn(&format!("{repository}:{tag}")).await;
         let moved = |expected: Option<&Digest>, found: Option<Digest>| Error::TagMoved {
             repository: repository.to_string(),
             tag: tag.to_owned(),
@@ -110,6 +102,34 @@ impl Client {
         }
         Ok(TagMove { from: current, to: image.digest.clone() })
     }
+
+    /// Deletes `tag` and keeps `manifest`, to which it points: where the registry deletes a manifest
+    /// with its last tag, it is written again, by digest. Answers whether the tag is gone; many registries
+    /// delete no tags, or not for everybody.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, or does not take the manifest back.
+    pub async fn untag(
+        &self,
+        repository: &Repository,
+        tag: &str,
+        manifest: &Manifest,
+    ) -> Result<bool, Error> {
+        let what = format!("deleting the tag {tag} of {repository}");
+        let host = self.host(repository).await?;
+        let url = host.url(repository, &format!("manifests/{tag}"))?;
+        let call = Call::read(Method::DELETE, url, Rights::Delete(repository), &what);
+        match self.call(&host, &call, PAGE_LIMIT).await {
+            Ok(reply) if reply.status.is_success() => {}
+            Ok(reply) => return Ok(reply.status == StatusCode::NOT_FOUND),
+            Err(Error::Unauthorized { .. } | Error::Denied { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        if !self.has_manifest(repository, &manifest.digest).await? {
+            self.put_manifest(repository, &manifest.media_type, &manifest.bytes).await?;
+        }
+        Ok(true)
+    }
 }
 
 /// The next page of a list: the `Link` with `rel="next"` (distribution-spec v1.1, "Listing Tags";
@@ -134,10 +154,8 @@ pub(crate) fn next_page(
         }
         let malformed =
             |problem: &str| Error::Malformed { what: what.to_owned(), problem: problem.into() };
-        let Some(next) = host.follow(here, target) else {
-            return Err(malformed("its next page has no address"));
-        };
-        if next.host_str() != host.base.host_str() {
+        let next = host.follow(here, target, what)?;
+        if !host.is_own(&next) {
             return Err(malformed("its next page is on another host"));
         }
         if next == *here {
@@ -146,26 +164,4 @@ pub(crate) fn next_page(
         return Ok(Some(next));
     }
     Ok(None)
-}
-
-/// Waits until another writer who read before our write ended has most likely written too. Such a
-/// writer needs about as long from his read to his write as we did, `window`.
-pub(crate) async fn settle(window: Duration) {
-    let pause = window.mul_f64(rand::rng().random_range(2.0..=3.0));
-    tokio::time::sleep(pause.min(LONGEST_SETTLE)).await;
-}
-
-/// The lock of one name that the registry itself cannot lock. It holds for the whole process,
-/// because the steps of several runs, with a client each, may write to one place.
-pub(crate) fn lock_for(name: &str) -> Arc<tokio::sync::Mutex<()>> {
-    static LOCKS: Mutex<Option<HashMap<String, Weak<tokio::sync::Mutex<()>>>>> = Mutex::new(None);
-    let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
-    let locks = locks.get_or_insert_default();
-    if let Some(lock) = locks.get(name).and_then(Weak::upgrade) {
-        return lock;
-    }
-    locks.retain(|_, lock| lock.strong_count() > 0);
-    let lock = Arc::default();
-    locks.insert(name.to_owned(), Arc::downgrade(&lock));
-    lock
 }

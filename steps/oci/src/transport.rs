@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fairlead_step::Digest;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::Error;
+use crate::address::is_link_bound;
 
 /// Deadlines and patience.
 #[derive(Debug, Clone)]
@@ -28,9 +30,11 @@ pub struct Options {
     pub parallel: usize,
     /// How many blobs stream side by side from one registry to another.
     pub parallel_blobs: usize,
-    /// The size of the pieces in which a large blob is uploaded, in bytes. Amazon's registry
-    /// refuses pieces under 5 MiB.
-    pub chunk: usize,
+    /// The size of the pieces in which a larger blob is uploaded, in bytes. Without one, which is
+    /// the default, a blob goes up in one streamed request, as every registry takes it: some refuse
+    /// pieces over 4 MiB, some pieces under 5 MiB, and some all. Pieces are for a front before a
+    /// registry that limits how large a request may be.
+    pub chunk: Option<usize>,
 }
 
 impl Default for Options {
@@ -44,7 +48,7 @@ impl Default for Options {
             longest_pause: Duration::from_secs(20),
             parallel: 16,
             parallel_blobs: 3,
-            chunk: 8 << 20,
+            chunk: None,
         }
     }
 }
@@ -106,20 +110,11 @@ fn build(key: &PoolKey, extra_ca: &[u8], options: &Options) -> reqwest::Result<r
     let builder = reqwest::Client::builder()
         .user_agent(concat!("fairlead/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(options.connect_timeout)
-        .read_timeout(options.idle_timeout)
         .pool_idle_timeout(Duration::from_secs(60))
         .tcp_nodelay(true)
-        .redirect(reqwest::redirect::Policy::custom(|attempt| {
-            let downgrade = attempt.url().scheme() == "http"
-                && attempt.previous().iter().any(|url| url.scheme() == "https");
-            if downgrade {
-                attempt.error("it redirects from https to http")
-            } else if attempt.previous().len() > 5 {
-                attempt.error("it redirects more than 5 times")
-            } else {
-                attempt.follow()
-            }
-        }));
+        .dns_resolver(Names)
+        // Redirects are followed where it is known whose login a request carries.
+        .redirect(reqwest::redirect::Policy::none());
     match key {
         PoolKey::Loopback => builder.no_proxy().tls_certs_only([]).build(),
         PoolKey::Plain => builder.tls_certs_only([]).build(),
@@ -127,6 +122,24 @@ fn build(key: &PoolKey, extra_ca: &[u8], options: &Options) -> reqwest::Result<r
             let extra = reqwest::Certificate::from_pem_bundle(extra_ca)?;
             if extra.is_empty() { builder.build() } else { builder.tls_certs_merge(extra).build() }
         }
+    }
+}
+
+/// Resolves names as the system does, but to no address that means something on one link alone:
+/// a name in an answer must not lead to a cloud's metadata service.
+struct Names;
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let (bound, usable): (Vec<_>, Vec<_>) =
+                found.partition(|address| is_link_bound(address.ip()));
+            if usable.is_empty() && !bound.is_empty() {
+                return Err("its name leads to a link-local or metadata address alone".into());
+            }
+            Ok(Box::new(usable.into_iter()) as Addrs)
+        })
     }
 }
 

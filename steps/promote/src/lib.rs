@@ -61,6 +61,9 @@ pub struct Output {
     /// One digest over the image and all that was copied with it: a Merkle root over the sorted
     /// descriptors, each of which was found again at the destination.
     pub closure_digest: Digest,
+    /// What is attached to the image and was left where it is because it cannot be read or was not
+    /// taken at the destination, and what was taken without being understood, as lines for people.
+    pub findings: Vec<String>,
 }
 
 impl StepKind for Promote {
@@ -136,6 +139,9 @@ async fn promote(
             lost.digest, input.image.repository
         ));
     }
+    for finding in &report.closure.findings {
+        context.say(format!("warning: {finding}"));
+    }
     context.say(format!(
         "{} manifests with their blobs: {} sent ({} bytes), {} mounted, {} there before",
         report.closure.members.len(),
@@ -165,6 +171,7 @@ async fn promote(
         tags: input.tags.clone(),
         channels: moved.channels,
         closure_digest: moved.closure,
+        findings: report.closure.findings,
     })
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use fairlead_oci::{Artifact, Client, Content, Error, Layer};
+use fairlead_oci::{Artifact, Client, Descriptor, Error, Layer, media_type};
 use fairlead_step::{Digest, Image, StepContext};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
@@ -48,28 +48,36 @@ pub(crate) async fn find(
 ) -> Result<Option<Record>, Error> {
     let key = context.info().idempotency_key();
     let (repository, key) = (&image.repository, &key);
-    // Lists of referrers are not to be trusted with the artifact type, so each is opened.
-    let mut manifests =
-        stream::iter(client.referrers(image).await?.into_iter().map(|referrer| async move {
-            match client.manifest(&repository.at(referrer.digest)).await {
-                Err(error) if error.is_not_found() => Ok(None),
-                other => other.map(Some),
-            }
-        }))
-        .buffered(client.options().parallel.max(1));
+    let listed = client.list_referrers(image).await?;
+    // Some lists have the type of the empty config, and no annotations: those are opened.
+    let may_be_ours = |entry: &Descriptor| {
+        let kind = entry.artifact_type.as_deref().unwrap_or_default();
+        (kind.is_empty() || kind == media_type::OCI_EMPTY || kind == ARTIFACT_TYPE)
+            && entry.annotations.get(KEY).is_none_or(|found| found == key)
+    };
+    let entries = listed.manifests.into_iter().filter(may_be_ours);
+    let mut manifests = stream::iter(entries.map(|entry| async move {
+        match client.manifest(&repository.at(entry.digest)).await {
+            // What somebody attached and cannot be read is no record of ours.
+            Err(error) if error.is_unreadable() => Ok(None),
+            other => other.map(Some),
+        }
+    }))
+    .buffered(client.options().parallel.max(1));
     while let Some(manifest) = manifests.try_next().await? {
         let Some(manifest) = manifest else { continue };
         let ours = manifest.artifact_type.as_deref() == Some(ARTIFACT_TYPE)
             && manifest.annotations.get(KEY) == Some(key);
-        let Content::Image { layers, .. } = &manifest.content else { continue };
-        if let (true, [layer]) = (ours, layers.as_slice()) {
-            let bytes = client.blob_bytes(repository, layer, RECORD_LIMIT).await?;
-            let record = serde_json::from_slice(&bytes).map_err(|e| Error::Malformed {
-                what: format!("promotion record {}", repository.at(manifest.digest.clone())),
-                problem: e.to_string(),
-            })?;
-            return Ok(Some(record));
-        }
+        let (true, [layer]) = (ours, manifest.layers()) else { continue };
+        let problem = match client.blob_bytes(repository, layer, RECORD_LIMIT).await {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(record) => return Ok(Some(record)),
+                Err(error) => error.to_string(),
+            },
+            Err(error) if error.is_unreadable() => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        context.say(format!("the promotion record {} cannot be read: {problem}", manifest.digest));
     }
     Ok(None)
 }

@@ -24,6 +24,17 @@ impl<T: Zeroize> Secret<T> {
     }
 }
 
+impl Secret<String> {
+    /// The value without the one line end that an editor, or `echo`, puts behind what is written on one
+    /// line. For passwords, tokens and the like, in which a line end has no meaning; a secret that
+    /// is handed on as it is, is handed on whole.
+    #[must_use]
+    pub fn line(&self) -> &str {
+        let text = self.0.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
+        text.unwrap_or(&self.0)
+    }
+}
+
 impl<T: Zeroize> Drop for Secret<T> {
     fn drop(&mut self) {
         self.0.zeroize();
@@ -79,5 +90,14 @@ mod tests {
         let secret = Secret::new("hunter2".to_owned());
         assert_eq!(format!("{secret:?} {secret}"), "Secret(****) Secret(****)");
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn a_line_has_no_end_behind_it() {
+        for (text, line) in
+            [("tok", "tok"), ("tok\n", "tok"), ("tok\r\n", "tok"), ("tok\n\n", "tok\n"), ("", "")]
+        {
+            assert_eq!(Secret::new(text.to_owned()).line(), line);
+        }
     }
 }

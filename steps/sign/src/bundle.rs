@@ -4,16 +4,21 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use fairlead_oci::{Artifact, Client, Content, Descriptor, Error, Layer};
+use fairlead_oci::{
+    Artifact, Client, Descriptor, Error, Layer, MANIFEST_LIMIT, REFERRERS_LIMIT, media_type,
+};
 use fairlead_step::{Algorithm, Image};
+use futures::stream::{self, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::dsse::Envelope;
+use crate::verdict::Seen;
 use crate::{Answer, Finding, Format, PublicKey, SigningKey};
 
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const MEDIA_TYPE_FAMILY: &str = "application/vnd.dev.sigstore.bundle";
+const PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 const PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 
 /// The largest bundle that is read, in bytes.
@@ -113,41 +118,90 @@ pub(crate) async fn attach(
         layers: vec![Layer { media_type: MEDIA_TYPE.into(), bytes, annotations: BTreeMap::new() }],
         annotations: BTreeMap::from([
             ("dev.sigstore.bundle.content".into(), "dsse-envelope".into()),
-            ("dev.sigstore.bundle.predicateType".into(), PREDICATE.into()),
+            (PREDICATE_TYPE.into(), PREDICATE.into()),
         ]),
     };
     let attached = client.attach(&image.repository, subject, &artifact).await?;
     Ok(!attached.was_there)
 }
 
-/// Every signature bundle that is attached to `image`, judged.
-///
-/// # Errors
-/// When the registry cannot be read. A malformed bundle is a finding, no error.
+/// Every signature bundle that is attached to `image`, judged. What cannot be read is a finding, and
+/// what says that it is something else is not read.
 pub(crate) async fn find(
     client: &Client,
     image: &Image,
     key: &PublicKey,
     annotations: &BTreeMap<String, String>,
-) -> Result<Vec<Finding>, Error> {
-    let mut findings = Vec::new();
-    for referrer in client.referrers(image).await? {
-        // Lists of referrers lie about the type: only the manifest itself is believed.
-        let manifest = match client.manifest(&image.repository.at(referrer.digest.clone())).await {
-            Ok(manifest) => manifest,
-            // A list that other writers keep by hand may name what is gone.
-            Err(error) if error.is_not_found() => continue,
-            Err(error) => return Err(error),
-        };
-        let Content::Image { layers, .. } = &manifest.content else { continue };
-        let family = |media_type: &str| media_type.starts_with(MEDIA_TYPE_FAMILY);
-        let declared = manifest.artifact_type.as_deref().is_some_and(family);
-        for layer in layers.iter().filter(|l| declared || family(&l.media_type)).take(16) {
-            let blob = client.blob_bytes(&image.repository, layer, MAX_BUNDLE).await?;
-            findings.extend(judge(&blob, image, key, annotations));
+) -> Seen {
+    let listed = match client.list_referrers(image).await {
+        Ok(listed) => listed,
+        Err(error) => return Seen::unread(Format::V3, error),
+    };
+    let mut seen = Seen::default();
+    for problem in listed.findings {
+        seen.findings.push(Finding::unreadable(Format::V3, problem));
+    }
+    if listed.truncated {
+        let problem = format!("of all that is attached, {REFERRERS_LIMIT} are looked at");
+        seen.findings.push(Finding::unreadable(Format::V3, problem));
+    }
+    let asked_for = listed.manifests.into_iter().filter(may_be_signature);
+    let read = asked_for.map(|entry| open(client, image, entry, key, annotations));
+    let mut read = stream::iter(read).buffered(client.options().parallel.max(1));
+    while let Some(found) = read.next().await {
+        seen.merge(found);
+    }
+    seen
+}
+
+fn is_bundle(media_type: &str) -> bool {
+    media_type.starts_with(MEDIA_TYPE_FAMILY)
+}
+
+/// Whether annotations leave it open that this is a signature: bundles of attestations say so.
+fn may_sign(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get(PREDICATE_TYPE).is_none_or(|kind| kind == PREDICATE)
+}
+
+/// Whether an entry in a list of referrers can be a signature bundle. Lists are half true: cosign
+/// writes the type of the empty config there, and no annotations.
+fn may_be_signature(entry: &Descriptor) -> bool {
+    let kind = entry.artifact_type.as_deref().unwrap_or_default();
+    let open = kind.is_empty() || kind == media_type::OCI_EMPTY || is_bundle(kind);
+    open && may_sign(&entry.annotations)
+}
+
+/// Reads what one entry names, as far as it can be a signature.
+async fn open(
+    client: &Client,
+    image: &Image,
+    entry: Descriptor,
+    key: &PublicKey,
+    annotations: &BTreeMap<String, String>,
+) -> Seen {
+    let mut seen = Seen::default();
+    if entry.size > MANIFEST_LIMIT {
+        let problem = format!("the manifest {} is larger than any", entry.digest);
+        return Seen { findings: vec![Finding::unreadable(Format::V3, problem)], failure: None };
+    }
+    let manifest = match client.manifest(&image.repository.at(entry.digest)).await {
+        Ok(manifest) => manifest,
+        // A list that other writers keep by hand may name what is gone.
+        Err(error) if error.is_not_found() => return seen,
+        Err(error) => return Seen::unread(Format::V3, error),
+    };
+    if !may_sign(&manifest.annotations) {
+        return seen;
+    }
+    let declared = manifest.artifact_type.as_deref().is_some_and(is_bundle);
+    let layers = manifest.layers().iter();
+    for layer in layers.filter(|layer| declared || is_bundle(&layer.media_type)).take(16) {
+        match client.blob_bytes(&image.repository, layer, MAX_BUNDLE).await {
+            Ok(bytes) => seen.findings.extend(judge(&bytes, image, key, annotations)),
+            Err(error) => seen.merge(Seen::unread(Format::V3, error)),
         }
     }
-    Ok(findings)
+    seen
 }
 
 /// What one bundle is worth; `None` when it is sound and no signature (an attestation).

@@ -243,7 +243,7 @@ fn decrypt(body: &[u8], password: &Secret<String>) -> Result<Zeroizing<Vec<u8>>,
     let nonce: [u8; 24] =
         nonce.try_into().map_err(|_| not_pem("its nonce is not 24 bytes long"))?;
     let mut key = Zeroizing::new([0_u8; 32]);
-    scrypt::scrypt(password.expose().as_bytes(), &salt, &params, &mut *key)
+    scrypt::scrypt(password.line().as_bytes(), &salt, &params, &mut *key)
         .map_err(|_| not_pem("its scrypt parameters are out of bounds"))?;
     let cipher = XSalsa20Poly1305::new((&*key).into());
     let opened = cipher.decrypt(&nonce.into(), ciphertext.as_slice());
@@ -262,6 +262,17 @@ pub(crate) mod tests {
     pub(crate) fn other_key() -> SigningKey {
         let secret = p256::SecretKey::from_slice(&[2; 32]).unwrap();
         SigningKey(secret.into())
+    }
+
+    pub(crate) fn numbered(number: u8) -> SigningKey {
+        let secret = p256::SecretKey::from_slice(&[number; 32]).unwrap();
+        SigningKey(secret.into())
+    }
+
+    /// The key as `sign` takes it.
+    pub(crate) fn pem_of(key: &SigningKey) -> String {
+        use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
+        key.0.to_pkcs8_pem(LineEnding::LF).unwrap().to_string()
     }
 
     fn sealed(password: &str, n: u64) -> String {

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use fairlead_oci::{Client, Content, Descriptor, Error, Manifest, media_type};
-use fairlead_step::{Digest, Image, Repository};
-use serde_json::{Value, json};
+use fairlead_oci::{Client, Descriptor, Error, Landed, LegacyTag};
+use fairlead_step::{Digest, Image};
+use futures::stream::{self, StreamExt as _};
 
 use crate::payload::Payload;
+use crate::verdict::Seen;
 use crate::{Answer, Finding, Format, PublicKey, SigningKey};
 
 const PAYLOAD_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -18,22 +19,11 @@ const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 /// Our own: the fingerprint of the key, so that damage and a stranger are told apart later.
 const FINGERPRINT: &str = "dev.fairlead.key";
 
-/// How often a signature is added anew when other writers move the tag in between.
-const MAX_RACES: u32 = 8;
-
 /// The largest payload that is read, in bytes.
 const MAX_PAYLOAD: u64 = 1 << 20;
 
-/// The most signatures that are looked at.
-const MAX_SIGNATURES: usize = 1000;
-
-fn tag(digest: &Digest) -> String {
-    format!("{}-{}.sig", digest.algorithm().name(), digest.hex())
-}
-
-async fn read(client: &Client, image: &Image) -> Result<Option<Manifest>, Error> {
-    client.manifest_at_tag(&image.repository, &tag(&image.digest)).await
-}
+/// The most payloads that are read. Signatures of one image under one name share theirs.
+const MAX_PAYLOADS: usize = 1000;
 
 /// Adds a signature to `image`, behind those of others. Answers whether it had to: a signature by
 /// the key with the same annotations is found and left alone.
@@ -46,113 +36,80 @@ pub(crate) async fn attach(
     key: &SigningKey,
     annotations: &BTreeMap<String, String>,
 ) -> Result<bool, Error> {
-    let payload = Payload::new(image, annotations).to_bytes().map_err(|error| malformed(&error))?;
-    let payload = Bytes::from(payload);
-    let layer = json!({
-        "mediaType": PAYLOAD_TYPE,
-        "size": payload.len(),
-        "digest": Digest::sha256(&payload),
-        "annotations": {
-            SIGNATURE: BASE64.encode(key.sign(&payload)),
-            FINGERPRINT: key.public_key().fingerprint(),
-        },
-    });
-    let mut races = 0;
-    loop {
-        let current = read(client, image).await?;
-        if let Some(manifest) = &current {
-            let findings = judge(client, image, manifest, &key.public_key(), annotations).await?;
-            if findings.iter().any(|finding| finding.answer == Answer::Verified) {
-                return Ok(false);
-            }
-        }
-        client.put_blob(&image.repository, &payload).await?;
-        let expected = current.as_ref().map(|manifest| manifest.digest.clone());
-        let manifest = with_layer(current.as_ref(), &layer).map_err(|error| malformed(&error))?;
-        match publish(client, &image.repository, &tag(&image.digest), &manifest, expected).await {
-            Ok(()) => return Ok(true),
-            Err(Error::TagMoved { .. }) if races < MAX_RACES => races += 1,
-            Err(error) => return Err(error),
-        }
+    let there = find(client, image, &key.public_key(), annotations).await;
+    if there.is_verified() {
+        return Ok(false);
     }
+    // A signature that could not be looked at may be ours.
+    if let Some(error) = there.failure {
+        return Err(error);
+    }
+    let payload = Payload::new(image, annotations).to_bytes().map_err(|error| {
+        Error::Malformed { what: "the v2 signature".into(), problem: error.to_string() }
+    })?;
+    let payload = Bytes::from(payload);
+    let mut layer = Descriptor::of(PAYLOAD_TYPE, &payload);
+    layer.annotations = BTreeMap::from([
+        (SIGNATURE.to_owned(), BASE64.encode(key.sign(&payload))),
+        (FINGERPRINT.to_owned(), key.public_key().fingerprint().to_string()),
+    ]);
+    let (to, subject) = (&image.repository, &image.digest);
+    client.put_blob(to, &payload).await?;
+    let landed = client.add_documents(to, subject, LegacyTag::Sig, &[layer]).await?;
+    Ok(landed != Landed::Present)
 }
 
-fn malformed(error: &serde_json::Error) -> Error {
-    Error::Malformed { what: "the v2 signature".into(), problem: error.to_string() }
-}
-
-/// The manifest and config of the layers that are there, untouched, and one more.
-fn with_layer(
-    current: Option<&Manifest>,
-    layer: &Value,
-) -> Result<(Bytes, Bytes), serde_json::Error> {
-    let mut document: Value = match current {
-        Some(manifest) => serde_json::from_slice(&manifest.bytes)?,
-        None => json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "layers": []}),
-    };
-    let mut layers = document["layers"].as_array().cloned().unwrap_or_default();
-    layers.push(layer.clone());
-    let diff_ids: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
-    let created = "0001-01-01T00:00:00Z";
-    let config = serde_json::to_vec(&json!({
-        "architecture": "",
-        "created": created,
-        "history": layers.iter().map(|_| json!({"created": created})).collect::<Vec<_>>(),
-        "os": "",
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        "config": {},
-    }))?;
-    document["config"] = serde_json::to_value(Descriptor::of(media_type::OCI_CONFIG, &config))?;
-    document["layers"] = layers.into();
-    Ok((serde_json::to_vec(&document)?.into(), config.into()))
-}
-
-/// Config, manifest by digest, then the tag: whoever reads the tag finds everything.
-async fn publish(
-    client: &Client,
-    repository: &Repository,
-    tag: &str,
-    (manifest, config): &(Bytes, Bytes),
-    expected: Option<Digest>,
-) -> Result<(), Error> {
-    client.put_blob(repository, config).await?;
-    let put = client.put_manifest(repository, media_type::OCI_MANIFEST, manifest).await?;
-    client.move_tag(&repository.at(put.digest), tag, expected.as_ref()).await?;
-    Ok(())
-}
-
-/// Every v2 signature of `image`, judged.
-///
-/// # Errors
-/// When the registry cannot be read. A malformed signature is a finding, no error.
+/// Every v2 signature of `image`, judged. What cannot be read is a finding.
 pub(crate) async fn find(
     client: &Client,
     image: &Image,
     key: &PublicKey,
     annotations: &BTreeMap<String, String>,
-) -> Result<Vec<Finding>, Error> {
-    match read(client, image).await? {
-        Some(manifest) => judge(client, image, &manifest, key, annotations).await,
-        None => Ok(Vec::new()),
+) -> Seen {
+    let documents = match client.documents(image, LegacyTag::Sig).await {
+        Ok(Some(documents)) => documents,
+        Ok(None) => return Seen::default(),
+        Err(error) => return Seen::unread(Format::V2, error),
+    };
+    let mut seen = Seen::default();
+    for problem in documents.findings {
+        seen.findings.push(Finding::unreadable(Format::V2, problem));
     }
-}
-
-async fn judge(
-    client: &Client,
-    image: &Image,
-    manifest: &Manifest,
-    key: &PublicKey,
-    annotations: &BTreeMap<String, String>,
-) -> Result<Vec<Finding>, Error> {
-    let mut findings = Vec::new();
-    let Content::Image { layers, .. } = &manifest.content else { return Ok(findings) };
-    let signatures = layers.iter().filter(|layer| layer.media_type == PAYLOAD_TYPE);
-    for layer in signatures.take(MAX_SIGNATURES) {
-        let payload = client.blob_bytes(&image.repository, layer, MAX_PAYLOAD).await?;
-        let (answer, detail) = judge_layer(layer, &payload, image, key, annotations);
-        findings.push(Finding { format: Format::V2, answer, detail: detail.into() });
+    // One payload may have many signatures; it is read once. Ours come first, so that no number of
+    // others keeps them from being read.
+    let mut payloads: BTreeMap<(bool, Digest, u64), Vec<Descriptor>> = BTreeMap::new();
+    let fingerprint = key.fingerprint().to_string();
+    for layer in documents.layers.into_iter().filter(|layer| layer.media_type == PAYLOAD_TYPE) {
+        if !layer.annotations.contains_key(SIGNATURE) {
+            let detail = "the signature is missing or not base64".into();
+            seen.findings.push(Finding { format: Format::V2, answer: Answer::Invalid, detail });
+            continue;
+        }
+        let stranger = layer.annotations.get(FINGERPRINT) != Some(&fingerprint);
+        payloads.entry((stranger, layer.digest.clone(), layer.size)).or_default().push(layer);
     }
-    Ok(findings)
+    if payloads.len() > MAX_PAYLOADS {
+        let problem = format!("of {} different payloads, {MAX_PAYLOADS} are read", payloads.len());
+        seen.findings.push(Finding::unreadable(Format::V2, problem));
+    }
+    let read = payloads.into_values().take(MAX_PAYLOADS).map(|layers| async move {
+        let payload = match layers.first() {
+            Some(layer) => client.blob_bytes(&image.repository, layer, MAX_PAYLOAD).await,
+            None => Ok(Bytes::new()),
+        };
+        (layers, payload)
+    });
+    let mut read = stream::iter(read).buffered(client.options().parallel.max(1));
+    while let Some((layers, payload)) = read.next().await {
+        match payload {
+            Ok(payload) => seen.findings.extend(layers.iter().map(|layer| {
+                let (answer, detail) = judge_layer(layer, &payload, image, key, annotations);
+                Finding { format: Format::V2, answer, detail: detail.into() }
+            })),
+            Err(error) => seen.merge(Seen::unread(Format::V2, error)),
+        }
+    }
+    seen
 }
 
 fn judge_layer(
@@ -220,23 +177,5 @@ mod tests {
         assert_eq!(answer(&(layer.clone(), b"{".to_vec())), Answer::Invalid);
         let unsigned = Descriptor { annotations: BTreeMap::new(), ..layer };
         assert_eq!(answer(&(unsigned, text.into_bytes())), Answer::Invalid);
-    }
-
-    #[test]
-    fn a_signature_is_added_behind_those_of_others() {
-        let theirs = json!({"mediaType": PAYLOAD_TYPE, "size": 1, "digest": Digest::sha256(b"1"),
-            "annotations": {"dev.sigstore.cosign/bundle": "kept"}, "data": "also kept"});
-        let (first, _) = with_layer(None, &theirs).unwrap();
-        let first = Manifest::parse(Digest::sha256(&first), None, first, "the first").unwrap();
-        let ours = json!({"mediaType": PAYLOAD_TYPE, "size": 1, "digest": Digest::sha256(b"2")});
-        let (both, config) = with_layer(Some(&first), &ours).unwrap();
-        let both: Value = serde_json::from_slice(&both).unwrap();
-        assert_eq!(both["layers"], json!([theirs, ours]));
-        let config: Value = serde_json::from_slice(&config).unwrap();
-        assert_eq!(
-            config["rootfs"]["diff_ids"],
-            json!([Digest::sha256(b"1"), Digest::sha256(b"2")])
-        );
-        assert_eq!(config["history"].as_array().map(Vec::len), Some(2));
     }
 }

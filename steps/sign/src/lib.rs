@@ -19,3 +19,6 @@ pub use key::{KeyError, PublicKey, SigningKey};
 pub use sign::{Format, Sign, SignInput, SignOutput};
 pub use verdict::{Answer, Finding};
 pub use verify::{Mode, Verify, VerifyInput, VerifyOutput};
+
+#[cfg(test)]
+mod tests;

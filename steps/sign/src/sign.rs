@@ -103,47 +103,61 @@ impl StepKind for Sign {
         let SignInput { image, key, password, annotations, mut formats } = input;
         formats.sort();
         formats.dedup();
+        let client = Client::new(context.registries()?);
         // Opening a key keeps a processor busy for tenths of a second: not on the shared threads.
+        // Meanwhile the registry is asked for the image: nothing is signed that it does not have.
         let opened =
             tokio::task::spawn_blocking(move || SigningKey::from_pem(&key, password.as_ref()));
+        let (opened, manifest) =
+            futures::join!(opened, context.cancel().guard(client.manifest(&image)));
         let key = opened
-            .await
             .map_err(|error| StepError::retryable("opening the key was broken off").because(error))?
             .map_err(|error| key_error(&error))?;
         let public = key.public_key();
+        let subject = manifest?.descriptor();
         context.say(format!("signing {image} with the key {}", public.fingerprint()));
 
-        let client = Client::new(context.registries()?);
         let work = async {
-            // Nothing is signed that the registry does not have.
-            let subject = client.manifest(&image).await?.descriptor();
-            for format in &formats {
-                let added = match format {
-                    Format::V2 => {
-                        crate::legacy::attach(&client, &image, &key, &annotations).await?
-                    }
-                    Format::V3 => {
-                        crate::bundle::attach(&client, &image, &subject, &key, &annotations).await?
-                    }
-                };
-                let what = if added { "written" } else { "there already" };
-                context.say(format!("{format} signature: {what}"));
+            // Each format has a place of its own: they are written side by side.
+            let v2 = async {
+                let asked = formats.contains(&Format::V2);
+                let write = crate::legacy::attach(&client, &image, &key, &annotations);
+                if asked { Some(write.await) } else { None }
+            };
+            let v3 = async {
+                let asked = formats.contains(&Format::V3);
+                let write = crate::bundle::attach(&client, &image, &subject, &key, &annotations);
+                if asked { Some(write.await) } else { None }
+            };
+            let (v2, v3) = futures::join!(v2, v3);
+            let mut failed = None;
+            for (format, done) in [(Format::V2, v2), (Format::V3, v3)] {
+                match done {
+                    Some(Ok(true)) => context.say(format!("{format} signature: written")),
+                    Some(Ok(false)) => context.say(format!("{format} signature: there already")),
+                    Some(Err(error)) => failed = failed.or(Some(error)),
+                    None => {}
+                }
             }
-            let found = look(&client, &image, &public, &annotations).await?;
-            Ok::<_, StepError>(found)
+            match failed {
+                Some(error) => Err(StepError::from(error)),
+                None => Ok(look(&client, &image, &public, &annotations).await),
+            }
         };
-        let findings = context.cancel().guard(work).await?;
+        let mut seen = context.cancel().guard(work).await?;
         for format in &formats {
             let of_format: Vec<_> =
-                findings.iter().filter(|finding| finding.format == *format).cloned().collect();
-            if overall(&of_format) != Answer::Verified {
-                return Err(StepError::retryable(format!(
-                    "the {format} signature of {image} was written and does not read back"
-                ))
-                .hint(
-                    "the registry may lag behind its writes; another writer may have removed it",
-                ));
+                seen.findings.iter().filter(|finding| finding.format == *format).cloned().collect();
+            if overall(&of_format) == Answer::Verified {
+                continue;
             }
+            if let Some(error) = seen.failure.take() {
+                return Err(error.into());
+            }
+            return Err(StepError::retryable(format!(
+                "the {format} signature of {image} was written and does not read back"
+            ))
+            .hint("the registry may lag behind its writes; another writer may have removed it"));
         }
         context.say("read back and verified");
         Ok(Verdict::passed(SignOutput {

@@ -1,5 +1,6 @@
 //! The four answers of a verification.
 
+use fairlead_oci::Error;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ pub enum Answer {
     /// There are signatures, well-formed and for this digest, and none of them is by the key.
     Foreign,
     /// There is a signature that claims the key or this image and does not hold: changed bytes,
-    /// another digest, a malformed document.
+    /// another digest, a malformed document, or one that cannot be read.
     Invalid,
     /// There is a signature by the key, for this digest.
     Verified,
@@ -38,6 +39,44 @@ pub struct Finding {
     pub answer: Answer,
     /// One line for people.
     pub detail: String,
+}
+
+impl Finding {
+    /// What cannot be read is no signature, and is not passed over in silence either.
+    pub(crate) fn unreadable(format: crate::Format, problem: impl std::fmt::Display) -> Self {
+        let detail = format!("it cannot be read: {problem}");
+        Self { format, answer: Answer::Invalid, detail }
+    }
+}
+
+/// What was seen of an image's signatures.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) findings: Vec<Finding>,
+    /// Why not everything could be looked at: a registry that cannot be reached, is busy or lets
+    /// nobody in. It matters only as long as no good signature was seen.
+    pub(crate) failure: Option<Error>,
+}
+
+impl Seen {
+    /// Nothing but an error: a finding where it says that what is there cannot be read, and a
+    /// failure to look otherwise.
+    pub(crate) fn unread(format: crate::Format, error: Error) -> Self {
+        if error.is_unreadable() {
+            let findings = vec![Finding::unreadable(format, error)];
+            return Self { findings, failure: None };
+        }
+        Self { findings: Vec::new(), failure: Some(error) }
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.findings.extend(other.findings);
+        self.failure = self.failure.take().or(other.failure);
+    }
+
+    pub(crate) fn is_verified(&self) -> bool {
+        overall(&self.findings) == Answer::Verified
+    }
 }
 
 /// The answer that several findings amount to: one good signature is enough, and a broken one

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_oci::{Client, Error};
+use fairlead_oci::Client;
 use fairlead_step::{
     Capability, Effect, Image, InputProblem, StepContext, StepError, StepKind, Verdict,
 };
@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sign::key_error;
-use crate::verdict::overall;
+use crate::verdict::{Seen, overall};
 use crate::{Answer, Finding, PublicKey};
 
 /// What an answer other than "verified" means for the pipeline.
@@ -63,11 +63,15 @@ pub(crate) async fn look(
     image: &Image,
     key: &PublicKey,
     annotations: &BTreeMap<String, String>,
-) -> Result<Vec<Finding>, Error> {
-    let mut findings = crate::legacy::find(client, image, key, annotations).await?;
-    findings.extend(crate::bundle::find(client, image, key, annotations).await?);
-    findings.sort_by(|a, b| (a.format, a.answer, &a.detail).cmp(&(b.format, b.answer, &b.detail)));
-    Ok(findings)
+) -> Seen {
+    let (mut seen, bundles) = futures::join!(
+        crate::legacy::find(client, image, key, annotations),
+        crate::bundle::find(client, image, key, annotations),
+    );
+    seen.merge(bundles);
+    seen.findings
+        .sort_by(|a, b| (a.format, a.answer, &a.detail).cmp(&(b.format, b.answer, &b.detail)));
+    seen
 }
 
 impl StepKind for Verify {
@@ -102,7 +106,12 @@ impl StepKind for Verify {
         let work = async {
             // "No signature" is an answer about an image that is there, and no other.
             client.resolve(&image_ref(&image)).await?;
-            look(&client, &image, &key, &annotations).await
+            let seen = look(&client, &image, &key, &annotations).await;
+            // One good signature is enough, whatever else could not be looked at.
+            match seen.failure {
+                Some(error) if overall(&seen.findings) != Answer::Verified => Err(error),
+                Some(_) | None => Ok(seen.findings),
+            }
         };
         let signatures = context.cancel().guard(work).await?;
         for finding in &signatures {
@@ -112,7 +121,9 @@ impl StepKind for Verify {
         let reason = match answer {
             Answer::Verified => None,
             Answer::Absent => Some(format!("{image} has no signature")),
-            Answer::Invalid => Some(format!("{image} has a signature that does not hold")),
+            Answer::Invalid => {
+                Some(format!("{image} has a signature that does not hold or cannot be read"))
+            }
             Answer::Foreign => Some(format!("{image} is signed, but not by this key")),
         };
         let outputs = VerifyOutput { image, answer, signatures };

@@ -204,6 +204,8 @@ impl Sender {
         } else if kind.needs_registry() {
             return Err(SenderError::NoRegistry { kind });
         }
+        // What a sender is given is typed on one line.
+        let secret = secret.map(|secret| Secret::new(secret.line().to_owned()));
         if let Some(secret) = &secret {
             signature::check_secret(secret)?;
         }

@@ -8,11 +8,17 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::strays::{self, Mark, Stray};
+use super::watch::LOOK_AGAIN;
+
 /// A child that leads a process group. Dropped before [`Group::release`], the group is ended: with
 /// `SIGTERM`, the grace and `SIGKILL` where a runtime is there to wait, else with `SIGKILL` at once.
 pub(super) struct Group {
     child: Option<Child>,
     id: Pid,
+    mark: Mark,
+    /// What left the group, as far as it was looked for: when the group was told to end.
+    strays: Vec<Stray>,
     grace: Duration,
     ended: bool,
     gone: bool,
@@ -23,12 +29,14 @@ pub(super) struct Group {
 
 impl Group {
     /// Takes charge of `child`, which was started as the leader of its own group.
-    pub(super) fn new(child: Child, grace: Duration) -> io::Result<Self> {
+    pub(super) fn new(child: Child, mark: Mark, grace: Duration) -> io::Result<Self> {
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let id = id.ok_or_else(|| io::Error::other("the system gave the process no number"))?;
         Ok(Self {
             child: Some(child),
             id,
+            mark,
+            strays: Vec::new(),
             grace,
             ended: false,
             gone: false,
@@ -59,24 +67,44 @@ impl Group {
         self.ended
     }
 
-    /// Whether no process is left in the group that could still do something. The number of a
+    /// Whether no process is left in the group, or of those that left it and were told to end, that
+    /// could still do something. The number of a
     /// group is not given to another process while one is left in it, so this and the signals reach
     /// no stranger.
     pub(super) fn is_gone(&mut self) -> bool {
-        let look = || test_kill_process_group(self.id).is_err() || only_zombies(self.id);
+        let look = || test_kill_process_group(self.id).is_err() || strays::only_zombies(self.id());
         self.gone = self.gone || (self.ended && look());
-        self.gone
+        self.gone && !self.strays.iter().any(Stray::lives)
     }
 
-    /// Asks the group to end.
-    pub(super) fn terminate(&self) {
+    const fn id(&self) -> i32 {
+        self.id.as_raw_nonzero().get()
+    }
+
+    /// What lives, is of this process, and left its group.
+    pub(super) fn strays(&self) -> Vec<Stray> {
+        strays::find(self.id(), &self.mark)
+    }
+
+    /// Asks the group to end, and what left it, which is answered.
+    pub(super) fn terminate(&mut self) -> Vec<Stray> {
+        self.signal(Signal::TERM);
+        self.strays.clone()
+    }
+
+    /// Ends the group, and what left it.
+    pub(super) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        // Looked for first: who loses its parent is found by less.
+        self.strays = self.strays();
         // It fails only when nobody is left to hear it.
-        let _ = kill_process_group(self.id, Signal::TERM);
-    }
-
-    /// Ends the group.
-    pub(super) fn kill(&self) {
-        let _ = kill_process_group(self.id, Signal::KILL);
+        let _ = kill_process_group(self.id, signal);
+        for stray in &self.strays {
+            stray.signal(signal);
+        }
     }
 
     /// Gives up the charge: the group was seen to its end. Answers how the leader ended.
@@ -92,7 +120,7 @@ impl Group {
             let _ = timeout_at(until, self.wait()).await;
         }
         while !self.is_gone() && Instant::now() < until {
-            sleep(super::LOOK_AGAIN).await;
+            sleep(LOOK_AGAIN).await;
         }
         if !self.is_gone() {
             self.kill();
@@ -104,27 +132,6 @@ impl Group {
     }
 }
 
-/// Whether every process of group `id` has ended and merely waits to be reaped by a parent that
-/// does not hurry: that of an orphan is the first process of the machine or of the container. False
-/// where the system does not tell.
-fn only_zombies(id: Pid) -> bool {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
-    let group = id.as_raw_nonzero().to_string();
-    let lives = |process: std::fs::DirEntry| {
-        // proc_pid_stat(5): the name stands in parentheses, then the state, the parent, the group.
-        let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        let (state, _, of) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(of == group && !matches!(state, "Z" | "X"))
-    };
-    let mut seen_any = false;
-    let lives = processes.flatten().any(|process| {
-        seen_any = true;
-        lives(process) == Some(true)
-    });
-    seen_any && !lives
-}
-
 impl Drop for Group {
     fn drop(&mut self) {
         let Some(child) = self.child.take() else { return };
@@ -133,7 +140,13 @@ impl Drop for Group {
         }
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) if !self.inherited => {
-                let heir = Self { child: Some(child), inherited: true, ..*self };
+                let heir = Self {
+                    child: Some(child),
+                    inherited: true,
+                    mark: self.mark.clone(),
+                    strays: std::mem::take(&mut self.strays),
+                    ..*self
+                };
                 runtime.spawn(heir.end());
             }
             // A runtime that ends, too, leaves no time for a grace.

@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
+use fairlead_run::MAX_LINE_BYTES as LINE_LIMIT;
 use fairlead_step::{CancelHandle, Progress, Secret};
 
 use super::*;
@@ -37,6 +39,7 @@ fn bench_with(secrets: &[&str], grace: Duration) -> Bench {
     let options = ProcessOptions {
         environment: vec![("PATH".into(), DEFAULT_PATH.into()), ("LANG".into(), "C".into())],
         grace,
+        mark: None,
     };
     let mask = Arc::new(Mask::new(&named.collect()));
     let host = ProcessHost::new(Arc::new(options), folder.path(), log.clone(), mask, cancel);
@@ -90,12 +93,16 @@ async fn the_environment_is_what_was_allowed_and_asked_for() {
     let mut lines: Vec<_> = std::str::from_utf8(&exit.stdout).unwrap().lines().collect();
     lines.sort_unstable();
     let path = format!("PATH={DEFAULT_PATH}");
+    let mark = lines.remove(0);
+    assert!(mark.starts_with("FAIRLEAD_PROCESS=") && mark.len() == 17 + 32, "{mark}");
     assert_eq!(lines, ["LANG=de", "MINE=1", &path]);
 
     spec.inherit_env = false;
     spec.env.clear();
     let exit = bench.host.run(spec).await.unwrap();
-    assert_eq!(std::str::from_utf8(&exit.stdout).unwrap().trim(), path);
+    let lines = std::str::from_utf8(&exit.stdout).unwrap().lines();
+    let lines: Vec<_> = lines.filter(|line| !line.starts_with("FAIRLEAD_PROCESS=")).collect();
+    assert_eq!(lines, [path]);
 }
 
 #[tokio::test]
@@ -239,4 +246,65 @@ async fn secrets_are_masked_in_the_tail_and_long_lines_arrive_uncut_to_be_masked
     assert_eq!(exit.stderr_tail, "bad ****");
     // The line is longer than the limit here; the log masks it before it cuts.
     assert!(bench.text().contains(&format!("x{secret}\n")));
+}
+
+#[tokio::test]
+async fn what_left_the_group_ends_with_it_and_the_log_names_it() {
+    // A session of its own; one whose parent is gone; one that also cleared its environment but has
+    // its parent; and one below a host within a step, which has a mark of its own.
+    for script in [
+        "setsid sh -c 'echo $$ > pid; sleep 1000' & wait",
+        "(setsid sh -c 'echo $$ > pid; sleep 1000' >/dev/null 2>&1 &) ; sleep 1000",
+        "env -i setsid -w sh -c 'echo $$ > pid; sleep 1000' & wait",
+        "FAIRLEAD_PROCESS=\"$FAIRLEAD_PROCESS,inner\" setsid sh -c 'echo $$ > pid; sleep 1000' & wait",
+    ] {
+        let mut bench = bench();
+        let handle = bench.cancel.take().unwrap();
+        let (result, ()) = tokio::join!(bench.host.run(sh(script)), async {
+            bench.line_in("pid").await;
+            handle.cancel();
+        });
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("ended after SIGTERM"), "{error}");
+        assert!(!alive(&bench.line_in("pid").await), "{script}");
+        let text = bench.text();
+        assert!(text.contains("SIGTERM to what left its group, too: "), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_left_the_group_and_ignores_the_signal_is_killed() {
+    let mut bench = bench_with(&[], Duration::from_millis(100));
+    let handle = bench.cancel.take().unwrap();
+    let spec =
+        sh("setsid sh -c 'trap \"\" TERM; echo $$ > pid; while :; do sleep 1000; done' & wait");
+    let (result, ()) = tokio::join!(bench.host.run(spec), async {
+        bench.line_in("pid").await;
+        handle.cancel();
+    });
+    assert!(result.unwrap_err().to_string().contains("SIGKILL"));
+    until_gone(&bench.line_in("pid").await).await;
+}
+
+#[tokio::test]
+async fn another_process_of_the_same_host_is_left_alone() {
+    let bench = bench();
+    let mut first = sh("setsid sh -c 'echo $$ > first; sleep 1000' & wait");
+    first.timeout = Some(Duration::from_millis(300));
+    let second = sh(
+        "setsid sh -c 'echo $$ > second; sleep 1000' & while ! [ -e end ]; do sleep 0.1; done; kill $(cat second)",
+    );
+    let (ended, went_on) = tokio::join!(
+        async {
+            let ended = bench.host.run(first).await;
+            let second = bench.line_in("second").await;
+            let lives = alive(&second);
+            std::fs::write(bench.folder.path().join("end"), "").unwrap();
+            (ended, lives)
+        },
+        bench.host.run(second)
+    );
+    assert!(matches!(ended.0, Err(ProcessError::TimedOut { .. })));
+    assert!(ended.1, "what another process started was ended with this one's");
+    assert!(went_on.unwrap().success());
 }

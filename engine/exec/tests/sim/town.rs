@@ -191,6 +191,7 @@ impl Town {
             processes: ProcessOptions {
                 environment: Vec::new(),
                 grace: Duration::from_millis(500),
+                mark: None,
             },
             scratch: self.scratch.clone(),
             max_parallel: NonZeroUsize::new(3),

@@ -5,6 +5,7 @@ use fairlead_step::Image;
 use serde_json::{Value, json};
 
 use super::client;
+use crate::closure::LegacyTag;
 use crate::kit::{FakeRegistry, Fault};
 use crate::{Artifact, Client, Descriptor, Error, Layer, media_type};
 
@@ -162,4 +163,186 @@ async fn a_list_without_end_is_refused() {
     registry.seed_manifest("shop", Some(&format!("sha256-{}", image.digest.hex())), &list);
     let error = client().referrers(&image).await.unwrap_err();
     assert!(matches!(error, Error::TooMany { limit: 1000, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_registry_says_in_many_ways_that_it_has_no_referrers_api_and_is_asked_once() {
+    use crate::kit::WithoutReferrers::{Document, Page, Status, UnknownName};
+    for form in [
+        Status(404),
+        Status(400),
+        Status(405),
+        Status(406),
+        Status(501),
+        UnknownName,
+        Page,
+        Document,
+    ] {
+        let registry = FakeRegistry::start().await;
+        registry.behave(|b| {
+            b.referrers_api = false;
+            b.without_referrers = form;
+        });
+        let client = client();
+        for repository in ["shop", "apps/web"] {
+            let image = registry.seed_image(repository, None, "x");
+            let subject = subject(&client, &image).await;
+            client.attach(&image.repository, &subject, &artifact("one")).await.unwrap();
+            let listed = client.referrers(&image).await.unwrap();
+            assert_eq!(listed.len(), 1, "{form:?}");
+        }
+        // A name that is not known may be known soon: only a write proves that it is not that.
+        let most = if form == UnknownName { 2 } else { 1 };
+        assert_eq!(registry.asked("/referrers/"), most, "{form:?}: {:?}", registry.log());
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_referrers_that_cannot_be_read_to_its_end_is_a_failure() {
+    let registry = FakeRegistry::start().await;
+    let image = registry.seed_image("shop", None, "x");
+    let kind = vec![("content-type", media_type::OCI_INDEX.to_owned())];
+    registry.fail("/referrers/", Fault::Answer(200, kind, "{\"manifests\": [".into()), 1);
+    let error = client().referrers(&image).await.unwrap_err();
+    assert!(matches!(error, Error::Malformed { .. }), "{error}");
+    for (status, body) in [(200, "{\"manifests\": ["), (422, ""), (410, "")] {
+        let kind = vec![("content-type", media_type::OCI_INDEX.to_owned())];
+        registry.fail("/referrers/", Fault::Answer(status, kind, body.into()), 1);
+        client().closure(&image).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_hides_no_other() {
+    for api in [true, false] {
+        let registry = FakeRegistry::start().await;
+        registry.behave(|b| b.referrers_api = api);
+        let image = registry.seed_image("shop", None, "x");
+        let good = fairlead_step::Digest::sha256(b"good");
+        let bad = json!({ "mediaType": 7, "digest": "md5:0", "size": -1 });
+        let list = json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX,
+            "manifests": [
+                bad, 7, null,
+                { "mediaType": media_type::OCI_MANIFEST, "digest": good, "size": 1 },
+            ],
+        });
+        if api {
+            let kind = vec![("content-type", media_type::OCI_INDEX.to_owned())];
+            registry.fail("/referrers/", Fault::Answer(200, kind, list.to_string()), 1);
+        } else {
+            let tag = format!("sha256-{}", image.digest.hex());
+            registry.seed_manifest("shop", Some(&tag), &list);
+        }
+        let listed = client().referrers(&image).await.unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].digest, good);
+    }
+}
+
+#[tokio::test]
+async fn a_writer_elsewhere_who_wrote_over_the_list_loses_nothing_and_nobody_else_does() {
+    for legacy in [false, true] {
+        let registry = FakeRegistry::start().await;
+        registry.behave(|b| b.referrers_api = false);
+        let image = registry.seed_image("shop", None, "x");
+        let client = client();
+        let subject = subject(&client, &image).await;
+        let key = if legacy { "layers" } else { "manifests" };
+        let tag = match legacy {
+            true => LegacyTag::Sig.of(&image.digest),
+            false => format!("sha256-{}", image.digest.hex()),
+        };
+        let item = |text: &str| {
+            registry.seed_blob("shop", text.to_owned());
+            json!(Descriptor::of("text/plain", text.as_bytes()))
+        };
+        let list = |items: Vec<Value>| {
+            let kind = if legacy { media_type::OCI_MANIFEST } else { media_type::OCI_INDEX };
+            let mut document = json!({ "schemaVersion": 2, "mediaType": kind });
+            document[key] = Value::Array(items);
+            document
+        };
+        // He read what was there at first, and wrote after us, twice; then he deleted it all.
+        registry.seed_manifest("shop", Some(&tag), &list(vec![item("first")]));
+        let his = list(vec![item("first"), item("his")]);
+        let his = registry.seed_manifest("shop", None, &his).digest.to_string();
+        let put = format!("PUT /v2/shop/manifests/{tag}");
+        registry.fail(&put, Fault::Overtaken(Some(his)), 2);
+        registry.fail(&put, Fault::Overtaken(None), 1);
+        if legacy {
+            let text = "ours";
+            registry.seed_blob("shop", text);
+            let ours = Descriptor::of("text/plain", text.as_bytes());
+            let (to, of) = (&image.repository, &image.digest);
+            client.add_documents(to, of, LegacyTag::Sig, &[ours]).await.unwrap();
+        } else {
+            client.attach(&image.repository, &subject, &artifact("ours")).await.unwrap();
+        }
+        let digest = registry.tag("shop", &tag).unwrap();
+        let document: Value =
+            serde_json::from_slice(&registry.manifest("shop", &digest).unwrap()).unwrap();
+        let items = document[key].as_array().unwrap();
+        assert_eq!(items.len(), 3, "{document:#}");
+        for text in ["first", "his"] {
+            let digest = json!(fairlead_step::Digest::sha256(text.as_bytes()));
+            assert!(items.iter().any(|item| item["digest"] == digest), "{text}: {document:#}");
+        }
+        if legacy {
+            let config: fairlead_step::Digest =
+                serde_json::from_value(document["config"]["digest"].clone()).unwrap();
+            let config = Descriptor {
+                digest: config,
+                size: document["config"]["size"].as_u64().unwrap(),
+                ..Descriptor::of("", b"")
+            };
+            let config = client.blob_bytes(&image.repository, &config, 9999).await.unwrap();
+            let config: Value = serde_json::from_slice(&config).unwrap();
+            let ids: Vec<&Value> = items.iter().map(|item| &item["digest"]).collect();
+            assert_eq!(config["rootfs"]["diff_ids"], json!(ids));
+            assert_eq!(config["history"].as_array().unwrap().len(), 3);
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_who_writes_over_the_list_again_and_again_is_told_and_not_fought_for_ever() {
+    let registry = FakeRegistry::start().await;
+    let image = registry.seed_image("shop", None, "x");
+    let tag = LegacyTag::Sig.of(&image.digest);
+    registry.fail(&format!("PUT /v2/shop/manifests/{tag}"), Fault::Overtaken(None), 99);
+    let document = Descriptor::of("text/plain", b"ours");
+    registry.seed_blob("shop", "ours");
+    let (to, of) = (&image.repository, &image.digest);
+    let error = client().add_documents(to, of, LegacyTag::Sig, &[document]).await.unwrap_err();
+    assert!(matches!(error, Error::LostUpdate { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_list_is_not_overwritten() {
+    let registry = FakeRegistry::start().await;
+    registry.behave(|b| b.referrers_api = false);
+    let image = registry.seed_image("shop", None, "x");
+    let client = client();
+    let subject = subject(&client, &image).await;
+    let tag = format!("sha256-{}", image.digest.hex());
+    let theirs = registry.seed_image("shop", Some(&tag), "somebody's");
+    let error = client.attach(&image.repository, &subject, &artifact("one")).await.unwrap_err();
+    assert!(error.to_string().contains("remove the tag"), "{error}");
+    assert_eq!(registry.tag("shop", &tag), Some(theirs.digest.to_string()));
+    assert_eq!(client.list_referrers(&image).await.unwrap().findings.len(), 1);
+}
+
+#[tokio::test]
+async fn a_registry_that_says_it_lists_and_does_not_gets_a_list() {
+    let registry = FakeRegistry::start().await;
+    registry.behave(|b| {
+        b.referrers_api = false;
+        b.false_subject = true;
+    });
+    let image = registry.seed_image("shop", None, "x");
+    let client = client();
+    let subject = subject(&client, &image).await;
+    client.attach(&image.repository, &subject, &artifact("one")).await.unwrap();
+    assert_eq!(client.referrers(&image).await.unwrap().len(), 1);
 }

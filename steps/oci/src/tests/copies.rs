@@ -195,7 +195,8 @@ async fn a_source_that_lies_is_refused_before_the_image_arrives() {
     let client = client();
     let index = seeded(&here, &client).await;
     let to = there.repository("prod/shop");
-    here.fail("GET /v2/apps/shop/blobs", Fault::Damage, 1);
+    let layer = fairlead_step::Digest::sha256(b"amd");
+    here.fail(&format!("GET /v2/apps/shop/blobs/{layer}"), Fault::Damage, 1);
     let error = client.copy(&index, &to, &|_| {}).await.unwrap_err();
     assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
     assert!(!client.has_manifest(&to, &index.digest).await.unwrap());
@@ -222,8 +223,9 @@ async fn lists_that_lie_are_found_out() {
     };
     let tag = format!("sha256-{}", image.digest.hex());
     registry.seed_manifest("shop", Some(&tag), &list(&json!(foreign.digest)));
-    let error = client().closure(&image).await.unwrap_err();
-    assert!(error.to_string().contains("is not attached to it"), "{error}");
+    let closure = client().closure(&image).await.unwrap();
+    assert_eq!(closure.members.len(), 1);
+    assert!(closure.findings[0].contains("is not attached to it"), "{:?}", closure.findings);
 
     // A list may outlive what it lists, and a tag may point to itself.
     let gone = fairlead_step::Digest::sha256(b"gone");
@@ -234,4 +236,141 @@ async fn lists_that_lie_are_found_out() {
     let closure = client().closure(&image).await.unwrap();
     assert_eq!(closure.dangling[0].digest, gone);
     assert_eq!(closure.members.len(), 3);
+}
+
+/// What a stranger attached to `subject`, with a layer that says `size` of itself.
+fn attached(registry: &FakeRegistry, subject: &Image, text: &str, size: usize) -> Image {
+    let layer = registry.seed_blob("apps/shop", text.to_owned());
+    let config = registry.seed_blob("apps/shop", "{}");
+    let length = registry.manifest("apps/shop", &subject.digest.to_string()).unwrap().len();
+    let document = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::OCI_MANIFEST,
+        "artifactType": "application/vnd.example.stranger",
+        "config": { "mediaType": media_type::OCI_EMPTY, "digest": config, "size": 2 },
+        "layers": [{ "mediaType": "text/plain", "digest": layer, "size": size }],
+        "subject": {
+            "mediaType": media_type::OCI_MANIFEST, "digest": subject.digest, "size": length,
+        },
+    });
+    registry.seed_manifest("apps/shop", None, &document)
+}
+
+#[tokio::test]
+async fn what_a_stranger_attached_is_never_the_end_of_a_copy() {
+    for api in [true, false] {
+        let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
+        here.behave(|b| b.referrers_api = api);
+        let client = client();
+        let index = seeded(&here, &client).await;
+        // Attached, but no manifest; larger than any manifest; with a layer of another size, and
+        // something attached to that; with a layer that is gone.
+        let subject = json!({ "digest": index.digest, "mediaType": "x", "size": 1 });
+        let odd = json!({ "schemaVersion": 2, "subject": subject, "blobs": [] });
+        let huge = json!({ "schemaVersion": 2, "subject": subject, "x": "x".repeat(5 << 20) });
+        let (odd, huge) = (
+            here.seed_manifest("apps/shop", None, &odd),
+            here.seed_manifest("apps/shop", None, &huge),
+        );
+        let wrong = attached(&here, &index, "wrong size", 3);
+        let upon = note(&client, &wrong, "on the stranger's").await;
+        let gone = attached(&here, &index, "soon gone", 9);
+        here.remove_blob("apps/shop", &fairlead_step::Digest::sha256(b"soon gone").to_string());
+        if !api {
+            let tag = format!("sha256-{}", index.digest.hex());
+            let digest = here.tag("apps/shop", &tag).unwrap();
+            let bytes = here.manifest("apps/shop", &digest).unwrap();
+            let mut list: Value = serde_json::from_slice(&bytes).unwrap();
+            let entries = list["manifests"].as_array_mut().unwrap();
+            for digest in [&odd.digest, &huge.digest, &wrong.digest, &gone.digest] {
+                let kind = media_type::OCI_MANIFEST;
+                entries.push(json!({ "mediaType": kind, "digest": digest, "size": 1 }));
+            }
+            entries.push(json!({ "mediaType": 1, "digest": "no digest" }));
+            here.seed_manifest("apps/shop", Some(&tag), &list);
+        }
+        // A legacy tag that is nothing of the kind, and one of which one document is bad.
+        let att = LegacyTag::Att.of(&index.digest);
+        here.seed_manifest("apps/shop", Some(&att), &json!(["no manifest"]));
+        let mut document = signatures(&here, "apps/shop", &index, &["signed", "lost"]);
+        let lost = fairlead_step::Digest::sha256(b"lost").to_string();
+        here.remove_blob("apps/shop", &lost);
+        document["layers"].as_array_mut().unwrap().push(json!({ "digest": "none" }));
+        here.seed_manifest("apps/shop", Some(&LegacyTag::Sig.of(&index.digest)), &document);
+
+        let to = there.repository("prod/shop");
+        let report = client.copy(&index, &to, &|_| {}).await.unwrap();
+        // The index, two platforms, three notes, and the good one of the signatures.
+        assert_eq!(report.closure.members.len(), 7, "{:#?}", report.closure.findings);
+        let findings = report.closure.findings.join("\n");
+        let ids = [&odd.digest, &huge.digest, &wrong.digest, &gone.digest];
+        for text in ids.map(ToString::to_string).iter().chain([&att, &lost]) {
+            assert!(findings.contains(text), "{text} is not in\n{findings}");
+        }
+        let copy = to.at(index.digest.clone());
+        let found = client.closure(&copy).await.unwrap();
+        assert_eq!((found.digest(), found.findings), (report.closure_digest.clone(), vec![]));
+        assert!(!client.has_manifest(&to, &upon.digest).await.unwrap());
+        let sig = there.tag("prod/shop", &LegacyTag::Sig.of(&index.digest)).unwrap();
+        let sig: Value =
+            serde_json::from_slice(&there.manifest("prod/shop", &sig).unwrap()).unwrap();
+        assert_eq!(sig["layers"].as_array().unwrap().len(), 1);
+        // The same again, with the same answer.
+        let again = client.copy(&index, &to, &|_| {}).await.unwrap();
+        assert_eq!((again.copied, again.closure_digest), (0, report.closure_digest));
+
+        // A registry that cannot be reached is no finding.
+        here.fail(&format!("GET /v2/apps/shop/manifests/{att}"), Fault::Status(503, None), 9);
+        let error = client.copy(&index, &to, &|_| {}).await.unwrap_err();
+        assert!(matches!(error, Error::Busy { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_destination_does_not_take_is_told_and_left() {
+    let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    let client = client();
+    let index = seeded(&here, &client).await;
+    let extra = note(&client, &index, "refused").await;
+    there.fail(
+        &format!("PUT /v2/prod/shop/manifests/{}", extra.digest),
+        Fault::Status(400, None),
+        1,
+    );
+    let to = there.repository("prod/shop");
+    let report = client.copy(&index, &to, &|_| {}).await.unwrap();
+    assert_eq!(report.closure.members.len(), 7);
+    let findings = &report.closure.findings;
+    assert!(findings[0].contains(&extra.digest.to_string()), "{findings:?}");
+    // Who may not write is told so.
+    there.fail(
+        &format!("PUT /v2/prod/shop/manifests/{}", extra.digest),
+        Fault::Status(403, None),
+        9,
+    );
+    let error = client.copy(&index, &to, &|_| {}).await.unwrap_err();
+    assert!(matches!(error, Error::Denied { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_child_that_is_no_manifest_travels_as_the_bytes_it_is() {
+    let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    let image = here.seed_image("apps/shop", None, "x");
+    let odd = json!({ "mediaType": "application/vnd.example.odd+json", "what": ["ever"] });
+    let odd = here.seed_manifest("apps/shop", None, &odd);
+    let child = |image: &Image| {
+        let size = here.manifest("apps/shop", &image.digest.to_string()).unwrap().len();
+        json!({ "mediaType": media_type::OCI_MANIFEST, "digest": image.digest, "size": size })
+    };
+    let index = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX,
+        "manifests": [child(&image), child(&odd)],
+    });
+    let index = here.seed_manifest("apps/shop", None, &index);
+    let to = there.repository("prod/shop");
+    let report = client().copy(&index, &to, &|_| {}).await.unwrap();
+    assert_eq!(report.closure.members.len(), 3);
+    let digest = odd.digest.to_string();
+    assert_eq!(there.manifest("prod/shop", &digest), here.manifest("apps/shop", &digest));
+    assert!(report.closure.findings[0].contains(&digest), "{:?}", report.closure.findings);
 }

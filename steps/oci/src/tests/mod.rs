@@ -4,6 +4,7 @@ mod attachments;
 mod copies;
 mod faults;
 mod logins;
+mod tags;
 mod uploads;
 
 use std::time::Duration;
@@ -24,10 +25,20 @@ fn client_as(auth: RegistryAuth) -> Client {
         first_pause: Duration::from_millis(1),
         longest_pause: Duration::from_millis(50),
         idle_timeout: Duration::from_millis(500),
-        chunk: 1000,
+        chunk: Some(1000),
         ..Options::default()
     };
     Client::with(FakeRegistry::registries(auth), Transport::new(), options)
+}
+
+/// A client as steps have it, but for its patience.
+fn default_client() -> Client {
+    let options = Options {
+        first_pause: Duration::from_millis(1),
+        longest_pause: Duration::from_millis(50),
+        ..Options::default()
+    };
+    Client::with(FakeRegistry::registries(RegistryAuth::Anonymous), Transport::new(), options)
 }
 
 fn tagged(repository: &Repository, tag: &str) -> ImageRef {

@@ -9,6 +9,7 @@ mod blob;
 mod client;
 mod closure;
 mod copy;
+mod elsewhere;
 mod error;
 mod host;
 #[cfg(any(test, feature = "kit"))]
@@ -26,6 +27,7 @@ pub use blob::BlobStream;
 pub use client::{Client, Put, Resolved};
 pub use closure::{CLOSURE_LIMIT, Closure, LegacyTag, MEMBERS_LIMIT, Member, Relation};
 pub use copy::{CopyEvent, CopyReport, Observer};
+pub use elsewhere::{Elsewhere, ElsewhereError};
 pub use error::Error;
 pub use model::{
     BLOB_LIMIT, CHILDREN_LIMIT, Content, Descriptor, MANIFEST_LIMIT, Manifest, Platform,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fairlead_step::Digest;
 
-use crate::Error;
+use crate::{Elsewhere, Error};
 
 /// Deadlines and patience.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct Options {
     /// The size of the pieces in which a large blob is uploaded, in bytes. Amazon's registry
     /// refuses pieces under 5 MiB.
     pub chunk: usize,
+    /// Where blobs that need not be in the registry may be fetched from.
+    pub elsewhere: Elsewhere,
 }
 
 impl Default for Options {
@@ -45,6 +47,7 @@ impl Default for Options {
             parallel: 16,
             parallel_blobs: 3,
             chunk: 8 << 20,
+            elsewhere: Elsewhere::Public,
         }
     }
 }
@@ -97,12 +100,16 @@ impl Transport {
     }
 }
 
-fn build(key: &PoolKey, extra_ca: &[u8], options: &Options) -> reqwest::Result<reqwest::Client> {
-    // Two providers may be linked into one program; rustls then asks which. A provider that
-    // somebody installed before us stays.
+/// Two providers may be linked into one program; rustls then asks which. A provider that somebody
+/// installed before us stays.
+pub(crate) fn install_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
+}
+
+fn build(key: &PoolKey, extra_ca: &[u8], options: &Options) -> reqwest::Result<reqwest::Client> {
+    install_crypto();
     let builder = reqwest::Client::builder()
         .user_agent(concat!("fairlead/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(options.connect_timeout)

@@ -31,6 +31,7 @@
 //! it.
 
 mod catalog;
+mod chase;
 mod document;
 mod evidence;
 mod inflate;
@@ -39,14 +40,17 @@ mod inventory;
 mod laid_tests;
 mod layer;
 mod limits;
+mod owners;
 mod package;
 mod path;
+mod program;
 mod read;
 mod rootfs;
 mod step;
 #[cfg(test)]
 mod step_tests;
 mod tar;
+mod unassessed;
 
 pub use catalog::os_release::OsRelease;
 pub use document::{Description, Format};
@@ -59,3 +63,4 @@ pub use path::PathProblem;
 pub use read::{ReadError, read_image};
 pub use step::{Attach, Input, Output, Sbom};
 pub use tar::TarError;
+pub use unassessed::{Unassessed, UnassessedKind};

@@ -8,6 +8,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
@@ -29,6 +30,9 @@ const ATTEMPTS: u32 = 3;
 
 /// How many redirects are followed.
 const REDIRECTS: usize = 5;
+
+/// How long one of them may take in all: a stranger's server could send a byte a minute for ever.
+const LONGEST: Duration = Duration::from_secs(30 * 60);
 
 /// Why a blob cannot be fetched from its own addresses. No text holds an address: it may carry a
 /// signature.
@@ -180,6 +184,7 @@ fn connections(options: &Options) -> reqwest::Result<reqwest::Client> {
         .user_agent(concat!("fairlead/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(options.connect_timeout)
         .read_timeout(options.idle_timeout)
+        .timeout(LONGEST)
         .no_proxy()
         .referer(false)
         .redirect(reqwest::redirect::Policy::custom(move |attempt| {

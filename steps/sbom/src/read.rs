@@ -114,6 +114,8 @@ struct Config {
     #[serde(default)]
     os: String,
     variant: Option<String>,
+    #[serde(rename = "os.version")]
+    os_version: Option<String>,
     config: Option<ConfigConfig>,
 }
 
@@ -131,6 +133,14 @@ impl Config {
         let variant = self.variant.as_deref().filter(|variant| !variant.is_empty());
         let slash = if variant.is_some() { "/" } else { "" };
         format!("{}/{}{slash}{}", self.os, self.architecture, variant.unwrap_or_default())
+    }
+
+    /// The operating system with its version, when it is one that has none of the databases that
+    /// are read, such as Windows.
+    fn other_system(&self) -> Option<String> {
+        let version = self.os_version.as_ref().filter(|version| !version.is_empty());
+        let version = version.map(|version| format!(" {version}")).unwrap_or_default();
+        (!matches!(self.os.as_str(), "" | "linux")).then(|| format!("{}{version}", self.os))
     }
 
     fn label(&self, name: &str) -> Option<String> {
@@ -194,6 +204,9 @@ pub async fn read_image(
         }
     }
     let mut inventory = Inventory::of(&root);
+    if let Some(system) = config.other_system() {
+        unseen.push(Unassessed { kind: UnassessedKind::Distribution, what: system });
+    }
     inventory.unassessed.append(&mut unseen);
     inventory.unassessed.sort_unstable();
     Ok(Description {

@@ -37,7 +37,8 @@ pub(crate) fn installed(text: &str) -> Result<Vec<Installed>, Unreadable> {
     // The last block may end with the file instead of an empty line.
     for line in text.lines().chain([""]) {
         let Some((field, value)) = line.split_once(':') else {
-            let done = std::mem::take(&mut package);
+            let mut done = std::mem::take(&mut package);
+            done.all.shrink_to_fit();
             folder = "";
             if !done.name.is_empty() && !done.version.is_empty() {
                 found.push(done);

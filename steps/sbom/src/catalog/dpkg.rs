@@ -112,6 +112,7 @@ pub(crate) fn files(path: &str, text: &str) -> Option<Files> {
             paths.push(path.into());
         }
     }
+    all.shrink_to_fit();
     (!all.is_empty()).then(|| Files { package: package.to_owned(), arch, paths, all })
 }
 

@@ -382,6 +382,16 @@ async fn an_owner_is_said_only_of_what_the_owner_brought() {
     }
     // The second six is nobody's: no reader may take it for the distribution's.
     assert_eq!(owners, [(1, 1, 1), (0, 1, 2)]);
+
+    // A path that looks like an owner is none.
+    let odd =
+        E::File("x (layer a, of pkg:deb/a@1), /package.json", r#"{"name":"a","version":"1"}"#);
+    let image = seed(&registry, &config("amd64"), &[(GZIP, gzip(&archive(&[odd])))]);
+    let out = outputs(host.run(&*step, json!({"image": image})).await.unwrap());
+    let spdx: Value = serde_json::from_slice(&document(&host, &out, "spdx")).unwrap();
+    let text = spdx["packages"][1]["sourceInfo"].as_str().unwrap();
+    assert_eq!(text.matches(" (layer ").count(), 1, "{text}");
+    assert!(text.split_once(" (layer ").unwrap().1.starts_with("sha256:"), "{text}");
 }
 
 fn found_digest(descriptor: &Value) -> Digest {

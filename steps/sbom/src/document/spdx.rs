@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::license::License;
 use super::{Description, Format, TOOL, UNASSESSED};
 use crate::package::Package;
-use crate::unassessed::named;
+use crate::unassessed::{named, one_line};
 
 const NO_ASSERTION: &str = "NOASSERTION";
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
@@ -252,11 +252,15 @@ fn image(described: &Description) -> SpdxPackage {
     }
 }
 
+/// Where a package was found, for people and to be read back:
+/// `found in PATH (layer DIGEST, of OWNER), PATH (layer DIGEST)`.
 fn source_info(described: &Description, package: &Package) -> String {
     let mut text = String::from("found in");
     for (number, at) in package.found.iter().enumerate() {
         let comma = if number == 0 { "" } else { "," };
-        let _ = write!(text, "{comma} {} (layer {}", at.path, described.layer(at.layer));
+        // A path may hold anything, and must not be taken for what stands behind it.
+        let path = one_line(&at.path).replace(" (layer ", r" \(layer ");
+        let _ = write!(text, "{comma} {path} (layer {}", described.layer(at.layer));
         if let Some(owner) = &at.owner {
             let _ = write!(text, ", of {owner}");
         }

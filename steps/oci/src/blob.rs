@@ -40,7 +40,7 @@ impl Hasher {
     }
 
     /// Whether what was hashed is `expected`; the digest found where it is not.
-    fn check(&mut self, expected: &Digest) -> Result<(), Digest> {
+    pub(crate) fn check(&mut self, expected: &Digest) -> Result<(), Digest> {
         let found = match self {
             Self::Sha256(hash) => hash.finalize_reset().to_vec(),
             Self::Sha512(hash) => hash.finalize_reset().to_vec(),
@@ -66,6 +66,10 @@ pub struct BlobStream {
 }
 
 impl BlobStream {
+    pub(crate) fn new(pieces: impl Stream<Item = Result<Bytes, Error>> + Send + 'static) -> Self {
+        Self { pieces: Box::pin(pieces) }
+    }
+
     /// Reads the whole into memory.
     ///
     /// # Errors
@@ -257,7 +261,7 @@ impl Client {
         let pieces = stream::try_unfold(reader, |mut reader| async move {
             Ok(reader.next().await?.map(|piece| (piece, reader)))
         });
-        Ok(BlobStream { pieces: Box::pin(pieces) })
+        Ok(BlobStream::new(pieces))
     }
 
     /// Reads a small blob into memory, checked against its descriptor.

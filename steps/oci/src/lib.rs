@@ -11,6 +11,7 @@ mod body;
 mod client;
 mod closure;
 mod copy;
+mod elsewhere;
 mod error;
 mod host;
 #[cfg(any(test, feature = "kit"))]
@@ -30,6 +31,7 @@ pub use blob::BlobStream;
 pub use client::{Client, Put, Resolved};
 pub use closure::{CLOSURE_LIMIT, Closure, LegacyTag, MEMBERS_LIMIT, Member, Relation};
 pub use copy::{CopyEvent, CopyReport, Observer};
+pub use elsewhere::{Elsewhere, ElsewhereError};
 pub use error::Error;
 pub use legacy::Documents;
 pub use model::{

@@ -7,8 +7,8 @@ use std::time::Duration;
 use fairlead_step::Digest;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use crate::Error;
 use crate::address::is_link_bound;
+use crate::{Elsewhere, Error};
 
 /// Deadlines and patience.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct Options {
     /// pieces over 4 MiB, some pieces under 5 MiB, and some all. Pieces are for a front before a
     /// registry that limits how large a request may be.
     pub chunk: Option<usize>,
+    /// Where blobs that need not be in the registry may be fetched from.
+    pub elsewhere: Elsewhere,
 }
 
 impl Default for Options {
@@ -49,6 +51,7 @@ impl Default for Options {
             parallel: 16,
             parallel_blobs: 3,
             chunk: None,
+            elsewhere: Elsewhere::Public,
         }
     }
 }
@@ -101,12 +104,16 @@ impl Transport {
     }
 }
 
-fn build(key: &PoolKey, extra_ca: &[u8], options: &Options) -> reqwest::Result<reqwest::Client> {
-    // Two providers may be linked into one program; rustls then asks which. A provider that
-    // somebody installed before us stays.
+/// Two providers may be linked into one program; rustls then asks which. A provider that somebody
+/// installed before us stays.
+pub(crate) fn install_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
+}
+
+fn build(key: &PoolKey, extra_ca: &[u8], options: &Options) -> reqwest::Result<reqwest::Client> {
+    install_crypto();
     let builder = reqwest::Client::builder()
         .user_agent(concat!("fairlead/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(options.connect_timeout)

@@ -3,7 +3,8 @@
 //! A file is read when its name is one of a few, wherever it stands. What it says is kept as a
 //! [`Fact`], a few dozen bytes; the file itself is forgotten at once.
 
-use crate::catalog::{apk, dpkg, node, os_release, python};
+use crate::catalog::{Unreadable, apk, dpkg, node, os_release, python};
+use crate::unassessed::UnassessedKind;
 
 /// What a file is, by its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,10 +21,12 @@ pub(crate) enum Kind {
     Node,
     /// The name of the operating system.
     OsRelease,
+    /// Something that holds packages and is not read.
+    Unread(UnassessedKind),
 }
 
 impl Kind {
-    /// What the file at `path` is, when it is one that is read.
+    /// What the file at `path` is, when it is one that is read or told of.
     pub(crate) fn of(path: &str) -> Option<Self> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let folder_is = |end: &str| {
@@ -42,9 +45,54 @@ impl Kind {
             _ if folder_is("var/lib/dpkg/status.d") => {
                 Some(if name.ends_with(".md5sums") { Self::DpkgFiles } else { Self::Dpkg })
             }
-            _ if name.ends_with(".list") && folder_is("var/lib/dpkg/info") => Some(Self::DpkgFiles),
-            _ => None,
+            _ if folder_is("var/lib/dpkg/info") => {
+                (name.ends_with(".list") || name.ends_with(".md5sums")).then_some(Self::DpkgFiles)
+            }
+            _ => unread(name, folder_is).map(Self::Unread),
         }
+    }
+}
+
+/// What the file `name` is of all that is not read, in a folder that the test knows by its end.
+fn unread(name: &str, folder_is: impl Fn(&str) -> bool) -> Option<UnassessedKind> {
+    use UnassessedKind as U;
+    match name {
+        "Packages" | "Packages.db" | "rpmdb.sqlite" => {
+            let homes = ["var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm"];
+            return homes.into_iter().any(folder_is).then_some(U::Rpm);
+        }
+        // The list that distroless images of Azure Linux keep in the database's place.
+        "container-manifest-1" | "container-manifest-2" => {
+            return folder_is("var/lib/rpmmanifest").then_some(U::Rpm);
+        }
+        "status" => {
+            let homes = ["usr/lib/opkg", "var/lib/opkg"];
+            return homes.into_iter().any(folder_is).then_some(U::Opkg);
+        }
+        "ALPM_DB_VERSION" => return folder_is("var/lib/pacman/local").then_some(U::Pacman),
+        "db.sqlite" => return folder_is("nix/var/nix/db").then_some(U::Nix),
+        "installed.json" => return folder_is("composer").then_some(U::PhpComposer),
+        ".pnp.cjs" | ".pnp.js" => return Some(U::YarnPnp),
+        _ => {}
+    }
+    let (stem, extension) = name.rsplit_once('.')?;
+    let is = |one: &str| extension.eq_ignore_ascii_case(one);
+    match extension.len() {
+        3 => {
+            let java = ["jar", "war", "ear", "par", "sar", "nar", "kar", "jpi", "hpi"];
+            if java.into_iter().any(is) {
+                return Some(U::JavaArchive);
+            }
+            is("egg").then_some(U::PythonEgg)
+        }
+        4 if is("lpkg") => Some(U::JavaArchive),
+        4 if is("json") && ends_with_ignoring_case(stem, ".deps") => Some(U::DotnetDeps),
+        4 if is("json") => folder_is("conda-meta").then_some(U::Conda),
+        7 if is("gemspec") => {
+            let homes = ["specifications", "specifications/default"];
+            homes.into_iter().any(folder_is).then_some(U::RubyGem)
+        }
+        _ => None,
     }
 }
 
@@ -62,6 +110,17 @@ pub(crate) enum Fact {
     Python(python::Distribution),
     Node(node::NodePackage),
     OsRelease(os_release::OsRelease),
+    /// It holds packages, and nobody looked which.
+    Unread(UnassessedKind),
+    /// It is a second name of a file of a lower layer that asks to be read under this name alone.
+    Elsewhere {
+        /// What it is under this name.
+        kind: Kind,
+        /// The path of the file, as the archive has it, and where that led as of the layer.
+        from: [Box<str>; 2],
+        /// The file is of a layer whose number is lower than this.
+        below: usize,
+    },
 }
 
 impl Fact {
@@ -69,18 +128,24 @@ impl Fact {
     /// `package.json` that only says `{"type": "module"}`, is `None`.
     ///
     /// # Errors
-    /// One line on what is wrong with the file.
-    pub(crate) fn read(kind: Kind, path: &str, bytes: &[u8]) -> Result<Option<Self>, String> {
+    /// What is wrong with the file.
+    pub(crate) fn read(kind: Kind, path: &str, bytes: &[u8]) -> Result<Option<Self>, Unreadable> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let text = || String::from_utf8_lossy(bytes);
         Ok(match kind {
             Kind::Dpkg => Some(Self::Dpkg(dpkg::installed(&text())?)),
             Kind::DpkgFiles => dpkg::files(path, &text()).map(Self::DpkgFiles),
             Kind::Apk => Some(Self::Apk(apk::installed(&text())?)),
-            Kind::Python => python::distribution(&text()).map(Self::Python),
+            Kind::Python => python::distribution(path, &text()).map(Self::Python),
             Kind::Node => node::package(bytes)?.map(Self::Node),
             Kind::OsRelease => os_release::read(&text()).map(Self::OsRelease),
+            Kind::Unread(what) => Some(Self::Unread(what)),
         })
+    }
+
+    /// Whether it holds under any name that the file has.
+    pub(crate) const fn is_by_content(&self) -> bool {
+        matches!(self, Self::Unread(what) if what.is_by_content())
     }
 
     /// About how many bytes of memory it takes.
@@ -89,9 +154,13 @@ impl Fact {
         const EACH: usize = 160;
         EACH + match self {
             Self::Dpkg(all) => all.iter().map(|p| EACH + p.text_len()).sum(),
-            Self::DpkgFiles(files) => files.paths.iter().map(|p| 16 + p.len()).sum(),
+            Self::DpkgFiles(files) => {
+                let paths: usize = files.paths.iter().map(|p| 16 + p.len()).sum();
+                paths + 8 * files.all.len()
+            }
             Self::Apk(all) => all.iter().map(|p| EACH + p.text_len()).sum(),
-            Self::Python(_) | Self::Node(_) | Self::OsRelease(_) => EACH,
+            Self::Elsewhere { from, .. } => from.iter().map(|p| p.len()).sum(),
+            Self::Python(_) | Self::Node(_) | Self::OsRelease(_) | Self::Unread(_) => EACH,
         }
     }
 }
@@ -110,7 +179,8 @@ mod tests {
             ("var/lib/dpkg/status.d/libc6", Some(Kind::Dpkg)),
             ("var/lib/dpkg/status.d/libc6.md5sums", Some(Kind::DpkgFiles)),
             ("var/lib/dpkg/info/libc6:amd64.list", Some(Kind::DpkgFiles)),
-            ("var/lib/dpkg/info/libc6:amd64.md5sums", None),
+            ("var/lib/dpkg/info/libc6:amd64.md5sums", Some(Kind::DpkgFiles)),
+            ("var/lib/dpkg/info/libc6:amd64.postinst", None),
             ("lib/apk/db/installed", Some(Kind::Apk)),
             ("usr/lib/apk/db/installed", Some(Kind::Apk)),
             ("lib/apk/db/scripts.tar", None),
@@ -125,6 +195,40 @@ mod tests {
             ("package.json", Some(Kind::Node)),
         ] {
             assert_eq!(Kind::of(path), want, "{path}");
+        }
+    }
+    #[test]
+    fn what_is_not_read_is_known_by_its_path() {
+        use UnassessedKind as U;
+        for (path, want) in [
+            ("var/lib/rpm/Packages", Some(U::Rpm)),
+            ("var/lib/rpm/Packages.db", Some(U::Rpm)),
+            ("usr/lib/sysimage/rpm/rpmdb.sqlite", Some(U::Rpm)),
+            ("srv/root/var/lib/rpm/rpmdb.sqlite", Some(U::Rpm)),
+            ("var/lib/rpm/rpmdb.sqlite-wal", None),
+            ("srv/www/Packages", None),
+            ("var/lib/rpmmanifest/container-manifest-2", Some(U::Rpm)),
+            ("app/a.jar", Some(U::JavaArchive)),
+            ("app/A.WAR", Some(U::JavaArchive)),
+            ("app/a.ear", Some(U::JavaArchive)),
+            ("app/a.jar.sha1", None),
+            ("jar", None),
+            ("usr/lib/ruby/gems/3.1.0/specifications/rake-13.0.6.gemspec", Some(U::RubyGem)),
+            ("gems/specifications/default/json-2.6.gemspec", Some(U::RubyGem)),
+            ("app/mine.gemspec", None),
+            ("app/vendor/composer/installed.json", Some(U::PhpComposer)),
+            ("app/installed.json", None),
+            ("app/shop.deps.json", Some(U::DotnetDeps)),
+            ("app/deps.json", None),
+            ("opt/conda/conda-meta/zlib-1.2.13-h.json", Some(U::Conda)),
+            ("opt/conda/conda-meta/history", None),
+            ("var/lib/pacman/local/ALPM_DB_VERSION", Some(U::Pacman)),
+            ("usr/lib/opkg/status", Some(U::Opkg)),
+            ("nix/var/nix/db/db.sqlite", Some(U::Nix)),
+            ("opt/v/six-1.16.0-py3.11.egg", Some(U::PythonEgg)),
+            ("app/.pnp.cjs", Some(U::YarnPnp)),
+        ] {
+            assert_eq!(Kind::of(path), want.map(Kind::Unread), "{path}");
         }
     }
 }

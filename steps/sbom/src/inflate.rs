@@ -1,4 +1,7 @@
 //! From the bytes of a layer blob to the bytes of its tar archive, with guards against bombs.
+//!
+//! Builders and registries have written labels that do not fit the bytes, and container engines
+//! never minded: they look at the bytes. So does this.
 
 use std::cell::Cell;
 use std::io::{self, BufReader, Read};
@@ -7,6 +10,7 @@ use std::rc::Rc;
 use flate2::bufread::MultiGzDecoder;
 
 use crate::limits::Limits;
+use crate::tar::looks_like_an_archive;
 
 /// How the archive of a layer is packed (image-spec v1.1, "Image Layer Filesystem Changeset").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,19 +50,45 @@ impl Packing {
             other => return Err(UnknownPacking { media_type: other.to_owned() }),
         })
     }
+
+    /// The packing of a blob that begins with `head`, which is whole when the blob is shorter than
+    /// [`HEAD`]. What cannot be told from the bytes is as it is labeled.
+    fn of_bytes(head: &[u8], labeled: Self) -> Self {
+        match head {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            // A frame, or one to skip, which some writers put first.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            _ if looks_like_an_archive(head) => Self::Plain,
+            _ => labeled,
+        }
+    }
 }
 
-/// The unpacked bytes of `blob`, until they break one of the `limits`.
+/// How many bytes tell a packing: the first header of an archive.
+const HEAD: usize = 512;
+
+/// Reads up to [`HEAD`] bytes, in as many pieces as they come.
+fn read_head(blob: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(HEAD);
+    blob.take(HEAD as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// The unpacked bytes of `blob`, until they break one of the `limits`. The bytes say how they are
+/// packed; `labeled` counts where they do not.
 ///
 /// # Errors
-/// When the decoder cannot be set up.
+/// When the source fails, or the decoder cannot be set up.
 pub(crate) fn unpack<'a>(
     blob: impl Read + 'a,
-    packing: Packing,
+    labeled: Packing,
     limits: &Limits,
 ) -> io::Result<Guarded<'a>> {
     let packed = Rc::new(Cell::new(0));
-    let blob = BufReader::with_capacity(64 * 1024, Counted { blob, count: Rc::clone(&packed) });
+    let mut blob = Counted { blob, count: Rc::clone(&packed) };
+    let head = read_head(&mut blob)?;
+    let packing = Packing::of_bytes(&head, labeled);
+    let blob = BufReader::with_capacity(64 * 1024, io::Cursor::new(head).chain(blob));
     let inner: Box<dyn Read + 'a> = match packing {
         Packing::Plain => Box::new(blob),
         Packing::Gzip => Box::new(MultiGzDecoder::new(blob)),
@@ -132,6 +162,8 @@ impl Read for Guarded<'_> {
 mod tests {
     use std::io::Write as _;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -165,6 +197,66 @@ mod tests {
         assert!(read(b"no gzip at all", Packing::Gzip, &limits).is_err());
         let frames = zstd::encode_all(&[7; 4000][..], 1).unwrap();
         assert!(read(&frames[..frames.len() - 3], Packing::Zstd, &limits).is_err());
+    }
+
+    #[test]
+    fn the_bytes_say_how_they_are_packed() {
+        let limits = Limits::default();
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        tar.append_data(&mut header, "a", &b"abc"[..]).unwrap();
+        let tar = tar.into_inner().unwrap();
+        let skippable = [
+            &[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 7, 7][..],
+            &zstd::encode_all(&tar[..], 1).unwrap(),
+        ]
+        .concat();
+        for bytes in [tar.clone(), gzip(&tar), zstd::encode_all(&tar[..], 1).unwrap(), skippable] {
+            for label in [Packing::Plain, Packing::Gzip, Packing::Zstd] {
+                assert_eq!(read(&bytes, label, &limits).unwrap(), tar, "{label:?}");
+            }
+        }
+        // An archive without entries is nothing but zeros.
+        assert_eq!(read(&[0; 1024], Packing::Gzip, &limits).unwrap(), [0; 1024]);
+        assert_eq!(read(&[0; 1024], Packing::Zstd, &limits).unwrap(), [0; 1024]);
+        // What is neither is as its label says.
+        assert!(read(b"neither", Packing::Gzip, &limits).is_err());
+        assert_eq!(read(b"neither", Packing::Plain, &limits).unwrap(), b"neither");
+    }
+
+    /// Gives its bytes in pieces of one.
+    struct Slow<'a>(&'a [u8]);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let one = self.0.len().min(1).min(buffer.len());
+            buffer[..one].copy_from_slice(&self.0[..one]);
+            self.0 = &self.0[one..];
+            Ok(one)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_and_labels_change_nothing(
+            bytes in prop::collection::vec(any::<u8>(), 0..1500),
+            pack in 0..3,
+            label in prop::sample::select(vec![Packing::Plain, Packing::Gzip, Packing::Zstd]),
+        ) {
+            let packed = match pack {
+                0 => gzip(&bytes),
+                1 => zstd::encode_all(&bytes[..], 1).unwrap(),
+                _ => bytes.clone(),
+            };
+            let mut got = Vec::new();
+            let slow = unpack(Slow(&packed), label, &Limits::default())
+                .and_then(|mut reader| reader.read_to_end(&mut got));
+            if pack < 2 {
+                prop_assert!(slow.is_ok());
+                prop_assert_eq!(got, bytes);
+            }
+        }
     }
 
     #[test]

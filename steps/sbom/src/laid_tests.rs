@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use insta::assert_snapshot;
 
+use crate::chase::{Chase, WaitingList};
 use crate::inflate::Packing;
 use crate::inventory::Inventory;
 use crate::layer::{LayerError, Request, Scan, scan};
@@ -18,6 +19,8 @@ pub(crate) enum E<'a> {
     Sym(&'a str, &'a str),
     Hard(&'a str, &'a str),
     Device(&'a str),
+    Raw(&'a str, &'a [u8]),
+    Holes(&'a str),
 }
 
 /// The archive of a layer, as hostile as its names.
@@ -25,11 +28,13 @@ pub(crate) fn archive(entries: &[E<'_>]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for entry in entries {
         let (path, kind, link, data) = match *entry {
-            E::File(path, data) => (path, tar::EntryType::Regular, None, data),
-            E::Dir(path) => (path, tar::EntryType::Directory, None, ""),
-            E::Sym(path, target) => (path, tar::EntryType::Symlink, Some(target), ""),
-            E::Hard(path, target) => (path, tar::EntryType::Link, Some(target), ""),
-            E::Device(path) => (path, tar::EntryType::Char, None, ""),
+            E::File(path, data) => (path, tar::EntryType::Regular, None, data.as_bytes()),
+            E::Dir(path) => (path, tar::EntryType::Directory, None, &[][..]),
+            E::Sym(path, target) => (path, tar::EntryType::Symlink, Some(target), &[][..]),
+            E::Hard(path, target) => (path, tar::EntryType::Link, Some(target), &[][..]),
+            E::Device(path) => (path, tar::EntryType::Char, None, &[][..]),
+            E::Raw(path, data) => (path, tar::EntryType::Regular, None, data),
+            E::Holes(path) => (path, tar::EntryType::GNUSparse, None, &[][..]),
         };
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
@@ -41,7 +46,7 @@ pub(crate) fn archive(entries: &[E<'_>]) -> Vec<u8> {
             old.linkname[..link.len()].copy_from_slice(link.as_bytes());
         }
         header.set_cksum();
-        builder.append(&header, data.as_bytes()).unwrap();
+        builder.append(&header, data).unwrap();
     }
     builder.into_inner().unwrap()
 }
@@ -49,22 +54,53 @@ pub(crate) fn archive(entries: &[E<'_>]) -> Vec<u8> {
 fn scan_one(bytes: &[u8], bottom: bool, limits: &Limits) -> Result<Scan, LayerError> {
     let request = Request { bottom, ..Request::default() };
     let mut first = scan(bytes, Packing::Plain, &request, limits)?;
-    if !first.late.is_empty() {
-        let request = Request { bottom: true, targets: std::mem::take(&mut first.late) };
-        let second = scan(bytes, Packing::Plain, &request, limits)?;
-        first.additions.extend(second.additions);
-        first.notes.extend(second.notes);
-    }
+    let late = std::mem::take(&mut first.late);
+    first.complete(chased(bytes, Chase::new(late), limits)?);
     Ok(first)
 }
 
+/// The scans of a layer that a search asks for.
+fn chased(bytes: &[u8], mut chase: Chase, limits: &Limits) -> Result<Chase, LayerError> {
+    while let Some(request) = chase.request() {
+        chase.take(scan(bytes, Packing::Plain, &request, limits)?);
+    }
+    Ok(chase)
+}
+
 fn inventory(layers: &[&[E<'_>]]) -> Inventory {
+    inventory_within(layers, &Limits::default())
+}
+
+fn inventory_within(layers: &[&[E<'_>]], limits: &Limits) -> Inventory {
     let mut root = RootFs::default();
     for (at, entries) in layers.iter().enumerate() {
-        root.lay(scan_one(&archive(entries), at == 0, &Limits::default()).unwrap(), at);
+        root.lay(scan_one(&archive(entries), at == 0, limits).unwrap(), at);
+    }
+    let mut waiting = WaitingList::of(&root);
+    for (at, entries) in layers.iter().enumerate().rev() {
+        let chase = chased(&archive(entries), waiting.chase(at), limits).unwrap();
+        waiting.settle(&mut root, chase);
     }
     Inventory::of(&root)
 }
+
+/// What the documents say was seen and not read, a line each.
+fn unread(layers: &[&[E<'_>]]) -> String {
+    let texts = inventory(layers).unassessed.iter().map(ToString::to_string).collect::<Vec<_>>();
+    texts.join("\n")
+}
+
+/// A program of `size` bytes with `mark` in it, where a linker would put it.
+fn program(mark: &[u8], size: usize) -> Vec<u8> {
+    let mut bytes = vec![0x90; size];
+    bytes[..4].copy_from_slice(b"\x7fELF");
+    let at = size / 2 / 16 * 16;
+    bytes[at..at + mark.len()].copy_from_slice(mark);
+    bytes
+}
+
+/// As Go's linker writes it.
+const GO: &[u8] = b"\xff Go buildinf:\x08\x02";
 
 /// Each package and where it was found: `purl <- path@layer`.
 fn check(layers: &[&[E<'_>]]) -> String {
@@ -233,10 +269,241 @@ fn hard_links_are_other_names_of_one_file() {
             E::Hard("z/package.json", "/store/00ff"),
         ],
         &[E::Hard("w/package.json", "./x/package.json"), E::Hard("v/package.json", "nowhere")],
+        // The names that lead elsewhere hide, change and remove what they lead to.
+        &[
+            E::Hard("u/package.json", "x/package.json"),
+            E::File("x/.wh.package.json", ""),
+            E::Hard("t/package.json", "store/00ff"),
+            E::File("store/.wh.00ff", ""),
+        ],
     ]), @r#"
-pkg:npm/a@1.0.0 <- /w/package.json@1, /x/package.json@0, /y/package.json@0
-pkg:npm/b@1.0.0 <- /z/package.json@0
+pkg:npm/a@1.0.0 <- /u/package.json@2, /w/package.json@1, /y/package.json@0
+pkg:npm/b@1.0.0 <- /t/package.json@2, /z/package.json@0
 "#);
+}
+
+#[test]
+fn a_hard_link_has_the_content_of_its_layer() {
+    let json = |name: &str| format!(r#"{{"name":"{name}","version":"1.0.0"}}"#);
+    let (old, new) = (json("old"), json("new"));
+    let (store, linked) = ("store/00ff", "app/package.json");
+    // The file changes above, or another takes its name, or it goes: the link stays as it was.
+    for above in [E::File(store, &new), E::File("store/.wh.00ff", ""), E::Sym("store", "x")] {
+        let layers: &[&[E<'_>]] = &[&[E::File(store, &old)], &[E::Hard(linked, store)], &[above]];
+        assert_eq!(check(layers), "pkg:npm/old@1.0.0 <- /app/package.json@1\n");
+    }
+    // The newest file below counts, in whatever layer it is, and whatever lies between.
+    assert_eq!(
+        check(&[
+            &[E::File(store, &old)],
+            &[E::File(store, &new)],
+            &[E::Dir("app")],
+            &[E::Hard(linked, store)],
+        ]),
+        "pkg:npm/new@1.0.0 <- /app/package.json@3\n"
+    );
+    // A link to a link, within a layer and over several; a link through a symbolic one.
+    assert_eq!(
+        check(&[
+            &[E::Sym("store", "var/store"), E::File("var/store/00ff", &old)],
+            &[E::Hard("var/store/one", "store/00ff")],
+            &[E::Hard("var/store/two", "store/one"), E::Hard(linked, "store/two")],
+            &[E::Hard("b/package.json", linked), E::Hard("c/package.json", "b/package.json")],
+        ]),
+        "pkg:npm/old@1.0.0 <- /app/package.json@2, /b/package.json@3, /c/package.json@3\n"
+    );
+    assert_eq!(
+        check(&[&[
+            E::File(store, &old),
+            E::Hard("store/a", store),
+            E::Hard(linked, "store/a"),
+            E::Hard("b/package.json", linked),
+        ]]),
+        "pkg:npm/old@1.0.0 <- /app/package.json@0, /b/package.json@0\n"
+    );
+    // A link that a later layer removes again, and one to what is no package.
+    let layers: &[&[E<'_>]] = &[
+        &[E::File(store, &old), E::File("store/stub", "{}")],
+        &[E::Hard(linked, store), E::Hard("b/package.json", "store/stub")],
+        &[E::File("app/.wh.package.json", "")],
+    ];
+    assert_eq!((check(layers), unread(layers)), (String::new(), String::new()));
+    // What no layer has is missing from the bill, and the bill says so.
+    let layers: &[&[E<'_>]] = &[&[E::Hard(linked, "nowhere")]];
+    assert_eq!(
+        (check(layers), unread(layers)),
+        (String::new(), "damaged:/app/package.json".into())
+    );
+    // A name of another kind reads the same file another way; a name that is not read reads none.
+    let layers: &[&[E<'_>]] = &[
+        &[E::File(linked, &old)],
+        &[E::Hard("app/old.json", linked), E::Hard("b/package.json", linked)],
+    ];
+    assert_eq!(check(layers), "pkg:npm/old@1.0.0 <- /app/package.json@0, /b/package.json@1\n");
+}
+
+#[test]
+fn of_two_entries_of_one_name_the_later_counts() {
+    let a = r#"{"name":"a","version":"1.0.0"}"#;
+    let go = program(GO, 40_000);
+    for (second, left) in [
+        (E::File("x/package.json", "{}"), ""),
+        (E::Sym("x/package.json", "y"), ""),
+        (
+            E::File("x/package.json", r#"{"name":"b","version":"1"}"#),
+            "pkg:npm/b@1 <- /x/package.json@0\n",
+        ),
+    ] {
+        assert_eq!(check(&[&[E::File("x/package.json", a), second]]), left);
+    }
+    let text = "x".repeat(40_000);
+    assert_eq!(unread(&[&[E::Raw("bin/x", &go), E::File("bin/x", &text)]]), "");
+}
+
+#[test]
+fn what_is_seen_and_not_read_is_told() {
+    let go = program(GO, 700_000);
+    let rust = program(b"\0.dep-v0\0", 300_000);
+    let plain = program(b"", 300_000);
+    let layers: &[&[E<'_>]] = &[
+        &[
+            E::File("etc/os-release", "ID=\"rhel\"\nVERSION_ID=\"9\"\n"),
+            E::File("var/lib/rpm/rpmdb.sqlite", "SQLite format 3"),
+            E::Raw("usr/bin/kubelet", &go),
+            E::Hard("usr/bin/kube-too", "usr/bin/kubelet"),
+            E::Raw("usr/bin/gone", &go),
+            E::Raw("usr/bin/rg", &rust),
+            E::Raw("usr/bin/bash", &plain),
+        ],
+        &[
+            E::File("app/x.jar", "PK\u{3}\u{4}"),
+            E::File("app/run.war", "#!/bin/sh\n"),
+            E::File("app/pointer.jar", "version https://git-lfs"),
+            E::File("app/empty.jar", ""),
+            E::Sym("app/link.jar", "x.jar"),
+            E::Hard("app/same.jar", "app/x.jar"),
+            E::File("usr/bin/.wh.gone", ""),
+            E::Hard("usr/local/bin/kubelet", "usr/bin/kubelet"),
+            E::Hard("usr/local/bin/third", "usr/local/bin/kubelet"),
+            E::Hard("usr/local/bin/bash", "usr/bin/bash"),
+            E::File("g/specifications/rake-13.gemspec", "Gem::Specification.new"),
+            E::File("app/vendor/composer/installed.json", "{}"),
+            E::File("app/shop.deps.json", "{}"),
+            E::File("opt/conda/conda-meta/zlib.json", "{}"),
+        ],
+    ];
+    assert_snapshot!(unread(layers), @r"
+    conda:/opt/conda/conda-meta/zlib.json
+    distribution:rhel 9
+    dotnet-deps:/app/shop.deps.json
+    go-binary:/usr/bin/kube-too
+    go-binary:/usr/bin/kubelet
+    go-binary:/usr/local/bin/kubelet
+    go-binary:/usr/local/bin/third
+    java-archive:/app/run.war
+    java-archive:/app/same.jar
+    java-archive:/app/x.jar
+    php-composer:/app/vendor/composer/installed.json
+    rpm:/var/lib/rpm/rpmdb.sqlite
+    ruby-gem:/g/specifications/rake-13.gemspec
+    rust-binary:/usr/bin/rg
+    ");
+    assert!(!inventory(layers).is_complete());
+}
+
+#[test]
+fn a_database_that_is_damaged_or_missing_is_told() {
+    let apk = E::File("lib/apk/db/installed", "P:musl\nV:1.2.4-r2\n");
+    let odd = r#"{"name":"a","version":["1"]}"#;
+    for (layer, want) in [
+        (&[OS, E::File("var/lib/dpkg/status", STATUS)][..], ""),
+        (&[OS, E::File("var/lib/dpkg/status.d/bash", STATUS)], ""),
+        (&[E::File("etc/os-release", "ID=wolfi\n"), apk.clone()], ""),
+        (&[], ""),
+        // The distribution, and nothing of its packages.
+        (&[OS], "distribution:debian 12"),
+        (&[E::File("etc/os-release", "ID=arch\n")], "distribution:arch"),
+        (&[OS, E::File("var/lib/dpkg/status", "")], "distribution:debian 12"),
+        // Another system's database, in a folder.
+        (&[OS, E::File("srv/root/var/lib/dpkg/status", STATUS)], "distribution:debian 12"),
+        (
+            &[OS, E::File("var/lib/dpkg/status", "\u{0}\u{1}")],
+            "damaged:/var/lib/dpkg/status\ndistribution:debian 12",
+        ),
+        (&[E::File("lib/apk/db/installed", "x")], "damaged:/lib/apk/db/installed"),
+        (&[E::File("a/package.json", odd)], "damaged:/a/package.json"),
+        // Node does not read these either.
+        (&[E::File("a/package.json", "{,}"), E::File("b/package.json", "[]")], ""),
+        (
+            &[E::File("a/package.json", r#"{"name":"@s/","version":"1"}"#)],
+            "unnamed:/a/package.json",
+        ),
+    ] {
+        assert_eq!(unread(&[layer]), want);
+    }
+}
+
+#[test]
+fn what_a_system_package_brought_is_its_distributions_to_know() {
+    let go = program(GO, 40_000);
+    let base = [
+        OS,
+        E::File("var/lib/dpkg/status", STATUS),
+        E::File("var/lib/dpkg/info/bash.list", "/.\n/usr\n/bin/gh\n/usr/share/java/a.jar\n"),
+        E::Raw("usr/bin/gh", &go),
+        E::File("usr/share/java/a.jar", "PK"),
+        E::File("usr/share/java/b.jar", "PK"),
+    ];
+    assert_eq!(unread(&[&base]), "java-archive:/usr/share/java/b.jar");
+    // A file that came later took the place of the package's own.
+    assert_eq!(
+        unread(&[&base, &[E::Raw("usr/bin/gh", &go)]]),
+        "go-binary:/usr/bin/gh\njava-archive:/usr/share/java/b.jar"
+    );
+    let apk = "P:gh\nV:2\nA:x86_64\nF:usr/bin\nR:gh\nF:\nR:top.jar\n\n";
+    let alpine = [
+        E::File("etc/os-release", "ID=alpine\nVERSION_ID=3.20.1\n"),
+        E::File("usr/lib/apk/db/installed", apk),
+        E::Raw("usr/bin/gh", &go),
+        E::Raw("usr/bin/other", &go),
+        E::File("top.jar", "PK"),
+    ];
+    assert_eq!(unread(&[&alpine]), "go-binary:/usr/bin/other");
+    // The lists of another system's tree say nothing of this one.
+    let tree = [
+        E::File("srv/var/lib/dpkg/status", STATUS),
+        E::File("srv/var/lib/dpkg/info/bash.list", "/usr/bin/gh\n/usr/lib/a.egg-info\n"),
+        E::Raw("usr/bin/gh", &go),
+        E::File("usr/lib/a.egg-info", "Name: a\nVersion: 1\n"),
+        E::File("srv/usr/lib/a.egg-info", "Name: b\nVersion: 1\n"),
+    ];
+    assert_eq!(unread(&[&tree]), "go-binary:/usr/bin/gh");
+    assert_snapshot!(check(&[&tree]), @r"
+    pkg:deb/debian/bash@5.2.15-2%2Bb2?arch=amd64&upstream=bash%405.2.15-2 <- /srv/var/lib/dpkg/status@0
+    pkg:pypi/a@1 <- /usr/lib/a.egg-info@0
+    pkg:pypi/b@1 <- /srv/usr/lib/a.egg-info@0 of pkg:deb/debian/bash@5.2.15-2%2Bb2?arch=amd64&upstream=bash%405.2.15-2
+    ");
+}
+
+#[test]
+fn owners_come_from_sums_wherever_they_lie() {
+    let part = "Package: tzdata\nVersion: 2024a-0\nArchitecture: all\n";
+    let sums = "d41d8cd98f00b204e9800998ecf8427e  usr/lib/python3/dist-packages/tz.egg-info\n";
+    let egg = E::File("usr/lib/python3/dist-packages/tz.egg-info", "Name: tz\nVersion: 1\n");
+    let owned = "pkg:pypi/tz@1 <- /usr/lib/python3/dist-packages/tz.egg-info@0 of \
+                 pkg:deb/debian/tzdata@2024a-0?arch=all&distro=debian-12";
+    for (database, list) in [
+        ("var/lib/dpkg/status.d/tzdata", "var/lib/dpkg/status.d/tzdata.md5sums"),
+        ("var/lib/dpkg/status.d/tzdata", "var/lib/dpkg/info/tzdata.md5sums"),
+        ("var/lib/dpkg/status.d/tzdata", "var/lib/dpkg/info/tzdata:all.md5sums"),
+        ("var/lib/dpkg/status", "var/lib/dpkg/info/tzdata.md5sums"),
+        // The names of the parts are the builder's own.
+        ("var/lib/dpkg/status.d/dHpkYXRh", "var/lib/dpkg/status.d/dHpkYXRh.md5sums"),
+        ("var/lib/dpkg/status.d/dHpkYXRh", "var/lib/dpkg/info/dHpkYXRh.md5sums"),
+    ] {
+        let found = check(&[&[OS, E::File(database, part), E::File(list, sums), egg.clone()]]);
+        assert!(found.contains(owned), "{database} {list}: {found}");
+    }
 }
 
 #[test]
@@ -273,16 +540,40 @@ fn limits_are_kept() {
         let error = scan_one(&archive, false, &limits).err().unwrap().to_string();
         assert!(error.contains(want), "{error}");
     }
-    let limits = Limits { file: 10, ..Limits::default() };
-    let large = self::archive(&[E::File("a/package.json", "{\"name\": \"a\"}")]);
-    let error = scan_one(&large, false, &limits).err().unwrap().to_string();
+}
+
+#[test]
+fn a_file_that_is_too_large_is_told_and_the_rest_is_right() {
+    let limits = Limits { file: 40, ..Limits::default() };
+    let large = format!(r#"{{"name":"large","version":"1.0.0","x":"{}"}}"#, "x".repeat(40));
+    let small = r#"{"name":"small","version":"1.0.0"}"#;
+    let layers: &[&[E<'_>]] = &[
+        &[E::File("a/package.json", small), E::File("b/package.json", small)],
+        &[
+            // It takes the place of the one below all the same.
+            E::File("a/package.json", &large),
+            E::File("store/large", &large),
+            E::Hard("c/package.json", "store/large"),
+            // What nobody reads may be of any size.
+            E::File("a/other.json", &large),
+            E::Holes("d/package.json"),
+            E::File("e/package.json", small),
+        ],
+    ];
+    let found = inventory_within(layers, &limits);
+    let at: Vec<&str> = found.packages[0].found.iter().map(|at| &*at.path).collect();
+    assert_eq!((found.packages.len(), at), (1, vec!["/b/package.json", "/e/package.json"]));
+    let texts: Vec<String> = found.unassessed.iter().map(ToString::to_string).collect();
     assert_eq!(
-        error,
-        "`a/package.json` is 13 bytes long, more than the 10 that are read of one file"
+        texts,
+        ["sparse:/d/package.json", "too-large:/a/package.json", "too-large:/c/package.json"]
     );
-    // What nobody reads may be of any size.
-    let large = self::archive(&[E::File("a/other.json", "{\"name\": \"a\"}")]);
-    assert!(scan_one(&large, false, &limits).is_ok());
+    let scan = scan_one(&archive(layers[1]), false, &limits).unwrap();
+    assert_eq!(
+        scan.notes[0],
+        "`a/package.json` is passed over: it is 81 bytes long, more than the 40 that are read of \
+         one file"
+    );
 }
 
 #[test]

@@ -27,10 +27,16 @@
 //!
 //! Where a package was found: in SPDX `sourceInfo` for people; in `CycloneDX` the properties
 //! `fairlead:location:N:path` and `fairlead:location:N:layer`. A package that a system package
-//! installed has `fairlead:location:N:owner`, the owner's package URL; in SPDX the owner `CONTAINS`
-//! it.
+//! installed has `fairlead:location:N:owner` at each location, the owner's package URL; in SPDX the
+//! owner `CONTAINS` it. One that was also found where nobody owns it has a location without an
+//! owner, and is contained by none.
+//!
+//! What was seen and not read ([`Unassessed`]): in `CycloneDX` the properties `fairlead:unassessed`
+//! of the metadata, and a composition over the image that is `incomplete`; in SPDX annotations of
+//! the image, `fairlead:unassessed ` before each text.
 
 mod catalog;
+mod chase;
 mod document;
 mod evidence;
 mod inflate;
@@ -39,14 +45,17 @@ mod inventory;
 mod laid_tests;
 mod layer;
 mod limits;
+mod owners;
 mod package;
 mod path;
+mod program;
 mod read;
 mod rootfs;
 mod step;
 #[cfg(test)]
 mod step_tests;
 mod tar;
+mod unassessed;
 
 pub use catalog::os_release::OsRelease;
 pub use document::{Description, Format};
@@ -59,3 +68,4 @@ pub use path::PathProblem;
 pub use read::{ReadError, read_image};
 pub use step::{Attach, Input, Output, Sbom};
 pub use tar::TarError;
+pub use unassessed::{Unassessed, UnassessedKind};

@@ -1,6 +1,7 @@
 //! How much of an image is read before it is refused.
 
-/// Bounds that an honest image never meets. What breaks one is refused, never cut short.
+/// Bounds that hardly an image meets. A layer that breaks one is refused, never cut short; a file
+/// that does is passed over, and the documents say so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// The most entries of one layer.

@@ -1,6 +1,7 @@
 //! Paths within an image: one spelling for each place, and no way out of the root.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Why a name may not stand in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +66,13 @@ pub(crate) fn relative_path(raw: &[u8]) -> Result<String, PathProblem> {
         }
     }
     Ok(clean)
+}
+
+/// A path in eight bytes, for sets of very many of them. The same in every run.
+pub(crate) fn hash(path: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The symbolic links of an image, by the path of each.

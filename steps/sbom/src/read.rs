@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf as _, Bytes};
-use fairlead_oci::{Client, Descriptor, PlatformImage};
-use fairlead_step::{Digest, Log, Progress, Repository, StepError};
+use fairlead_oci::{BlobStream, Client, Descriptor, PlatformImage};
+use fairlead_step::{Digest, Log, Progress, Repository, StepError, Stream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::chase::{Chase, WaitingList};
 use crate::document::Description;
 use crate::inflate::{Packing, UnknownPacking};
 use crate::inventory::Inventory;
 use crate::layer::{LayerError, Request, Scan, scan};
 use crate::limits::Limits;
 use crate::rootfs::RootFs;
+use crate::unassessed::{Unassessed, UnassessedKind};
 
 /// How many layers are read at once. Unpacking keeps a core busy each; more would only add memory.
 const PARALLEL_LAYERS: usize = 2;
@@ -93,10 +95,7 @@ impl From<ReadError> for StepError {
                 "a bill of materials can be made of container images alone; is this a chart, or \
                  another artifact?",
             ),
-            ReadError::Layer { .. } => Self::terminal(message).hint(
-                "no honest builder writes such a layer; find out who built the image, and build it \
-                 anew",
-            ),
+            ReadError::Layer { source, .. } => Self::terminal(message).hint(source.way_out()),
             ReadError::Config { source, .. } => {
                 Self::terminal(message).because(source).hint("build and push the image anew")
             }
@@ -115,6 +114,8 @@ struct Config {
     #[serde(default)]
     os: String,
     variant: Option<String>,
+    #[serde(rename = "os.version")]
+    os_version: Option<String>,
     config: Option<ConfigConfig>,
 }
 
@@ -132,6 +133,14 @@ impl Config {
         let variant = self.variant.as_deref().filter(|variant| !variant.is_empty());
         let slash = if variant.is_some() { "/" } else { "" };
         format!("{}/{}{slash}{}", self.os, self.architecture, variant.unwrap_or_default())
+    }
+
+    /// The operating system with its version, when it is one that has none of the databases that
+    /// are read, such as Windows.
+    fn other_system(&self) -> Option<String> {
+        let version = self.os_version.as_ref().filter(|version| !version.is_empty());
+        let version = version.map(|version| format!(" {version}")).unwrap_or_default();
+        (!matches!(self.os.as_str(), "" | "linux")).then(|| format!("{}{version}", self.os))
     }
 
     fn label(&self, name: &str) -> Option<String> {
@@ -170,19 +179,36 @@ pub async fn read_image(
         .map(|at| reader.layer(at))
         .buffered(PARALLEL_LAYERS);
     let mut root = RootFs::default();
+    let mut unseen = Vec::new();
     let mut at = 0;
-    while let Some(scan) = scans.try_next().await? {
-        for note in &scan.notes {
-            log.line(fairlead_step::Stream::Step, note);
+    while let Some(read) = scans.try_next().await? {
+        match read {
+            Ok(scan) => {
+                reader.tell(&scan);
+                root.lay(scan, at);
+            }
+            Err(note) => {
+                log.line(Stream::Step, &note);
+                let what = image.layers[at].digest.to_string();
+                unseen.push(Unassessed { kind: UnassessedKind::ForeignLayer, what });
+            }
         }
-        if scan.more_notes > 0 {
-            let text = format!("{} more files are passed over", scan.more_notes);
-            log.line(fairlead_step::Stream::Step, &text);
-        }
-        root.lay(scan, at);
         at += 1;
     }
     drop(scans);
+    let mut waiting = WaitingList::of(&root);
+    for at in (0..image.layers.len()).rev() {
+        let chase = waiting.chase(at);
+        if let Ok(chase) = reader.chase(at, chase).await? {
+            waiting.settle(&mut root, chase);
+        }
+    }
+    let mut inventory = Inventory::of(&root);
+    if let Some(system) = config.other_system() {
+        unseen.push(Unassessed { kind: UnassessedKind::Distribution, what: system });
+    }
+    inventory.unassessed.append(&mut unseen);
+    inventory.unassessed.sort_unstable();
     Ok(Description {
         manifest: image.image.digest.clone(),
         platform: config.platform(),
@@ -194,7 +220,7 @@ pub async fn read_image(
         title: config.label("org.opencontainers.image.title"),
         version: config.label("org.opencontainers.image.version"),
         layers: image.layers.iter().map(|layer| layer.digest.clone()).collect(),
-        inventory: Inventory::of(&root),
+        inventory,
     })
 }
 
@@ -209,35 +235,78 @@ struct LayerReader<'a> {
     layers: &'a [Descriptor],
 }
 
+/// What was read of a layer, or, for a layer that lives elsewhere, why it was not.
+type Seen<T> = Result<T, String>;
+
 impl LayerReader<'_> {
-    async fn layer(&self, at: usize) -> Result<Scan, ReadError> {
+    /// Tells what was passed over.
+    fn tell(&self, scan: &Scan) {
+        for note in &scan.notes {
+            self.log.line(Stream::Step, note);
+        }
+        if scan.more_notes > 0 {
+            let text = format!("{} more files are passed over", scan.more_notes);
+            self.log.line(Stream::Step, &text);
+        }
+    }
+
+    async fn layer(&self, at: usize) -> Result<Seen<Scan>, ReadError> {
+        let request = Request { bottom: at == 0, ..Request::default() };
+        let mut scan = match self.pass(at, request).await? {
+            Ok(scan) => scan,
+            Err(note) => return Ok(Err(note)),
+        };
+        // A file that is read under one of its names came first under another.
+        let chase = Chase::new(std::mem::take(&mut scan.late));
+        Ok(self.chase(at, chase).await?.map(|chase| {
+            scan.complete(chase);
+            scan
+        }))
+    }
+
+    /// Reads a layer for the files that links lead to, as often as it takes.
+    async fn chase(&self, at: usize, mut chase: Chase) -> Result<Seen<Chase>, ReadError> {
+        while let Some(request) = chase.request() {
+            match self.pass(at, request).await? {
+                Ok(scan) => chase.take(scan),
+                Err(note) => return Ok(Err(note)),
+            }
+        }
+        Ok(Ok(chase))
+    }
+
+    /// Opens a layer: at the registry, or, when it is one that need not be there and is not, at
+    /// the addresses that its descriptor names. `true` comes with the latter.
+    async fn open(&self, at: usize) -> Result<Seen<(BlobStream, bool)>, ReadError> {
+        let layer = &self.layers[at];
+        match self.client.blob(self.repository, layer).await {
+            Ok(blob) => Ok(Ok((blob, false))),
+            Err(error) if layer.is_foreign() && error.is_not_found() => {
+                let elsewhere = self.client.blob_elsewhere(layer).await;
+                let opened = elsewhere.map(|blob| (blob, true));
+                Ok(opened.map_err(|why| self.unseen(at, &why.to_string())))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The note on a layer that did not come.
+    fn unseen(&self, at: usize, why: &str) -> String {
+        let digest = &self.layers[at].digest;
+        format!("layer {} ({digest}) lives outside of the registry and was not seen: {why}", at + 1)
+    }
+
+    /// Streams the layer once past its thread.
+    async fn pass(&self, at: usize, request: Request) -> Result<Seen<Scan>, ReadError> {
         let layer = &self.layers[at];
         let packing = Packing::of_media_type(&layer.media_type).map_err(|source| {
             let (digest, repository) = (layer.digest.clone(), self.repository.clone());
             ReadError::Packing { number: at + 1, digest, repository, source }
         })?;
-        let request = Request { bottom: at == 0, ..Request::default() };
-        let mut first = self.pass(at, layer, packing, request).await?;
-        if !first.late.is_empty() {
-            // A file that is read under one of its names came first under another.
-            let request = Request { bottom: true, targets: std::mem::take(&mut first.late) };
-            let second = self.pass(at, layer, packing, request).await?;
-            first.additions.extend(second.additions);
-            first.notes.extend(second.notes);
-            first.more_notes += second.more_notes;
-        }
-        Ok(first)
-    }
-
-    /// Streams the layer once past its thread.
-    async fn pass(
-        &self,
-        at: usize,
-        layer: &Descriptor,
-        packing: Packing,
-        request: Request,
-    ) -> Result<Scan, ReadError> {
-        let mut blob = self.client.blob(self.repository, layer).await?;
+        let (mut blob, elsewhere) = match self.open(at).await? {
+            Ok(opened) => opened,
+            Err(note) => return Ok(Err(note)),
+        };
         let (sender, receiver) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(BYTES_WAITING as usize));
         let limits = Arc::clone(&self.limits);
@@ -246,7 +315,14 @@ impl LayerReader<'_> {
             scan(pieces, packing, &request, &limits)
         });
         let mut taken = true;
-        while let Some(piece) = blob.try_next().await? {
+        loop {
+            let piece = match blob.try_next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                // Nobody promised that a stranger's server has it.
+                Err(error) if elsewhere => return Ok(Err(self.unseen(at, &error.to_string()))),
+                Err(error) => return Err(error.into()),
+            };
             let done = self.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
             self.log.progress(Progress {
                 what: format!("layer {} of {}", at + 1, self.layers.len()),
@@ -266,7 +342,7 @@ impl LayerReader<'_> {
         drop(sender);
         let scanned = thread.await;
         let scanned = scanned.map_err(|source| ReadError::Thread { number: at + 1, source })?;
-        scanned.map_err(|source| ReadError::Layer {
+        scanned.map(Ok).map_err(|source| ReadError::Layer {
             number: at + 1,
             digest: layer.digest.clone(),
             repository: self.repository.clone(),

@@ -1,9 +1,9 @@
 //! The layers laid over each other: what the image as a whole says about packages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::evidence::Fact;
+use crate::evidence::{Fact, Kind};
 use crate::layer::{Addition, Scan};
 use crate::path::{Links, remove_below};
 
@@ -24,8 +24,10 @@ pub(crate) struct Found {
 
 impl RootFs {
     /// Lays a layer over what is there. What the layer hides goes first, whatever its place in the
-    /// archive: a whiteout never hides what its own layer brings.
-    pub(crate) fn lay(&mut self, scan: Scan, layer: usize) {
+    /// archive: a whiteout never hides what its own layer brings. A hard link leads to the file as
+    /// it was below, also where the layer hides that.
+    pub(crate) fn lay(&mut self, mut scan: Scan, layer: usize) {
+        let below = self.below(&scan);
         for folder in &scan.opaque {
             let folder = self.links.resolve(folder);
             remove_below(&mut self.files, &folder);
@@ -40,28 +42,80 @@ impl RootFs {
         }
         self.files.retain(|path, _| !scan.replaces(path));
         self.links.retain(|path| !scan.replaces(path));
-        for addition in scan.additions {
+        for addition in std::mem::take(&mut scan.additions) {
             match addition {
                 Addition::Link { path, target } => {
                     let path = self.links.resolve_parent(&path);
                     self.files.remove(path.as_str());
                     self.links.insert(path.into(), target);
                 }
-                Addition::Fact { path, fact } => {
+                Addition::Fact { path, fact } => self.put(&path, fact, layer),
+                Addition::Gone { path } => {
                     let path = self.links.resolve_parent(&path);
+                    self.files.remove(path.as_str());
                     self.links.remove(&path);
-                    self.files.insert(path.into(), Found { fact, layer });
                 }
                 Addition::Copy { path, from } => {
-                    let path = self.links.resolve_parent(&path);
-                    let from = self.links.resolve_parent(&from);
-                    let fact = self.files.get(from.as_str()).map(|found| Arc::clone(&found.fact));
-                    if let Some(fact) = fact {
-                        self.links.remove(&path);
-                        self.files.insert(path.into(), Found { fact, layer });
+                    let at = self.links.resolve_parent(&from);
+                    let own = self.files.get(at.as_str()).filter(|found| found.layer == layer);
+                    let fact = match own {
+                        Some(found) => Some(Arc::clone(&found.fact)),
+                        None if scan.brings(&from) => None,
+                        None => below.get(&from).cloned(),
+                    };
+                    let fits = Kind::of(&path).is_some() && Kind::of(&path) == Kind::of(&from);
+                    if let Some(fact) = fact.filter(|fact| fits || fact.is_by_content()) {
+                        self.put(&path, fact, layer);
                     }
                 }
+                Addition::Elsewhere { path, kind, from } => {
+                    let led = below.get(&from).map(|fact| &**fact);
+                    let fact = match led {
+                        // The file is itself such a name.
+                        Some(Fact::Elsewhere { from, below, .. }) => {
+                            Fact::Elsewhere { kind, from: from.clone(), below: *below }
+                        }
+                        Some(Fact::Unread(what)) if what.is_by_content() => Fact::Unread(*what),
+                        _ => {
+                            let led: Box<str> = self.links.resolve_parent(&from).into();
+                            // By its other name it may be in this layer after all.
+                            let below = layer + usize::from(led != from);
+                            Fact::Elsewhere { kind, from: [from, led], below }
+                        }
+                    };
+                    self.put(&path, Arc::new(fact), layer);
+                }
             }
+        }
+    }
+
+    /// What the files of lower layers say that hard links of `scan` lead to.
+    fn below(&self, scan: &Scan) -> HashMap<Box<str>, Arc<Fact>> {
+        let said = scan.additions.iter().filter_map(|addition| match addition {
+            Addition::Copy { from, .. } | Addition::Elsewhere { from, .. } => {
+                let found = self.files.get(self.links.resolve_parent(from).as_str())?;
+                Some((from.clone(), Arc::clone(&found.fact)))
+            }
+            Addition::Link { .. } | Addition::Fact { .. } | Addition::Gone { .. } => None,
+        });
+        said.collect()
+    }
+
+    fn put(&mut self, path: &str, fact: Arc<Fact>, layer: usize) {
+        let path = self.links.resolve_parent(path);
+        self.links.remove(&path);
+        self.files.insert(path.into(), Found { fact, layer });
+    }
+
+    /// What a name that waited says; `None` when it describes no package after all.
+    pub(crate) fn settle(&mut self, path: &str, fact: Option<Arc<Fact>>) {
+        match fact {
+            Some(fact) => {
+                if let Some(found) = self.files.get_mut(path) {
+                    found.fact = fact;
+                }
+            }
+            None => drop(self.files.remove(path)),
         }
     }
 
@@ -73,6 +127,11 @@ impl RootFs {
     /// The place that `path` leads to.
     pub(crate) fn resolve(&self, path: &str) -> String {
         self.links.resolve(path)
+    }
+
+    /// The place that `path` leads to, when its last part is taken for what it is.
+    pub(crate) fn resolve_parent(&self, path: &str) -> String {
+        self.links.resolve_parent(path)
     }
 
     /// Every file, in order of path.

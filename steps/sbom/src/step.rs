@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::document::{Description, Format};
 use crate::limits::Limits;
 use crate::read::read_image;
+use crate::unassessed::told;
 
 /// The platform of an index that is described when none is asked for.
 const DEFAULT_PLATFORM: &str = "linux/amd64";
@@ -70,6 +71,10 @@ pub struct Output {
     pub packages: usize,
     /// How many there are of each type of package URL, such as `deb`.
     pub ecosystems: BTreeMap<String, usize>,
+    /// Whether nothing is known to be missing from the documents.
+    pub complete: bool,
+    /// How many things were seen that hold packages and are not read. The documents name them.
+    pub unassessed: usize,
     /// The manifests of the documents that hang at the image now.
     pub attached: Vec<Digest>,
 }
@@ -117,6 +122,9 @@ async fn describe_and_store(input: &Input, context: &StepContext) -> Result<Outp
     }
     for note in &described.inventory.notes {
         context.say(note);
+    }
+    for line in told(&described.inventory.unassessed) {
+        context.say(line);
     }
     let counts = described.inventory.ecosystems();
     context.say(summary(&described, &counts));
@@ -166,6 +174,8 @@ async fn describe_and_store(input: &Input, context: &StepContext) -> Result<Outp
         cyclonedx,
         described: image.image,
         packages: described.inventory.packages.len(),
+        complete: described.inventory.is_complete(),
+        unassessed: described.inventory.unassessed.len(),
         ecosystems: counts.iter().map(|(kind, count)| (kind.to_string(), *count)).collect(),
         attached,
     })

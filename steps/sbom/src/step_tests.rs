@@ -116,6 +116,7 @@ async fn a_small_image_is_described_in_both_formats() {
     let out = outputs(conformance(&host, &*step, with).await.unwrap());
     assert_eq!(out["packages"], 3);
     assert_eq!(out["ecosystems"], json!({"deb": 1, "npm": 1, "pypi": 1}));
+    assert_eq!((&out["complete"], &out["unassessed"]), (&json!(true), &json!(0)));
     assert_eq!(out["document"], out["spdx"]);
     assert_eq!(out["spdx"]["name"], "shop.spdx.json");
     assert_snapshot!("spdx", readable(&document(&host, &out, "spdx")));
@@ -202,6 +203,197 @@ async fn an_index_is_described_for_the_platform_asked_for() {
     assert!(found[3].ends_with("is for linux/arm64, not for linux/amd64"), "{}", found[3]);
 }
 
+/// What a document says was seen and not read: each text, and how many it leaves out.
+fn unassessed(document: &Bytes) -> (Vec<String>, u64) {
+    const MARK: &str = "fairlead:unassessed";
+    let json: Value = serde_json::from_slice(document).unwrap();
+    let mut found = (Vec::new(), 0);
+    let mut add = |name: &str, value: &str| match name.strip_prefix(MARK) {
+        Some("") => found.0.push(value.to_owned()),
+        Some("-omitted") => found.1 = value.parse().unwrap(),
+        _ => panic!("{name}"),
+    };
+    if json["bomFormat"] == "CycloneDX" {
+        for property in json["metadata"]["properties"].as_array().into_iter().flatten() {
+            add(property["name"].as_str().unwrap(), property["value"].as_str().unwrap());
+        }
+        let aggregate = if found.0.is_empty() { "complete" } else { "incomplete" };
+        assert_eq!(json["compositions"][0]["aggregate"], aggregate);
+        let image = &json["metadata"]["component"]["bom-ref"];
+        assert_eq!(&json["compositions"][0]["assemblies"][0], image);
+    } else {
+        let image = &json["packages"][0];
+        assert_eq!(image["SPDXID"], "SPDXRef-Image");
+        for annotation in image["annotations"].as_array().into_iter().flatten() {
+            assert_eq!(annotation["annotationType"], "OTHER");
+            let (name, value) = annotation["comment"].as_str().unwrap().split_once(' ').unwrap();
+            add(name, value);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn what_was_not_read_is_in_both_documents_the_outputs_and_the_log() {
+    let registry = FakeRegistry::start().await;
+    let (host, step) = (TestHost::new(), erase(Sbom));
+    let jars: Vec<String> = (0..1000).map(|at| format!("app/lib/{at:04}.jar")).collect();
+    let mut entries = vec![OS, STATUS, LIST, SIX, E::File("var/lib/rpm/rpmdb.sqlite", "SQLite")];
+    entries.extend(jars.iter().map(|jar| E::File(jar, "PK\u{3}\u{4}")));
+    let image = seed(&registry, &config("amd64"), &[(GZIP, gzip(&archive(&entries)))]);
+    let out = outputs(conformance(&host, &*step, json!({"image": image})).await.unwrap());
+    assert_eq!((&out["complete"], &out["unassessed"]), (&json!(false), &json!(1001)));
+    assert_eq!(out["packages"], 2);
+    let (spdx, cyclonedx) = (
+        unassessed(&document(&host, &out, "spdx")),
+        unassessed(&document(&host, &out, "cyclonedx")),
+    );
+    assert_eq!(spdx, cyclonedx);
+    assert_eq!((spdx.0.len() as u64) + spdx.1, 1001);
+    assert!(spdx.0.len() <= 400 && spdx.0.is_sorted());
+    assert_eq!(spdx.0[0], "java-archive:/app/lib/0000.jar");
+    assert_eq!(spdx.0.last().unwrap(), "rpm:/var/lib/rpm/rpmdb.sqlite");
+    let log = host.log_text();
+    assert!(log.contains("1000 Java archives (/app/lib/0000.jar,"), "{log}");
+    assert!(log.contains("1 RPM database (/var/lib/rpm/rpmdb.sqlite)"), "{log}");
+}
+
+#[tokio::test]
+async fn the_bytes_of_a_layer_say_how_it_is_packed() {
+    const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
+    let registry = FakeRegistry::start().await;
+    let step = erase(Sbom);
+    let tar = archive(&[OS, STATUS, LIST, SIX]);
+    let zstd = zstd::encode_all(&tar[..], 1).unwrap();
+    let mut found = BTreeSet::new();
+    for label in [PLAIN, GZIP, ZSTD, "application/vnd.docker.image.rootfs.diff.tar.gzip"] {
+        for bytes in [tar.clone(), gzip(&tar), zstd.clone()] {
+            let host = TestHost::new();
+            let image = seed(&registry, &config("amd64"), &[(label, bytes)]);
+            let out = outputs(host.run(&*step, json!({"image": image})).await.unwrap());
+            found.insert(out["ecosystems"].to_string());
+        }
+    }
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [r#"{"deb":1,"pypi":1}"#]);
+}
+
+#[tokio::test]
+async fn another_operating_system_is_told() {
+    let registry = FakeRegistry::start().await;
+    let (host, step) = (TestHost::new(), erase(Sbom));
+    let config = json!({"os": "windows", "os.version": "10.0.20348.1", "architecture": "amd64"});
+    let layer = (GZIP, gzip(&archive(&[E::Dir("Files"), E::File("Files/License.txt", "x")])));
+    let image = seed(&registry, &config, &[layer]);
+    let out = outputs(host.run(&*step, json!({"image": image})).await.unwrap());
+    let want = (vec!["distribution:windows 10.0.20348.1".to_owned()], 0);
+    assert_eq!(unassessed(&document(&host, &out, "spdx")), want);
+    assert_eq!(unassessed(&document(&host, &out, "cyclonedx")), want);
+}
+
+/// Stores an image with a layer that only `urls` have, over a layer that the registry has.
+fn seed_with_foreign(registry: &FakeRegistry, layer: &[u8], urls: &[String]) -> (Image, Digest) {
+    let image = seed(registry, &config("amd64"), &[(GZIP, gzip(&archive(&[OS, STATUS, LIST])))]);
+    let manifest = registry.manifest("apps/shop", &image.digest.to_string()).unwrap();
+    let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let digest = Digest::sha256(layer);
+    manifest["layers"].as_array_mut().unwrap().push(json!({
+        "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "digest": digest, "size": layer.len(), "urls": urls,
+    }));
+    (registry.seed_manifest("apps/shop", None, &manifest), digest)
+}
+
+#[tokio::test]
+async fn a_foreign_layer_is_read_where_it_is_or_told_as_not_seen() {
+    let (registry, elsewhere) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    let step = erase(Sbom);
+    let layer = gzip(&archive(&[SIX]));
+    let at = elsewhere.seed_blob("base", layer.clone());
+    let url = format!("http://{}/v2/base/blobs/{at}", elsewhere.repository("base").registry());
+    // Nobody is asked whom a stranger's manifest names within our walls.
+    for urls in [vec![], vec![url.clone()], vec![url.replace("http:", "https:")]] {
+        let host = TestHost::new();
+        let (image, digest) = seed_with_foreign(&registry, &layer, &urls);
+        let out = outputs(host.run(&*step, json!({"image": image})).await.unwrap());
+        assert_eq!(out["ecosystems"], json!({"deb": 1}), "the rest of the bill is right");
+        let text = format!("foreign-layer:{digest}");
+        for which in ["spdx", "cyclonedx"] {
+            assert_eq!(unassessed(&document(&host, &out, which)), (vec![text.clone()], 0));
+        }
+        let log = host.log_text();
+        let told = format!("layer 2 ({digest}) lives outside of the registry and was not seen: ");
+        assert!(log.contains(&told), "{log}");
+        assert!(!log.contains("/v2/base"), "{log}");
+    }
+    assert!(elsewhere.log().is_empty(), "{:?}", elsewhere.log());
+
+    // Where it may be fetched, it is as any other layer, if its bytes are the right ones.
+    let options = fairlead_oci::Options {
+        elsewhere: fairlead_oci::Elsewhere::Anything,
+        ..fairlead_oci::Options::default()
+    };
+    let client = fairlead_oci::Client::with(
+        FakeRegistry::registries(fairlead_step::RegistryAuth::Anonymous),
+        fairlead_oci::Transport::new(),
+        options,
+    );
+    let described = async |image: &Image| {
+        let image = client.platform(image, &"linux/amd64".parse().unwrap()).await.unwrap();
+        let log = TestHost::new().context(&*step, 1).0.shared_log();
+        crate::read_image(&client, &image, &crate::Limits::default(), &log).await.unwrap().inventory
+    };
+    let (image, digest) = seed_with_foreign(&registry, &layer, std::slice::from_ref(&url));
+    let inventory = described(&image).await;
+    assert_eq!((inventory.packages.len(), inventory.is_complete()), (2, true));
+    assert_eq!(elsewhere.asked(&digest.to_string()), 1);
+    elsewhere.fail(&digest.to_string(), Fault::Damage, 1);
+    let inventory = described(&image).await;
+    assert_eq!((inventory.packages.len(), inventory.is_complete()), (1, false));
+
+    // The registry has it: nobody else is asked.
+    registry.seed_blob("apps/shop", layer.clone());
+    elsewhere.clear_log();
+    let out = outputs(TestHost::new().run(&*step, json!({"image": image})).await.unwrap());
+    assert_eq!((&out["packages"], &out["complete"]), (&json!(2), &json!(true)));
+    assert!(elsewhere.log().is_empty());
+}
+
+#[tokio::test]
+async fn an_owner_is_said_only_of_what_the_owner_brought() {
+    let registry = FakeRegistry::start().await;
+    let (host, step) = (TestHost::new(), erase(Sbom));
+    let copy = E::File("usr/local/lib/six-1.16.0.egg-info", "Name: six\nVersion: 1.16.0\n");
+    let mut owners = Vec::new();
+    for entries in [&[OS, STATUS, LIST, SIX][..], &[OS, STATUS, LIST, SIX, copy]] {
+        let image = seed(&registry, &config("amd64"), &[(GZIP, gzip(&archive(entries)))]);
+        let out = outputs(host.run(&*step, json!({"image": image})).await.unwrap());
+        let spdx: Value = serde_json::from_slice(&document(&host, &out, "spdx")).unwrap();
+        let contained = spdx["relationships"].as_array().unwrap().iter().filter(|relation| {
+            relation["relationshipType"] == "CONTAINS"
+                && relation["spdxElementId"].as_str().unwrap().starts_with("SPDXRef-deb-")
+        });
+        let cyclonedx: Value = serde_json::from_slice(&document(&host, &out, "cyclonedx")).unwrap();
+        let six = cyclonedx["components"].as_array().unwrap().iter().find(|c| c["name"] == "six");
+        let marks = six.unwrap()["properties"].as_array().unwrap();
+        let ending = |end: &str| {
+            marks.iter().filter(|mark| mark["name"].as_str().unwrap().ends_with(end)).count()
+        };
+        owners.push((contained.count(), ending(":owner"), ending(":path")));
+    }
+    // The second six is nobody's: no reader may take it for the distribution's.
+    assert_eq!(owners, [(1, 1, 1), (0, 1, 2)]);
+
+    // A path that looks like an owner is none.
+    let odd =
+        E::File("x (layer a, of pkg:deb/a@1), /package.json", r#"{"name":"a","version":"1"}"#);
+    let image = seed(&registry, &config("amd64"), &[(GZIP, gzip(&archive(&[odd])))]);
+    let out = outputs(host.run(&*step, json!({"image": image})).await.unwrap());
+    let spdx: Value = serde_json::from_slice(&document(&host, &out, "spdx")).unwrap();
+    let text = spdx["packages"][1]["sourceInfo"].as_str().unwrap();
+    assert_eq!(text.matches(" (layer ").count(), 1, "{text}");
+    assert!(text.split_once(" (layer ").unwrap().1.starts_with("sha256:"), "{text}");
+}
+
 fn found_digest(descriptor: &Value) -> Digest {
     descriptor["digest"].as_str().unwrap().parse().unwrap()
 }
@@ -231,7 +423,7 @@ async fn a_bad_layer_is_refused_by_its_number_and_digest() {
         let (message, hint) = refusal(&registry, &*step, &image).await;
         let place = format!("layer 2 ({digest}) of [registry]/apps/shop: ");
         assert!(message.starts_with(&place) && message.contains(want), "{message}");
-        assert!(!hint.is_empty());
+        assert!(!hint.is_empty() && !hint.contains("honest"), "{hint}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! Alpine's package database: `lib/apk/db/installed`, one letter a field.
 
+use super::Unreadable;
 use crate::evidence::Kind;
+use crate::path::hash;
 
 /// An Alpine package that is installed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,12 +15,14 @@ pub(crate) struct Installed {
     pub(crate) license: Option<String>,
     /// Its files that describe packages of another ecosystem, without a leading slash.
     pub(crate) paths: Vec<Box<str>>,
+    /// The hashes of the paths of all its files.
+    pub(crate) all: Vec<u64>,
 }
 
 impl Installed {
     pub(crate) fn text_len(&self) -> usize {
         let paths: usize = self.paths.iter().map(|path| 16 + path.len()).sum();
-        self.name.len() + self.version.len() + paths
+        self.name.len() + self.version.len() + paths + 8 * self.all.len()
     }
 }
 
@@ -26,14 +30,15 @@ impl Installed {
 ///
 /// # Errors
 /// When a text that is not empty holds no package at all.
-pub(crate) fn installed(text: &str) -> Result<Vec<Installed>, String> {
+pub(crate) fn installed(text: &str) -> Result<Vec<Installed>, Unreadable> {
     let mut found = Vec::new();
     let mut package = Installed::default();
     let mut folder = "";
     // The last block may end with the file instead of an empty line.
     for line in text.lines().chain([""]) {
         let Some((field, value)) = line.split_once(':') else {
-            let done = std::mem::take(&mut package);
+            let mut done = std::mem::take(&mut package);
+            done.all.shrink_to_fit();
             folder = "";
             if !done.name.is_empty() && !done.version.is_empty() {
                 found.push(done);
@@ -49,7 +54,9 @@ pub(crate) fn installed(text: &str) -> Result<Vec<Installed>, String> {
             "L" => package.license = owned(),
             "F" => folder = value,
             "R" => {
-                let path = format!("{folder}/{value}");
+                let separator = if folder.is_empty() { "" } else { "/" };
+                let path = format!("{folder}{separator}{value}");
+                package.all.push(hash(&path));
                 if matches!(Kind::of(&path), Some(Kind::Python | Kind::Node)) {
                     package.paths.push(path.into());
                 }
@@ -58,7 +65,8 @@ pub(crate) fn installed(text: &str) -> Result<Vec<Installed>, String> {
         }
     }
     if found.is_empty() && !text.trim().is_empty() {
-        return Err("it holds no block with `P:` and `V:`, so it is no database of apk".to_owned());
+        let problem = "it holds no block with `P:` and `V:`, so it is no database of apk";
+        return Err(Unreadable::Lost(problem.to_owned()));
     }
     Ok(found)
 }

@@ -1,8 +1,10 @@
 //! Debian's package database: `var/lib/dpkg/status`, its parts under `status.d` in distroless
 //! images, and the lists of files.
 
+use super::Unreadable;
 use super::control::paragraph;
 use crate::evidence::Kind;
+use crate::path::hash;
 
 /// A Debian package that is installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,15 +25,17 @@ impl Installed {
     }
 }
 
-/// The files of one package that describe packages of another ecosystem.
+/// The files of one package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Files {
     /// The Debian package's name.
     pub(crate) package: String,
     /// Its architecture, where the list's name has it.
     pub(crate) arch: Option<String>,
-    /// Paths without the leading slash.
+    /// The paths of those that describe packages of another ecosystem, without a leading slash.
     pub(crate) paths: Vec<Box<str>>,
+    /// The hashes of the paths of all of them.
+    pub(crate) all: Vec<u64>,
 }
 
 /// The packages of a database whose files are unpacked. A package that was removed and left its
@@ -39,7 +43,7 @@ pub(crate) struct Files {
 ///
 /// # Errors
 /// When a text that is not empty holds no package at all.
-pub(crate) fn installed(text: &str) -> Result<Vec<Installed>, String> {
+pub(crate) fn installed(text: &str) -> Result<Vec<Installed>, Unreadable> {
     let mut found = Vec::new();
     let mut paragraphs = 0_usize;
     let mut rest = text;
@@ -74,13 +78,14 @@ pub(crate) fn installed(text: &str) -> Result<Vec<Installed>, String> {
         });
     }
     if paragraphs == 0 && !text.trim().is_empty() {
-        return Err("it has no field `Package`, so it is no package database of dpkg".to_owned());
+        let problem = "it has no field `Package`, so it is no package database of dpkg";
+        return Err(Unreadable::Lost(problem.to_owned()));
     }
     Ok(found)
 }
 
-/// What `info/NAME.list` (a path a line) or `status.d/NAME.md5sums` (a hash before each path)
-/// says; `None` when the package owns no file that describes other packages.
+/// What `info/NAME.list` (a path a line) or `NAME.md5sums` (a hash before each path) says; the
+/// latter stands in `info`, or beside the package in `status.d`. `None` for a list of no files.
 pub(crate) fn files(path: &str, text: &str) -> Option<Files> {
     let name = path.rsplit('/').next()?;
     let with_hash = name.ends_with(".md5sums");
@@ -89,14 +94,26 @@ pub(crate) fn files(path: &str, text: &str) -> Option<Files> {
         Some((package, arch)) => (package, Some(arch.to_owned())),
         None => (name, None),
     };
-    let owned = |line: &str| {
-        let path = if with_hash { line.split_once(' ')?.1 } else { line };
-        let path = path.trim_start().trim_start_matches("./").trim_start_matches('/');
-        let other = matches!(Kind::of(path), Some(Kind::Python | Kind::Node));
-        other.then(|| path.into())
-    };
-    let paths: Vec<Box<str>> = text.lines().filter_map(owned).collect();
-    (!paths.is_empty()).then(|| Files { package: package.to_owned(), arch, paths })
+    let (mut paths, mut all) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        let path = if with_hash {
+            // As md5sum(1) writes it: two spaces, or a space and a star.
+            let Some((_, path)) = line.split_once(' ') else { continue };
+            path.strip_prefix([' ', '*']).unwrap_or(path)
+        } else {
+            line
+        };
+        let path = path.trim_start().trim_start_matches("./").trim_start_matches('/').trim_end();
+        if matches!(path, "" | ".") {
+            continue;
+        }
+        all.push(hash(path));
+        if matches!(Kind::of(path), Some(Kind::Python | Kind::Node)) {
+            paths.push(path.into());
+        }
+    }
+    all.shrink_to_fit();
+    (!all.is_empty()).then(|| Files { package: package.to_owned(), arch, paths, all })
 }
 
 #[cfg(test)]
@@ -144,6 +161,13 @@ Package: held\nStatus: hold ok installed\nArchitecture: all\nVersion: 1:2~rc1-1\
         let sums = "d41d8cd98f00b204e9800998ecf8427e  usr/share/nodejs/abbrev/package.json\n";
         let found = files("var/lib/dpkg/status.d/node-abbrev.md5sums", sums).unwrap();
         assert_eq!(found.paths, ["usr/share/nodejs/abbrev/package.json".into()]);
-        assert_eq!(files("var/lib/dpkg/info/bash.list", "/bin/bash\n"), None);
+        let star = "d41d8cd98f00b204e9800998ecf8427e */usr/share/nodejs/abbrev/package.json\r\n";
+        let found = files("var/lib/dpkg/info/node-abbrev:all.md5sums", star).unwrap();
+        assert_eq!((&*found.package, found.arch.as_deref()), ("node-abbrev", Some("all")));
+        assert_eq!(found.paths, ["usr/share/nodejs/abbrev/package.json".into()]);
+
+        let found = files("var/lib/dpkg/info/bash.list", "/.\n/bin/bash\n").unwrap();
+        assert_eq!((found.paths, found.all), (Vec::new(), vec![hash("bin/bash")]));
+        assert_eq!(files("var/lib/dpkg/info/empty.list", "/.\n"), None);
     }
 }

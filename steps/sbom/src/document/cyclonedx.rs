@@ -5,8 +5,9 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::license::License;
-use super::{Description, Format, TOOL};
+use super::{Description, Format, TOOL, UNASSESSED};
 use crate::package::Package;
+use crate::unassessed::named;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,6 +21,7 @@ struct Bom {
     metadata: Metadata,
     components: Vec<Component>,
     dependencies: Vec<Dependency>,
+    compositions: Vec<Composition>,
 }
 
 #[derive(Serialize)]
@@ -27,6 +29,8 @@ struct Metadata {
     timestamp: String,
     tools: Tools,
     component: Component,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    properties: Vec<Property>,
 }
 
 #[derive(Serialize)]
@@ -84,6 +88,13 @@ struct Dependency {
     depends_on: Vec<String>,
 }
 
+/// How complete the list of what is in `assemblies` is.
+#[derive(Serialize)]
+struct Composition {
+    aggregate: &'static str,
+    assemblies: Vec<String>,
+}
+
 pub(super) fn write(described: &Description, out: &mut impl Write) -> serde_json::Result<()> {
     let image = image(described);
     let packages = &described.inventory.packages;
@@ -112,14 +123,31 @@ pub(super) fn write(described: &Description, out: &mut impl Write) -> serde_json
                 }],
             },
             component: image,
+            properties: unassessed(described),
         },
         dependencies: vec![Dependency {
             from: described.manifest.to_string(),
             depends_on: components.iter().filter_map(|c| c.bom_ref.clone()).collect(),
         }],
         components,
+        compositions: vec![Composition {
+            aggregate: if described.inventory.is_complete() { "complete" } else { "incomplete" },
+            assemblies: vec![described.manifest.to_string()],
+        }],
     };
     serde_json::to_writer(out, &bom)
+}
+
+/// What was seen and not read.
+fn unassessed(described: &Description) -> Vec<Property> {
+    let (texts, omitted) = named(&described.inventory.unassessed);
+    let property = |value| Property { name: UNASSESSED.to_owned(), value };
+    let mut properties: Vec<Property> = texts.into_iter().map(property).collect();
+    if omitted > 0 {
+        let name = format!("{UNASSESSED}-omitted");
+        properties.push(Property { name, value: omitted.to_string() });
+    }
+    properties
 }
 
 /// A component of which nothing is said yet.

@@ -111,5 +111,8 @@ impl Description {
     }
 }
 
+/// What stands before each thing that was seen and not read.
+const UNASSESSED: &str = "fairlead:unassessed";
+
 /// What wrote the document.
 const TOOL: &str = "fairlead";

@@ -8,8 +8,9 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::license::License;
-use super::{Description, Format, TOOL};
+use super::{Description, Format, TOOL, UNASSESSED};
 use crate::package::Package;
+use crate::unassessed::{named, one_line};
 
 const NO_ASSERTION: &str = "NOASSERTION";
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
@@ -59,6 +60,17 @@ struct SpdxPackage {
     checksums: Vec<Checksum>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     external_refs: Vec<ExternalRef>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    annotations: Vec<Annotation>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Annotation {
+    annotation_date: String,
+    annotation_type: &'static str,
+    annotator: String,
+    comment: String,
 }
 
 #[derive(Serialize)]
@@ -133,9 +145,13 @@ pub(super) fn write(described: &Description, out: &mut impl Write) -> serde_json
     for package in &described.inventory.packages {
         let Some(id) = ids.get(&*package.purl) else { continue };
         relationships.push(relation(IMAGE, "CONTAINS", id));
+        // A package that somebody installed beside the system's own copy is not the system's: a
+        // reader who takes the owner's word for it must find no owner.
+        let owned = package.found.iter().all(|at| at.owner.is_some());
         let mut owners: Vec<_> = package
             .found
             .iter()
+            .filter(|_| owned)
             .filter_map(|at| ids.get(at.owner.as_deref()?))
             .map(|owner| relation(owner, "CONTAINS", id))
             .collect();
@@ -163,10 +179,7 @@ pub(super) fn write(described: &Description, out: &mut impl Write) -> serde_json
             "https://fairlead.dev/spdx/{}",
             described.uuid(Format::SpdxJson)
         ),
-        creation_info: CreationInfo {
-            created: described.created(),
-            creators: vec![format!("Tool: {TOOL}-{}", env!("CARGO_PKG_VERSION"))],
-        },
+        creation_info: CreationInfo { created: described.created(), creators: vec![tool()] },
         packages,
         has_extracted_licensing_infos: licenses
             .into_iter()
@@ -196,7 +209,30 @@ fn bare(id: String, name: String) -> SpdxPackage {
         primary_package_purpose: None,
         checksums: Vec::new(),
         external_refs: Vec::new(),
+        annotations: Vec::new(),
     }
+}
+
+/// Who wrote the document.
+fn tool() -> String {
+    format!("Tool: {TOOL}-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// What was seen and not read.
+fn unassessed(described: &Description) -> Vec<Annotation> {
+    let (texts, omitted) = named(&described.inventory.unassessed);
+    let mut comments: Vec<String> =
+        texts.iter().map(|text| format!("{UNASSESSED} {text}")).collect();
+    if omitted > 0 {
+        comments.push(format!("{UNASSESSED}-omitted {omitted}"));
+    }
+    let annotation = |comment| Annotation {
+        annotation_date: described.created(),
+        annotation_type: "OTHER",
+        annotator: tool(),
+        comment,
+    };
+    comments.into_iter().map(annotation).collect()
 }
 
 fn image(described: &Description) -> SpdxPackage {
@@ -211,15 +247,24 @@ fn image(described: &Description) -> SpdxPackage {
             algorithm: manifest.algorithm().name().to_uppercase(),
             checksum_value: manifest.hex().to_owned(),
         }],
+        annotations: unassessed(described),
         ..bare(IMAGE.to_owned(), described.name())
     }
 }
 
+/// Where a package was found, for people and to be read back:
+/// `found in PATH (layer DIGEST, of OWNER), PATH (layer DIGEST)`.
 fn source_info(described: &Description, package: &Package) -> String {
     let mut text = String::from("found in");
     for (number, at) in package.found.iter().enumerate() {
         let comma = if number == 0 { "" } else { "," };
-        let _ = write!(text, "{comma} {} (layer {})", at.path, described.layer(at.layer));
+        // A path may hold anything, and must not be taken for what stands behind it.
+        let path = one_line(&at.path).replace(" (layer ", r" \(layer ");
+        let _ = write!(text, "{comma} {path} (layer {}", described.layer(at.layer));
+        if let Some(owner) = &at.owner {
+            let _ = write!(text, ", of {owner}");
+        }
+        text.push(')');
     }
     text
 }

@@ -105,6 +105,13 @@ impl<'a> Header<'a> {
     }
 }
 
+/// Whether `head`, the first bytes of something, is the begin of an archive: a header whose
+/// checksum fits, or the zeros at the end of an archive without entries.
+pub(crate) fn looks_like_an_archive(head: &[u8]) -> bool {
+    let Some(block) = head.first_chunk::<BLOCK>() else { return head.is_empty() };
+    block.iter().all(|b| *b == 0) || Header::decode(block, 0).is_ok()
+}
+
 /// The bytes before the first NUL.
 pub(super) fn cut_at_nul(field: &[u8]) -> &[u8] {
     let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());

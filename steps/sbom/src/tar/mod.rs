@@ -6,6 +6,6 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use header::EntryKind;
+pub(crate) use header::{EntryKind, looks_like_an_archive};
 pub use reader::TarError;
-pub(crate) use reader::TarReader;
+pub(crate) use reader::{Entry, TarReader};

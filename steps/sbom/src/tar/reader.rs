@@ -175,6 +175,48 @@ impl<R: Read> TarReader<R> {
         }
     }
 
+    /// The first bytes of what is left of the entry's data, at most `count`, without taking them.
+    /// There are fewer when there is no more data.
+    ///
+    /// # Errors
+    /// When the source fails.
+    pub(crate) fn peek(&mut self, count: usize) -> Result<&[u8], TarError> {
+        let count = count.min(usize::try_from(self.data).unwrap_or(usize::MAX)).min(BUFFER);
+        if self.to - self.from < count {
+            // The data begins near the end of the buffer.
+            self.buffer.copy_within(self.from..self.to, 0);
+            (self.from, self.to) = (0, self.to - self.from);
+            while self.to < count {
+                match self.source.read(&mut self.buffer[self.to..]) {
+                    Ok(0) => break,
+                    Ok(got) => self.to += got,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(&self.buffer[self.from..self.to.min(self.from + count)])
+    }
+
+    /// Takes what is left of the entry's data, piece by piece.
+    ///
+    /// # Errors
+    /// When the archive ends within it, or when the source fails.
+    pub(crate) fn each_piece(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), TarError> {
+        while self.data > 0 {
+            let left = usize::try_from(self.data).unwrap_or(usize::MAX);
+            let part = self.ready()?;
+            if part.is_empty() {
+                return Err(self.damaged("it ends within the data of an entry"));
+            }
+            let count = left.min(part.len());
+            take(&part[..count]);
+            self.consume(count);
+            self.data -= count as u64;
+        }
+        Ok(())
+    }
+
     /// The data of the entry at hand, when it is no longer than `limit`.
     ///
     /// # Errors
@@ -186,17 +228,7 @@ impl<R: Read> TarReader<R> {
         }
         // The stated size is only a claim, so memory grows with what really comes.
         let mut data = Vec::with_capacity(usize::try_from(self.data.min(64 * 1024)).unwrap_or(0));
-        while self.data > 0 {
-            let left = usize::try_from(self.data).unwrap_or(usize::MAX);
-            let part = self.ready()?;
-            if part.is_empty() {
-                return Err(self.damaged("it ends within the data of an entry"));
-            }
-            let take = left.min(part.len());
-            data.extend_from_slice(&part[..take]);
-            self.consume(take);
-            self.data -= take as u64;
-        }
+        self.each_piece(|piece| data.extend_from_slice(piece))?;
         Ok(data)
     }
 

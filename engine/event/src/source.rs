@@ -247,7 +247,11 @@ impl SourceEvent {
                 "tag": push.reference.tag(),
                 "before": push.before,
                 "after": push.after,
-                "commit": push.commit,
+                // What a branch points to is a commit, whether or not the sender says it twice.
+                "commit": push.commit.as_ref().or(match &push.reference {
+                    GitRef::Branch(_) => push.after.as_ref(),
+                    GitRef::Tag(_) => None,
+                }),
                 "created": push.created(),
                 "forced": push.forced,
                 "paths": match &push.paths {

@@ -4,6 +4,7 @@ mod editors;
 mod fakes;
 mod findings;
 mod language;
+mod nulls;
 mod plans;
 mod properties;
 

@@ -169,7 +169,7 @@ impl Plan {
         for filter in self.triggers.matching(event) {
             let Some(when) = filter.when else { return Ok(Some(filter.kind)) };
             let scope = scope.get_or_insert_with(|| Scope {
-                params: params.clone(),
+                params: self.params.seen(params),
                 event: event.template_value(),
                 ..Scope::default()
             });

@@ -131,7 +131,7 @@ impl Names<'_> {
             return Err(problem(UNKNOWN_VALUE, message, Some(help)));
         };
         match root {
-            "params" => self.param(name, reference),
+            "params" => self.param(name, reference, reader),
             "event" => self.event(name, reference, reader),
             "run" => values::run_key(name, reader),
             _ => self.step(name, reference, reader),

@@ -12,7 +12,7 @@ use crate::Outcome;
 /// The values behind the roots `params`, `event`, `steps` and `run`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scope {
-    /// What [`crate::Plan::bind`] answered: an object.
+    /// What [`crate::Plan::bind`] answered, as [`crate::Params::seen`] shows it: an object.
     pub params: Value,
     /// What started the run, as the event describes itself; an empty object when nothing did.
     pub event: Value,

@@ -7,24 +7,31 @@ use super::{Names, Part, Problem, Reader, problem};
 use crate::code::{MAY_BE_ABSENT, UNKNOWN_VALUE};
 use crate::expression::Reference;
 use crate::schema::{self, Found};
-use crate::{Phase, RUN_KEYS, Severity, suggest};
+use crate::{ParamType, Phase, RUN_KEYS, Severity, suggest};
 
 impl Names<'_> {
     pub(super) fn param(
         &self,
         name: &str,
         reference: &Reference,
+        reader: Reader<'_>,
     ) -> Result<Option<Value>, Problem> {
-        match self.params.get(name) {
-            Some(param) if reference.path.len() == 1 => {
-                Ok(Some(json!({ "type": param.kind.name() })))
+        match (self.params.get(name), reader) {
+            (Some(param), Reader::Trigger { .. }) if param.kind == ParamType::Image => {
+                let message = format!(
+                    "`params.{name}` is an image, and what it is becomes known only when the run is \
+                     asked for"
+                );
+                let help = "decide about it in the `when` of a step";
+                Err(problem(UNKNOWN_VALUE, message, Some(help.into())))
             }
-            Some(param) => Err(problem(
+            (Some(param), _) if reference.path.len() == 1 => Ok(Some(param.kind.schema())),
+            (Some(param), _) => Err(problem(
                 UNKNOWN_VALUE,
                 format!("parameter `{name}` is {}, with nothing in it", with_article(param.kind)),
                 None,
             )),
-            None => {
+            (None, _) => {
                 let names = || self.params.iter().map(|param| param.name.as_str());
                 let help = match suggest::nearest(name, names()) {
                     Some(near) => format!("did you mean `{near}`?"),
@@ -168,11 +175,12 @@ pub(super) fn run_key(name: &str, reader: Reader<'_>) -> Result<Option<Value>, P
     Ok(Some(json!({ "type": "string" })))
 }
 
-const fn with_article(kind: crate::ParamType) -> &'static str {
+const fn with_article(kind: ParamType) -> &'static str {
     match kind {
-        crate::ParamType::String => "a text",
-        crate::ParamType::Integer => "a whole number",
-        crate::ParamType::Number => "a number",
-        crate::ParamType::Boolean => "a boolean",
+        ParamType::String => "a text",
+        ParamType::Integer => "a whole number",
+        ParamType::Number => "a number",
+        ParamType::Boolean => "a boolean",
+        ParamType::Image => "an image",
     }
 }

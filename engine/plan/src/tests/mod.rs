@@ -3,6 +3,7 @@
 mod editors;
 mod fakes;
 mod findings;
+mod images;
 mod language;
 mod nulls;
 mod plans;

@@ -14,7 +14,6 @@ mod cloud_event;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod fields;
-mod glob;
 mod history;
 mod object;
 mod senders;
@@ -25,8 +24,8 @@ pub use bus::{
     Acknowledge, Bus, BusError, Deliveries, Delivery, ForeignDeliveries, ForeignDelivery,
 };
 pub use cloud_event::{CloudEvent, CloudEventError, Headers, STRUCTURED};
+pub use fairlead_step::{Glob, GlobError, Globs, TagPattern, TagPatterns};
 pub use fields::{EventField, Nullness};
-pub use glob::{Glob, GlobError, Globs, TagPattern, TagPatterns};
 pub use history::{HISTORY, repeated};
 pub use object::{GitRef, GitRefError, ObjectId, ObjectIdError};
 pub use senders::{

@@ -353,6 +353,19 @@ impl PlanStep {
         }
     }
 
+    /// Fills what is known of `with` before a run begins: what reads parameters, the event and secrets
+    /// alone. Null stands for the rest.
+    #[must_use]
+    pub fn foresee(&self, scope: &Scope) -> RenderedInput {
+        template::foresee(&self.with, scope)
+    }
+
+    /// What `when` comes to, where that is known before a run begins; true where there is none.
+    #[must_use]
+    pub fn foresee_condition(&self, scope: &Scope) -> Option<bool> {
+        self.when.as_deref().map_or(Some(true), |text| template::foreseen_condition(text, scope))
+    }
+
     const fn seen<'a>(&'a self, scope: &'a Scope, item: Option<&'a Item>) -> Seen<'a> {
         Seen { scope, item, undoes: self.undoes.as_ref() }
     }

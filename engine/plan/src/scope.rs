@@ -108,6 +108,18 @@ impl RenderedInput {
         }
         if missing.is_empty() { Ok(value) } else { Err(missing.into_iter().collect()) }
     }
+
+    /// The same for a look ahead: null stands for a secret that `secret` does not know.
+    #[must_use]
+    pub fn fill_known(&self, mut secret: impl FnMut(&str) -> Option<Secret<String>>) -> Value {
+        let mut value = self.value.clone();
+        for (pointer, name) in &self.secrets {
+            if let Some(leaf) = value.pointer_mut(pointer) {
+                *leaf = secret(name).map_or(Value::Null, |known| known.expose().as_str().into());
+            }
+        }
+        value
+    }
 }
 
 impl Serialize for RenderedInput {

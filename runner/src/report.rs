@@ -20,23 +20,21 @@ impl fmt::Debug for Drawn<'_> {
     }
 }
 
+// The code stands before its message, on one line, so that `grep` finds them together. The handler
+// would put a code of its own on a line above.
 impl fmt::Display for Drawn<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.finding.message)
+        let word = match self.finding.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{word}[{}]: {}", self.finding.code, self.finding.message)
     }
 }
 
 impl std::error::Error for Drawn<'_> {}
 
 impl miette::Diagnostic for Drawn<'_> {
-    fn code<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
-        let word = match self.finding.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        Some(Box::new(format!("{word}[{}]", self.finding.code)))
-    }
-
     fn severity(&self) -> Option<miette::Severity> {
         Some(match self.finding.severity {
             Severity::Error => miette::Severity::Error,
@@ -73,7 +71,11 @@ pub(crate) fn tell(findings: &Diagnostics, output: &Output) {
 /// Every finding with its source, and how many there are.
 pub(crate) fn draw(findings: &Diagnostics, color: bool) -> String {
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_links(false);
+    // A line that is broken in two is found by no search; a terminal breaks it by itself.
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(100)
+        .with_wrap_lines(false)
+        .with_links(false);
     let mut text = String::new();
     for finding in findings.list() {
         let source = named(findings.source());
@@ -165,7 +167,8 @@ mod tests {
     fn a_finding_is_drawn_with_its_line_and_a_caret() {
         let text = draw(&findings(), false);
         assert!(text.contains("p.yaml:5:13") && text.contains("a: {uses: buidl}"), "{text}");
-        assert!(text.contains("error[FL") && text.contains("1 error"), "{text}");
+        assert!(text.contains("error[FL0201]: there is no step kind `buidl`\n"), "{text}");
+        assert!(text.contains("1 error"), "{text}");
         assert!(!text.contains('\x1b'));
     }
 

@@ -13,7 +13,7 @@ mod bus;
 mod cloud_event;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-mod glob;
+mod fields;
 mod history;
 mod object;
 mod senders;
@@ -24,13 +24,12 @@ pub use bus::{
     Acknowledge, Bus, BusError, Deliveries, Delivery, ForeignDeliveries, ForeignDelivery,
 };
 pub use cloud_event::{CloudEvent, CloudEventError, Headers, STRUCTURED};
-pub use glob::{Glob, GlobError, Globs, TagPattern, TagPatterns};
+pub use fairlead_step::{Glob, GlobError, Globs, TagPattern, TagPatterns};
+pub use fields::{EventField, Nullness};
 pub use history::{HISTORY, repeated};
 pub use object::{GitRef, GitRefError, ObjectId, ObjectIdError};
 pub use senders::{
     Incoming, MAX_BODY, ReceiveError, Received, Sender, SenderError, SenderKind, same_text,
 };
 pub use source::{ChangedPaths, DedupKey, GitPushed, ImagePushed, Place, Requested, SourceEvent};
-pub use trigger::{
-    EventField, GitPush, Manual, OneOrMany, RegistryPush, TriggerKind, TriggerMatch, Triggers,
-};
+pub use trigger::{GitPush, Manual, OneOrMany, RegistryPush, TriggerKind, TriggerMatch, Triggers};

@@ -247,7 +247,11 @@ impl SourceEvent {
                 "tag": push.reference.tag(),
                 "before": push.before,
                 "after": push.after,
-                "commit": push.commit,
+                // What a branch points to is a commit, whether or not the sender says it twice.
+                "commit": push.commit.as_ref().or(match &push.reference {
+                    GitRef::Branch(_) => push.after.as_ref(),
+                    GitRef::Tag(_) => None,
+                }),
                 "created": push.created(),
                 "forced": push.forced,
                 "paths": match &push.paths {
@@ -265,22 +269,11 @@ impl SourceEvent {
 }
 
 impl ImagePushed {
-    /// Whether the tag is one that evidence hides under, not a release: `sha256-<64 hex>`, alone
-    /// (the referrers tag schema of the distribution specification) or with `.sig`, `.att` or
-    /// `.sbom` behind it (cosign); or one under which a `build` step hands its image to the registry
-    /// before anybody has looked at it, `fairlead-<32 hex>`.
+    /// Whether the tag is one that evidence hides under, not a release: see
+    /// [`ImageRef::is_evidence_tag`].
     #[must_use]
     pub fn is_evidence(&self) -> bool {
-        let Some(tag) = self.tag.as_deref() else { return false };
-        let is_hex = |text: &str, length| {
-            text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit())
-        };
-        if let Some(content) = tag.strip_prefix("fairlead-") {
-            return is_hex(content, 32);
-        }
-        let Some(rest) = tag.strip_prefix("sha256-") else { return false };
-        let (hex, suffix) = rest.split_once('.').map_or((rest, None), |(h, s)| (h, Some(s)));
-        is_hex(hex, 64) && matches!(suffix, None | Some("sig" | "att" | "sbom"))
+        self.tag.as_deref().is_some_and(ImageRef::is_evidence_tag)
     }
 
     /// The image as a reference: repository, tag and digest, as far as they are known.

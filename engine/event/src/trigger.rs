@@ -95,21 +95,6 @@ pub enum TriggerKind {
     Manual,
 }
 
-/// A field that expressions may read of `event`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventField {
-    /// The key, as in `event.<name>`.
-    pub name: &'static str,
-    /// The JSON type: `string`, `boolean` or `array`. It may be null where `nullable` says so.
-    pub json_type: &'static str,
-    /// The `format` of a string (see `fairlead_step::schema_format`), where it has one.
-    pub format: Option<&'static str>,
-    /// Whether it can be null.
-    pub nullable: bool,
-    /// What it is.
-    pub about: &'static str,
-}
-
 /// A filter that an event fits, apart from its `when`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TriggerMatch<'a> {
@@ -205,6 +190,9 @@ impl GitPush {
 }
 
 impl TriggerKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::RegistryPush, Self::GitPush, Self::Manual];
+
     /// The key under `on:`.
     #[must_use]
     pub const fn key(self) -> &'static str {
@@ -214,16 +202,6 @@ impl TriggerKind {
             Self::Manual => "manual",
         }
     }
-
-    /// What expressions may read of `event` when this trigger started the run.
-    #[must_use]
-    pub const fn fields(self) -> &'static [EventField] {
-        match self {
-            Self::RegistryPush => REGISTRY_FIELDS,
-            Self::GitPush => GIT_FIELDS,
-            Self::Manual => MANUAL_FIELDS,
-        }
-    }
 }
 
 impl fmt::Display for TriggerKind {
@@ -231,62 +209,6 @@ impl fmt::Display for TriggerKind {
         f.pad(self.key())
     }
 }
-
-const fn field(name: &'static str, json_type: &'static str, about: &'static str) -> EventField {
-    EventField { name, json_type, format: None, nullable: false, about }
-}
-
-const fn nullable(field: EventField) -> EventField {
-    EventField { nullable: true, ..field }
-}
-
-const fn formatted(field: EventField, format: &'static str) -> EventField {
-    EventField { format: Some(format), ..field }
-}
-
-const KIND: EventField = field("kind", "string", "The key of the trigger under `on:`.");
-const ACTOR: EventField = nullable(field("actor", "string", "Who did it, as the sender says."));
-
-const REGISTRY_FIELDS: &[EventField] = &[
-    KIND,
-    field("registry", "string", "The host of the registry, with its port."),
-    formatted(
-        field("repository", "string", "The registry and the path."),
-        fairlead_step::schema_format::REPOSITORY,
-    ),
-    field("path", "string", "The path of the repository within the registry."),
-    nullable(field("tag", "string", "The tag that was pushed.")),
-    // The registry is asked before a run starts, so both are known by then.
-    formatted(
-        field("digest", "string", "The digest of the manifest."),
-        fairlead_step::schema_format::DIGEST,
-    ),
-    formatted(
-        field("image", "string", "The image by digest."),
-        fairlead_step::schema_format::IMAGE,
-    ),
-    nullable(field("media_type", "string", "The media type of the manifest.")),
-    ACTOR,
-];
-
-const GIT_FIELDS: &[EventField] = &[
-    KIND,
-    field("repository", "string", "The full name of the repository."),
-    nullable(field("clone_url", "string", "Where to clone it over HTTP.")),
-    nullable(field("ssh_url", "string", "Where to clone it over ssh.")),
-    field("ref", "string", "The full name of what moved, such as `refs/heads/main`."),
-    nullable(field("branch", "string", "The branch that moved.")),
-    nullable(field("tag", "string", "The tag that moved.")),
-    nullable(field("before", "string", "What it pointed to; null when it is new.")),
-    nullable(field("after", "string", "What it points to.")),
-    nullable(field("commit", "string", "The commit to check out.")),
-    field("created", "boolean", "Whether it is new."),
-    field("forced", "boolean", "Whether the sender says that history was rewritten."),
-    nullable(field("paths", "array", "The files that changed; null when they are not known.")),
-    ACTOR,
-];
-
-const MANUAL_FIELDS: &[EventField] = &[KIND, ACTOR];
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 const fn is_false(flag: &bool) -> bool {

@@ -12,7 +12,9 @@ use fairlead_run::{
     AgainError, Created, Group, Journal, Lease, LeaseError, LogStore, NewRun, Origin, PlanBlob,
     Record, Remembered, ReplayError, Request, Run, SealError, Signal, StoreError, Wake,
 };
-use fairlead_step::{Artifacts, Catalog, Clock, HumanDuration, Registries, RunId, StepId};
+use fairlead_step::{
+    Artifacts, Catalog, Clock, HumanDuration, ImageRef, Registries, RunId, StepId,
+};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde_json::{Value, json};
@@ -68,7 +70,7 @@ pub struct EngineOptions {
 pub struct RunRequest {
     /// The plan, which the run is pinned to.
     pub plan: Arc<Plan>,
-    /// The parameters, as [`Plan::bind`] answered them.
+    /// The parameters, as [`Plan::bind`] answered them, every image resolved.
     pub params: Value,
     /// What expressions see as `event`; an empty object when no event started the run.
     pub event: Value,
@@ -156,6 +158,14 @@ pub enum RequestError {
     /// The plan has no stored form.
     #[error("the plan cannot be written down")]
     Plan(#[source] serde_json::Error),
+    /// An image is named by a tag that nobody resolved.
+    #[error("parameter `{parameter}`: the tag of {image} is not resolved")]
+    Unresolved {
+        /// The parameter.
+        parameter: String,
+        /// What was asked for.
+        image: ImageRef,
+    },
     /// The group whose turns it would wait for has no name.
     #[error("the run's concurrency group cannot be told")]
     Group(#[source] RenderError),
@@ -245,6 +255,11 @@ impl Engine {
     /// # Errors
     /// When secrets are missing, all of them at once, or the journal does not take the run.
     pub async fn request(&self, request: RunRequest) -> Result<Requested, RequestError> {
+        // A tag may move: what is written down is what it stood for when the run was asked for.
+        let images = request.plan.params().unresolved(&request.params);
+        if let Some((parameter, image)) = images.into_iter().next() {
+            return Err(RequestError::Unresolved { parameter, image });
+        }
         self.check_secrets(&request.plan).await?;
         let now = self.0.tools.clock.now();
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
@@ -423,7 +438,7 @@ fn group_of(id: &RunId, request: &RunRequest) -> Result<Option<Group>, RenderErr
     let Some(concurrency) = request.plan.concurrency() else { return Ok(None) };
     let event = if request.event.is_null() { json!({}) } else { request.event.clone() };
     let scope = Scope {
-        params: request.params.clone(),
+        params: request.plan.params().seen(&request.params),
         event,
         steps: BTreeMap::new(),
         outcomes: BTreeMap::new(),

@@ -119,6 +119,8 @@ codes! {
         "What it needs can never end that way, or its condition is always false.";
     MAY_BE_ABSENT = "FL0404": "an output that may be absent",
         "The step may start although the other one has no outputs. Write `| default(…)`, or narrow `needs`.";
+    MAY_BE_NULL = "FL0405": "a value of the event that may be null",
+        "Not every event that starts the pipeline has it. Write `| default(…)`, let only events in that have it, or ask for it in a `when`.";
 }
 
 #[cfg(test)]

@@ -14,14 +14,15 @@ use serde_json::{Value, json};
 use crate::code::{BAD_NAME, BAD_VALUE, UNBOUND_PARAM, WRONG_REFERENCE};
 use crate::graph::Graph;
 use crate::inputs::LeafType;
+use crate::nulls::{self, Known};
 use crate::plan::Steps;
 use crate::references::{Names, Part, Read, Reader, StepNames};
 use crate::spec::{self, GateSpec, GroupSpec, Spec, StepSpec, UndoSpec, WaitSpec};
 use crate::suggest::Slips;
 use crate::yaml::{Content, Node};
 use crate::{
-    Concurrency, Diagnostic, Diagnostics, Gate, Need, Params, Plan, PlanStep, Source, Undo,
-    WaitFor, schema, suggest, template, triggers, yaml,
+    Concurrency, Diagnostic, Diagnostics, Gate, Need, Outcome, Params, Plan, PlanStep, Source,
+    Undo, WaitFor, schema, suggest, template, triggers, yaml,
 };
 use edges::{Edge, Edges};
 
@@ -76,6 +77,8 @@ struct Checked {
     when: Option<String>,
     /// What its expressions read.
     reads: Vec<Read>,
+    /// The shapes of its items, where it has some.
+    shapes: Option<Vec<Value>>,
 }
 
 fn check(
@@ -108,7 +111,9 @@ fn check(
     };
     for when in &trigger_whens {
         if let Some(text) = when.node.text() {
-            names.condition(when.node, text, Reader::Trigger(when.kind), found);
+            let reader = Reader::Trigger { kind: when.kind, index: when.index };
+            names.condition(when.node, text, reader, found);
+            names.nulls_of_bare(when.node, text, reader, &Known::default(), found);
         }
     }
     let concurrency = spec.concurrency.as_ref().and_then(|group| turn(group, &names, found));
@@ -132,6 +137,7 @@ fn check(
     let graph = Graph::new(spec.steps.len(), pairs);
     edges::circles(spec, &graph, &edges, found);
     let order = graph.order();
+    inputs(spec, &kinds, &checked, &edges, &order, &names, found);
     edges::unreachable(spec, &order, &checked, &edges, found);
     if order.len() < spec.steps.len() {
         return None;
@@ -198,8 +204,6 @@ fn step_is_well(
         (content, None) => (*content == Content::Bool(true)).to_string(),
     });
     if let Some(kind) = kinds.uses {
-        let place = step.uses.map_or(step.id_span, |(_, span)| span);
-        kinds::inputs(step.with, place, kind.as_ref(), names, work, found);
         kinds::may_be_remembered(step, kind.as_ref(), found);
     }
     if let Some(GateSpec::Wait(Some(WaitSpec::Until(node)))) = &step.gate {
@@ -211,12 +215,62 @@ fn step_is_well(
         if let Some(with) = undo.with {
             reads.extend(names.template(with, back, found));
         }
-        if let Some(kind) = kinds.undo {
-            let place = undo.uses.map_or(undo.span, |(_, span)| span);
-            kinds::inputs(undo.with, place, kind.as_ref(), names, back, found);
-        }
     }
-    Checked { when, reads }
+    Checked { when, reads, shapes }
+}
+
+/// Checks the inputs of every step, and where a value that may be null would do harm. A step that
+/// waits for another one knows what the condition of that one ruled out, so each stands behind those
+/// that it needs; steps in a circle know only what their own say.
+fn inputs(
+    spec: &Spec<'_>,
+    kinds: &[Kinds<'_>],
+    checked: &[Checked],
+    edges: &[Edges],
+    order: &[usize],
+    names: &Names<'_>,
+    found: &mut Vec<Diagnostic>,
+) {
+    let ran = BTreeSet::from([Outcome::Passed, Outcome::Rejected]);
+    let mut known: Vec<Known> = vec![Known::default(); spec.steps.len()];
+    let in_circles = (0..spec.steps.len()).filter(|at| !order.contains(at));
+    let all: Vec<usize> = if order.len() < spec.steps.len() {
+        order.iter().copied().chain(in_circles).collect()
+    } else {
+        order.to_vec()
+    };
+    for at in all {
+        let (step, kinds, this) = (&spec.steps[at], &kinds[at], &checked[at]);
+        let reader = |part| Reader::Step { id: step.id.as_str(), phase: step.phase, part };
+        let work = reader(this.shapes.as_deref().map_or(Part::Whole, Part::Each));
+        let before = (edges[at].iter())
+            .filter(|(needed, edge)| {
+                edge.outcomes.is_subset(&ran) && spec.steps[**needed].for_each.is_none()
+            })
+            .fold(Known::default(), |sum, (needed, _)| sum.and(&known[*needed]));
+        if let Some(each) = &step.for_each {
+            names.nulls_of_text(each.items, reader(Part::Whole), &before, found);
+        }
+        if let Some((node, text)) = step.when.and_then(|node| Some((node, node.text()?))) {
+            names.nulls_of_bare(node, text, work, &before, found);
+        }
+        let facts = this.when.as_deref().map_or_else(Known::default, nulls::facts);
+        let here = before.and(&facts);
+        if let Some(GateSpec::Wait(Some(WaitSpec::Until(node)))) = &step.gate {
+            names.nulls_of_text(node, work, &here, found);
+        }
+        let back = reader(Part::Undo(this.shapes.as_deref()));
+        let undo = step.undo.as_ref();
+        if let Some(kind) = kinds.uses {
+            let place = step.uses.map_or(step.id_span, |(_, span)| span);
+            kinds::inputs(step.with, place, kind.as_ref(), names, (work, &here), found);
+        }
+        if let (Some(undo), Some(kind)) = (undo, kinds.undo) {
+            let place = undo.uses.map_or(undo.span, |(_, span)| span);
+            kinds::inputs(undo.with, place, kind.as_ref(), names, (back, &here), found);
+        }
+        known[at] = here;
+    }
 }
 
 /// A moment is a text.
@@ -254,6 +308,8 @@ fn turn(
         let given = schema::describe(&schema);
         let message = format!("the name of the group is a text, and `{shown}` is {given}");
         found.push(Diagnostic::error(WRONG_REFERENCE, spec.group.span, message));
+    } else {
+        names.nulls_of_text(spec.group, Reader::Group, &Known::default(), found);
     }
     Some(Concurrency { group, policy: spec.policy, max: spec.max })
 }

@@ -43,7 +43,7 @@ macro_rules! environment {
 environment! {
     filters:
         "abs" = filters::abs, "bool" = filters::bool, "capitalize" = filters::capitalize,
-        "default" = filters::default, "first" = filters::first, "float" = filters::float,
+        "default" = default, "first" = filters::first, "float" = filters::float,
         "int" = filters::int, "join" = join, "last" = filters::last, "length" = filters::length,
         "list" = filters::list, "lower" = filters::lower, "max" = filters::max,
         "min" = filters::min, "replace" = replace, "reverse" = filters::reverse,
@@ -56,6 +56,16 @@ environment! {
         "mapping" = tests::is_mapping, "none" = tests::is_none, "number" = tests::is_number,
         "sequence" = tests::is_sequence, "startingwith" = tests::is_startingwith,
         "string" = tests::is_string, "undefined" = tests::is_undefined;
+}
+
+/// `default`: what stands in the place of a value that is not there, or null. With `true` behind it,
+/// also of one that is empty, zero or false. Without a value of its own it is an empty text.
+fn default(value: &Value, other: Option<Value>, lax: Option<bool>) -> Value {
+    let missing = value.is_undefined() || value.is_none();
+    if missing || lax.unwrap_or(false) && !value.is_true() {
+        return other.unwrap_or_else(|| Value::from(""));
+    }
+    value.clone()
 }
 
 fn too_long() -> minijinja::Error {
@@ -197,7 +207,7 @@ struct Walk<'a> {
 }
 
 /// The root, the fixed keys behind it, and whether something computed stands behind those.
-fn path_of<'t>(tree: &'t ast::Expr<'t>) -> Option<(&'t str, Vec<Key>, bool)> {
+pub(crate) fn path_of<'t>(tree: &'t ast::Expr<'t>) -> Option<(&'t str, Vec<Key>, bool)> {
     if let ast::Expr::Var(var) = tree {
         return Some((var.id, Vec::new(), false));
     }
@@ -227,7 +237,7 @@ fn path_of<'t>(tree: &'t ast::Expr<'t>) -> Option<(&'t str, Vec<Key>, bool)> {
 }
 
 /// The place of the root of a path.
-fn root_span(tree: &ast::Expr<'_>) -> NodeSpan {
+pub(crate) fn root_span(tree: &ast::Expr<'_>) -> NodeSpan {
     if let ast::Expr::GetAttr(get) = tree {
         root_span(&get.expr)
     } else if let ast::Expr::GetItem(get) = tree {
@@ -407,6 +417,25 @@ mod tests_of_walk {
         assert_eq!(misuse("params.a is evenly"), "there is no test `evenly`");
         assert_eq!(misuse("range(9)"), "there is no function `range`; expressions have none");
         assert_eq!(misuse("a.upper()"), "there is no function `upper`; expressions have none");
+    }
+
+    #[test]
+    fn a_default_stands_for_what_is_not_there_and_for_null() {
+        let given = || Value::from_pairs([("null", Value::from(())), ("text", Value::from("t"))]);
+        let value = |text: &str| evaluate(text, given()).unwrap().to_string();
+        for (text, want) in [
+            ("null | default('x')", "x"),
+            ("absent | default('x')", "x"),
+            ("text | default('x')", "t"),
+            ("null | default", ""),
+            ("null | default(absent | default('y'))", "y"),
+            ("'' | default('x')", ""),
+            ("'' | default('x', true)", "x"),
+            ("0 | default(3)", "0"),
+            ("null or 'x'", "x"),
+        ] {
+            assert_eq!(value(text), want, "{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::schema::{
     self, allows, alternatives, compatible, describe, resolve, takes_secret, types,
 };
 use crate::yaml::{Content, Entry, Node};
-use crate::{Diagnostic, Span, suggest, template};
+use crate::{Diagnostic, Severity, Span, suggest, template};
 
 /// What is known of a leaf with an expression in it, before it is filled.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) secrets: bool,
     /// What is known of a leaf.
     pub(crate) leaf_type: &'a dyn Fn(&str) -> LeafType,
+    /// What a leaf that is one expression may give that is null.
+    pub(crate) nulls: &'a dyn Fn(&Node, &str) -> Vec<Diagnostic>,
     /// Where a missing input is told.
     pub(crate) step_span: Span,
 }
@@ -303,7 +305,8 @@ impl Inputs<'_> {
             let part = resolve(part, self.root);
             let mut said = Vec::new();
             self.value(node, part, path, &mut said);
-            if said.is_empty() {
+            if said.iter().all(|finding| finding.severity != Severity::Error) {
+                found.extend(said);
                 return;
             }
             let wanted = types(part);
@@ -364,6 +367,7 @@ impl Inputs<'_> {
             }
             LeafType::Known { schema: given, shown } => {
                 if compatible(&given, schema) {
+                    self.null(node, leaf, schema, found);
                     return;
                 }
                 let message = format!(
@@ -378,9 +382,19 @@ impl Inputs<'_> {
                     && types(&given).iter().all(|name| scalar.contains(name));
                 if to_text { finding.help("add `| string`") } else { finding }
             }
-            LeafType::Unknown => return,
+            LeafType::Unknown => {
+                self.null(node, leaf, schema, found);
+                return;
+            }
         };
         found.push(finding);
+    }
+
+    /// Tells what a leaf may give that is null, where its place takes no null.
+    fn null(&self, node: &Node, leaf: &str, schema: &Value, found: &mut Vec<Diagnostic>) {
+        if !schema::takes_null(schema) {
+            found.extend((self.nulls)(node, leaf));
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod expression;
 mod graph;
 mod inputs;
 mod json_schema;
+mod nulls;
 mod outcome;
 mod params;
 mod plan;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use fairlead_step::{Digest, ImageError, ImageRef, schema_format};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 
 use crate::suggest;
 
@@ -21,13 +22,16 @@ pub enum ParamType {
     Number,
     /// `true` or `false`.
     Boolean,
+    /// An image, given by tag or digest. A tag is resolved once, when the run is asked for.
+    Image,
 }
 
 impl ParamType {
     /// Every type.
-    pub const ALL: [Self; 4] = [Self::String, Self::Integer, Self::Number, Self::Boolean];
+    pub const ALL: [Self; 5] =
+        [Self::String, Self::Integer, Self::Number, Self::Boolean, Self::Image];
 
-    /// The word in YAML; JSON Schema uses the same.
+    /// The word in YAML.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -35,6 +39,17 @@ impl ParamType {
             Self::Integer => "integer",
             Self::Number => "number",
             Self::Boolean => "boolean",
+            Self::Image => "image",
+        }
+    }
+
+    /// The JSON Schema of what expressions read.
+    pub(crate) fn schema(self) -> Value {
+        match self {
+            Self::String | Self::Integer | Self::Number | Self::Boolean => {
+                json!({ "type": self.name() })
+            }
+            Self::Image => json!({ "type": "string", "format": schema_format::IMAGE }),
         }
     }
 
@@ -93,9 +108,15 @@ impl Param {
     /// # Errors
     /// One lower-case sentence fragment that says what is wrong.
     pub fn accept(&self, given: &Value) -> Result<Value, String> {
-        let Some(value) = self.kind.coerce(given) else {
-            let article = if self.kind == ParamType::Integer { "an" } else { "a" };
-            return Err(format!("{} is not {article} {}", brief(given), self.kind));
+        let value = match (self.kind, given) {
+            (ParamType::Image, Value::String(text)) => Value::String(image(text)?.to_string()),
+            _ => self.kind.coerce(given).ok_or_else(|| {
+                let article = match self.kind {
+                    ParamType::Integer | ParamType::Image => "an",
+                    ParamType::String | ParamType::Number | ParamType::Boolean => "a",
+                };
+                format!("{} is not {article} {}", brief(given), self.kind)
+            })?,
         };
         if let (Some(pattern), Value::String(text)) = (&self.pattern, &value) {
             let fits = Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
@@ -105,12 +126,35 @@ impl Param {
         }
         if let Some(choices) = &self.choices
             && !choices.contains(&value)
+            && !choices.iter().any(|choice| self.is_resolved_from(&value, choice))
         {
             let list: Vec<String> = choices.iter().map(brief).collect();
             return Err(format!("{} is not one of {}", brief(&value), list.join(", ")));
         }
         Ok(value)
     }
+
+    /// Whether `value` is the image `choice` with the digest that its tag was resolved to: what a run
+    /// was asked with may be given to the next one.
+    fn is_resolved_from(&self, value: &Value, choice: &Value) -> bool {
+        let read = |value: &Value| value.as_str()?.parse::<ImageRef>().ok();
+        self.kind == ParamType::Image
+            && read(value).is_some_and(|image| {
+                let asked = ImageRef { digest: None, ..image };
+                asked.tag.is_some() && read(choice) == Some(asked)
+            })
+    }
+}
+
+/// Reads an image that a person names.
+fn image(text: &str) -> Result<ImageRef, String> {
+    let image: ImageRef = text.trim().parse().map_err(|error: ImageError| error.to_string())?;
+    if image.tag.is_none() && image.digest.is_none() {
+        return Err(format!(
+            "`{image}` has neither a tag nor a digest; write `{image}:TAG` or `{image}@sha256:…`"
+        ));
+    }
+    Ok(image)
 }
 
 /// A value in backticks, cut to a length fit for a message.
@@ -200,5 +244,42 @@ impl Params {
             }
         }
         if problems.is_empty() { Ok(Value::Object(bound)) } else { Err(problems) }
+    }
+
+    /// The images among bound parameters that have a tag and no digest, by parameter. Each is to be
+    /// resolved, and given its digest by [`Params::resolved`], before a run is written down.
+    #[must_use]
+    pub fn unresolved(&self, bound: &Value) -> Vec<(String, ImageRef)> {
+        let images = self.images(bound).filter(|(_, image)| image.digest.is_none());
+        images.map(|(name, image)| (name.to_owned(), image)).collect()
+    }
+
+    /// The bound parameters with the image of `name` pinned to `digest`: as the journal has it, with
+    /// the tag that was asked for and the digest that it stood for then.
+    pub fn resolved(&self, bound: &mut Value, name: &str, digest: Digest) {
+        let image = self.images(bound).find(|(known, _)| *known == name).map(|(_, image)| image);
+        if let (Some(image), Some(place)) = (image, bound.get_mut(name)) {
+            *place = ImageRef { digest: Some(digest), ..image }.to_string().into();
+        }
+    }
+
+    /// Bound parameters as expressions see them: an image is known by its digest, without a tag.
+    #[must_use]
+    pub fn seen(&self, bound: &Value) -> Value {
+        let mut seen = bound.clone();
+        for (name, image) in self.images(bound) {
+            if let (Some(digest), Some(place)) = (image.digest, seen.get_mut(name)) {
+                *place = image.repository.at(digest).to_string().into();
+            }
+        }
+        seen
+    }
+
+    fn images<'a>(&'a self, bound: &'a Value) -> impl Iterator<Item = (&'a str, ImageRef)> {
+        let images = self.0.iter().filter(|param| param.kind == ParamType::Image);
+        images.filter_map(|param| {
+            let text = bound.get(&param.name)?.as_str()?;
+            Some((param.name.as_str(), text.parse().ok()?))
+        })
     }
 }

@@ -169,7 +169,7 @@ impl Plan {
         for filter in self.triggers.matching(event) {
             let Some(when) = filter.when else { return Ok(Some(filter.kind)) };
             let scope = scope.get_or_insert_with(|| Scope {
-                params: params.clone(),
+                params: self.params.seen(params),
                 event: event.template_value(),
                 ..Scope::default()
             });
@@ -351,6 +351,19 @@ impl PlanStep {
             None => Ok(true),
             Some(text) => template::condition("when", text, self.seen(scope, item)),
         }
+    }
+
+    /// Fills what is known of `with` before a run begins: what reads parameters, the event and secrets
+    /// alone. Null stands for the rest.
+    #[must_use]
+    pub fn foresee(&self, scope: &Scope) -> RenderedInput {
+        template::foresee(&self.with, scope)
+    }
+
+    /// What `when` comes to, where that is known before a run begins; true where there is none.
+    #[must_use]
+    pub fn foresee_condition(&self, scope: &Scope) -> Option<bool> {
+        self.when.as_deref().map_or(Some(true), |text| template::foreseen_condition(text, scope))
     }
 
     const fn seen<'a>(&'a self, scope: &'a Scope, item: Option<&'a Item>) -> Seen<'a> {

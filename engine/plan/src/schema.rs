@@ -228,6 +228,15 @@ pub(crate) fn compatible(given: &Value, wanted: &Value) -> bool {
     meet && formats && items
 }
 
+/// Whether null may stand at a place with this schema; where it says nothing, it may.
+pub(crate) fn takes_null(schema: &Value) -> bool {
+    if let Some(list) = alternatives(schema) {
+        return list.iter().any(takes_null);
+    }
+    let types = types(schema);
+    types.is_empty() || types.contains(&"null")
+}
+
 /// Whether a secret may stand at a place with this schema.
 pub(crate) fn takes_secret(schema: &Value) -> bool {
     typed_format(schema) == Some(format::SECRET)

@@ -12,7 +12,7 @@ use crate::Outcome;
 /// The values behind the roots `params`, `event`, `steps` and `run`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scope {
-    /// What [`crate::Plan::bind`] answered: an object.
+    /// What [`crate::Plan::bind`] answered, as [`crate::Params::seen`] shows it: an object.
     pub params: Value,
     /// What started the run, as the event describes itself; an empty object when nothing did.
     pub event: Value,
@@ -107,6 +107,18 @@ impl RenderedInput {
             }
         }
         if missing.is_empty() { Ok(value) } else { Err(missing.into_iter().collect()) }
+    }
+
+    /// The same for a look ahead: null stands for a secret that `secret` does not know.
+    #[must_use]
+    pub fn fill_known(&self, mut secret: impl FnMut(&str) -> Option<Secret<String>>) -> Value {
+        let mut value = self.value.clone();
+        for (pointer, name) in &self.secrets {
+            if let Some(leaf) = value.pointer_mut(pointer) {
+                *leaf = secret(name).map_or(Value::Null, |known| known.expose().as_str().into());
+            }
+        }
+        value
     }
 }
 

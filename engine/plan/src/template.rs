@@ -188,6 +188,58 @@ pub(crate) fn render(
     Ok(RenderedInput::new(filled, rendering.secrets))
 }
 
+/// Fills what can be known of `value` before its run begins: what reads parameters, the event and
+/// secrets alone. Null stands for the rest.
+pub(crate) fn foresee(value: &Value, scope: &Scope) -> RenderedInput {
+    fn fill(value: &Value, rendering: &mut Rendering<'_>, path: &mut Vec<String>) -> Value {
+        match value {
+            Value::String(leaf) if is_template(leaf) => {
+                let known = split(leaf).unwrap_or_default().into_iter().all(|piece| match piece {
+                    Piece::Text(_) => true,
+                    Piece::Expression { text, .. } => is_foreseeable(text),
+                });
+                let filled = if known { rendering.leaf(leaf, path).ok() } else { None };
+                filled.unwrap_or(Value::Null)
+            }
+            Value::Array(items) => {
+                let mut filled = Vec::with_capacity(items.len());
+                for (index, item) in items.iter().enumerate() {
+                    path.push(index.to_string());
+                    filled.push(fill(item, rendering, path));
+                    path.pop();
+                }
+                Value::Array(filled)
+            }
+            Value::Object(map) => {
+                let mut filled = Map::new();
+                for (key, item) in map {
+                    path.push(key.clone());
+                    filled.insert(key.clone(), fill(item, rendering, path));
+                    path.pop();
+                }
+                Value::Object(filled)
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+        }
+    }
+    let seen = Seen::from(scope);
+    let mut rendering =
+        Rendering { place: "with", seen, context: context(seen, &[]), secrets: Vec::new() };
+    let filled = fill(value, &mut rendering, &mut Vec::new());
+    RenderedInput::new(filled, rendering.secrets)
+}
+
+/// Whether the value of an expression is known before its run begins.
+fn is_foreseeable(text: &str) -> bool {
+    let early = |read: &Reference| matches!(read.root.as_str(), "params" | "event" | "secrets");
+    expression::parse(text).is_ok_and(|parsed| parsed.references.iter().all(early))
+}
+
+/// What the condition `text` comes to, where that is known before its run begins.
+pub(crate) fn foreseen_condition(text: &str, scope: &Scope) -> Option<bool> {
+    is_foreseeable(text).then(|| condition("when", text, scope.into()).ok()).flatten()
+}
+
 /// Whether some leaf of `value` has an expression in it.
 pub(crate) fn has_template(value: &Value) -> bool {
     let mut found = false;

@@ -12,6 +12,8 @@ use crate::{Diagnostic, suggest};
 /// A `when` of a filter, with its place.
 pub(crate) struct TriggerWhen<'n> {
     pub(crate) kind: TriggerKind,
+    /// Which filter of that trigger, counted from 0.
+    pub(crate) index: usize,
     pub(crate) node: &'n Node,
 }
 
@@ -79,8 +81,9 @@ fn whens<'n>(kind: TriggerKind, value: &'n Node, out: &mut Vec<TriggerWhen<'n>>)
         | Content::Text(_)
         | Content::Map(_) => vec![value],
     };
-    let whens = nodes.into_iter().filter_map(|node| node.get("when"));
-    out.extend(whens.map(|entry| TriggerWhen { kind, node: &entry.value }));
+    let whens = nodes.into_iter().enumerate();
+    let whens = whens.filter_map(|(index, node)| Some((index, node.get("when")?)));
+    out.extend(whens.map(|(index, entry)| TriggerWhen { kind, index, node: &entry.value }));
 }
 
 /// One filter or a list of them; nothing behind the key is a filter that lets everything in.

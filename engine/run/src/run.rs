@@ -314,7 +314,7 @@ impl Run {
         }
         let event = if request.event.is_null() { json!({}) } else { request.event.clone() };
         let scope = Scope {
-            params: request.params.clone(),
+            params: plan.params().seen(&request.params),
             event,
             steps: BTreeMap::new(),
             outcomes: BTreeMap::new(),

@@ -34,7 +34,7 @@ mod workspaces;
 #[cfg(test)]
 mod tests;
 
-pub use images::{FoundImage, ImageResolver};
+pub use images::{FoundImage, ImageResolver, UnresolvedImage, resolve_images};
 pub use pipelines::{Pipeline, Pipelines, PipelinesError};
 pub use server::{Ports, ServeError, Server};
 pub use settings::{ApiAccess, Options};

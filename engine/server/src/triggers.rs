@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::images::{Truth, look_up};
+use crate::images::{Truth, look_up, resolve_images};
 use crate::intake;
 use crate::news;
 use crate::pipelines::Pipeline;
@@ -284,6 +284,12 @@ pub(crate) enum Started {
     Refused(String),
 }
 
+/// The run of a pipeline that an event has started, if it has.
+async fn earlier_run(shared: &Shared, key: &str, pipeline: &str) -> Result<Option<RunId>, String> {
+    let runs = shared.ports.events.runs_of(key).await.map_err(|error| error_chain(&error))?;
+    Ok(runs.into_iter().find(|run| run.pipeline == pipeline).map(|run| run.run))
+}
+
 /// Creates the run of this pipeline that the trigger starts, or finds it, and begins to drive it. An
 /// error says what was away.
 pub(crate) async fn request_run(
@@ -293,7 +299,7 @@ pub(crate) async fn request_run(
     trigger: Trigger<'_>,
 ) -> Result<Started, String> {
     let (key, name) = (trigger.key, pipeline.plan.name());
-    let params = match pipeline.plan.bind(given) {
+    let mut params = match pipeline.plan.bind(given) {
         Ok(params) => params,
         Err(problems) => {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -302,6 +308,23 @@ pub(crate) async fn request_run(
             return Ok(Started::Refused(why));
         }
     };
+    if !pipeline.plan.params().unresolved(&params).is_empty() {
+        // The run that there is knows what the tag stood for; what it stands for now is nothing to it.
+        if let Some(run) = earlier_run(shared, key, name).await? {
+            return Ok(Started::Run(run));
+        }
+        let deadline = shared.options.registry;
+        let images = &*shared.ports.images;
+        if let Err(problems) = resolve_images(images, &pipeline.plan, &mut params, deadline).await {
+            let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            let why = texts.join("; ");
+            if problems.iter().all(|problem| problem.away) {
+                return Err(format!("cannot start `{name}`: {why}"));
+            }
+            tracing::error!(event = key, "`{name}` cannot be started: {why}");
+            return Ok(Started::Refused(why));
+        }
+    }
     let request = RunRequest {
         plan: Arc::clone(&pipeline.plan),
         params,

@@ -153,6 +153,23 @@ impl ImageRef {
             && tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
             && tag.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
     }
+
+    /// Whether `tag` is one that evidence hides under, not a release: `sha256-<64 hex>`, alone (the
+    /// referrers tag schema of the distribution specification) or with `.sig`, `.att` or `.sbom` behind
+    /// it (cosign); or one under which a `build` step hands its image to the registry before anybody
+    /// has looked at it, `fairlead-<32 hex>`.
+    #[must_use]
+    pub fn is_evidence_tag(tag: &str) -> bool {
+        let is_hex = |text: &str, length| {
+            text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit())
+        };
+        if let Some(content) = tag.strip_prefix("fairlead-") {
+            return is_hex(content, 32);
+        }
+        let Some(rest) = tag.strip_prefix("sha256-") else { return false };
+        let (hex, suffix) = rest.split_once('.').map_or((rest, None), |(h, s)| (h, Some(s)));
+        is_hex(hex, 64) && matches!(suffix, None | Some("sig" | "att" | "sbom"))
+    }
 }
 
 impl FromStr for ImageRef {

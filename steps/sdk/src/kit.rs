@@ -18,9 +18,9 @@ use serde_json::Value;
 
 use crate::{
     Artifact, ArtifactError, Artifacts, CancelHandle, CancelToken, Clock, Digest, Effect, Log,
-    Output, Outputs, Ports, ProcessError, ProcessExit, ProcessSpec, Progress, Registries,
-    RegistryAccess, RegistryAuth, RunId, RunInfo, Spawn, Step, StepContext, StepError, Stopped,
-    Stream, Verdict,
+    Missing, Output, Outputs, Ports, Preflight, ProcessError, ProcessExit, ProcessSpec, Progress,
+    Registries, RegistryAccess, RegistryAuth, RunId, RunInfo, Spawn, Step, StepContext, StepError,
+    Stopped, Stream, Verdict,
 };
 
 #[derive(Default)]
@@ -272,6 +272,16 @@ impl TestHost {
         (StepContext::new(ports, step.spec()), handle)
     }
 
+    /// What `step` says before a run begins that is missing; an input that is not known yet is null.
+    pub async fn preflight(&self, step: &dyn Step, with: &Value, first: bool) -> Vec<Missing> {
+        #[expect(clippy::disallowed_methods, reason = "the kit is a host, for tests")]
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let has_program =
+            |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+        let workspace = self.workspace.path();
+        step.preflight(&Preflight::new(with, workspace, first, self.now, &has_program)).await
+    }
+
     /// Runs one attempt of `step`.
     ///
     /// # Errors
@@ -282,9 +292,26 @@ impl TestHost {
     }
 }
 
+/// Every path below `folder`, with its size.
+fn listing(folder: &Path) -> BTreeMap<std::path::PathBuf, u64> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            }
+            found.insert(entry.path(), metadata.len());
+        }
+    }
+    found
+}
+
 /// Checks what `docs/step-contract.md` asks of every kind: object schemas that refuse unknown
-/// keys, inputs that are refused before anything happens, and the same answer when an attempt is
-/// made again with the same idempotency key (for every effect but [`Effect::Once`]).
+/// keys, inputs that are refused before anything happens, a preflight that changes nothing and misses
+/// nothing that the step can do without, and the same answer when an attempt is made again with the
+/// same idempotency key (for every effect but [`Effect::Once`]).
 ///
 /// Answers the verdict of the first attempt.
 ///
@@ -312,7 +339,20 @@ pub async fn conformance(
     assert!(step.check(&unknown).is_err(), "`{}` took an unknown input", spec.kind);
     step.check(&with).unwrap_or_else(|problems| panic!("`{}`: {problems:?}", spec.kind));
 
+    let before = listing(host.workspace());
+    let known = with.as_object().into_iter().flatten();
+    let unknown: Value = known.map(|(name, _)| (name.clone(), Value::Null)).collect();
+    let mut missing = Vec::new();
+    for first in [true, false] {
+        missing.extend(host.preflight(step, &with, first).await);
+        // Nothing is known of what comes from another step, and nothing may be missed for it.
+        host.preflight(step, &unknown, first).await;
+        host.preflight(step, &Value::Object(serde_json::Map::new()), first).await;
+    }
+    assert_eq!(before, listing(host.workspace()), "the preflight of `{}` changed files", spec.kind);
+
     let first = host.run(step, with.clone()).await?;
+    assert_eq!(missing, [], "`{}` missed what it did not need", spec.kind);
     if spec.effect != Effect::Once {
         let (context, _handle) = host.context(step, 2);
         let second = step.run(with, &context).await?;

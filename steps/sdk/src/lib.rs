@@ -4,9 +4,10 @@
 //! nothing else: implement [`StepKind`], hand the value to the runner's `App::step`, done.
 //!
 //! * **Vocabulary**: [`StepId`], [`RunId`], [`Digest`], [`Repository`], [`ImageRef`], [`Image`],
-//!   [`Secret`], [`Artifact`], [`HumanDuration`], [`EngineAddress`].
+//!   [`Secret`], [`Artifact`], [`HumanDuration`], [`EngineAddress`], [`Globs`], [`TagPatterns`].
 //! * **Contract**: [`StepKind`] (typed, what an author writes), [`Step`] (erased, what the engine
-//!   runs), [`Verdict`] and [`StepError`] (a "no" is not an error), [`Effect`] and [`Capability`].
+//!   runs), [`Verdict`] and [`StepError`] (a "no" is not an error), [`Effect`] and [`Capability`],
+//!   [`Preflight`] (what is missing is told before a run begins).
 //! * **Ports**: [`StepContext`] hands a step exactly what its capabilities grant: a log, processes,
 //!   registries, artifacts, a clock, a token that says stop.
 //!
@@ -23,6 +24,8 @@ mod image;
 #[cfg(feature = "kit")]
 pub mod kit;
 mod lines;
+mod pattern;
+mod preflight;
 mod secret;
 mod spawn;
 mod step;
@@ -41,6 +44,8 @@ pub use futures::future::BoxFuture;
 pub use id::{IdError, RunId, StepId};
 pub use image::{Image, ImageError, ImageRef, Repository};
 pub use lines::LineSplitter;
+pub use pattern::{Glob, GlobError, Globs, TagPattern, TagPatterns, newest_version};
+pub use preflight::{Missing, Preflight};
 pub use secret::Secret;
 pub use spawn::{Output, ProcessError, ProcessExit, ProcessSpec, Spawn, Stopped};
 pub use step::{

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Digest, Outputs, StepContext, StepError, Verdict};
+use crate::{Digest, Missing, Outputs, Preflight, StepContext, StepError, Verdict};
 
 /// The `format` keywords that give a JSON string or object in a step's schemas its Fairlead type.
 /// The plan checks that what an expression yields has the format that the input asks for.
@@ -117,6 +117,16 @@ pub trait StepKind: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What an attempt will need and this machine does not have: an engine, a program, a database, a key
+    /// that opens. It is asked for every step at once before a run begins, so that a person hears of
+    /// all of it before minutes of work are done. It may read, never change anything, and must be
+    /// quick; an input that is not known yet is null, and must not be missed. What cannot be told for
+    /// certain is not missing: the attempt will say.
+    fn preflight(&self, look: &Preflight<'_>) -> impl Future<Output = Vec<Missing>> + Send {
+        let _ = look;
+        async { Vec::new() }
+    }
+
     /// What an attempt reads besides its input, each with a name and the digest of what it is now: files
     /// of the workspace, databases, the day where it matters. Asked only of kinds whose effect is
     /// [`Effect::Pure`], and only when their results are remembered: the same input and the same
@@ -172,6 +182,9 @@ pub trait Step: Send + Sync {
     /// # Errors
     /// Every problem found.
     fn check(&self, with: &Value) -> Result<(), Vec<InputProblem>>;
+
+    /// What an attempt would need and this machine does not have: see [`StepKind::preflight`].
+    fn preflight<'a>(&'a self, look: &'a Preflight<'a>) -> BoxFuture<'a, Vec<Missing>>;
 
     /// What an attempt with this complete `with` value would read besides: see [`StepKind::reads`].
     ///
@@ -259,6 +272,10 @@ impl<K: StepKind> Step for Erased<K> {
         let input = parse::<K::Input>(with.clone()).map_err(|problem| vec![problem])?;
         let problems = self.kind.check(&input);
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    fn preflight<'a>(&'a self, look: &'a Preflight<'a>) -> BoxFuture<'a, Vec<Missing>> {
+        Box::pin(self.kind.preflight(look))
     }
 
     fn reads<'a>(

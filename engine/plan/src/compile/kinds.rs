@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::code::{NOT_PURE, REFUSED_INPUT, UNKNOWN_KIND};
 use crate::inputs::Inputs;
+use crate::nulls::Known;
 use crate::references::{Names, Reader};
 use crate::spec::StepSpec;
 use crate::yaml::Node;
@@ -48,21 +49,25 @@ pub(super) fn may_be_remembered(step: &StepSpec<'_>, kind: &dyn Step, found: &mu
 }
 
 /// Checks `with` by the schema, and where that finds nothing and nothing is left to fill, by the
-/// kind itself. What is missing is told at `place`.
+/// kind itself. What is missing is told at `place`; `known` is what conditions say of the event.
 pub(super) fn inputs(
     with: Option<&Node>,
     place: Span,
     kind: &dyn Step,
     names: &Names<'_>,
-    reader: Reader<'_>,
+    (reader, known): (Reader<'_>, &Known),
     found: &mut Vec<Diagnostic>,
 ) {
     let spec = kind.spec();
+    if let Some(with) = with {
+        names.nulls(with, reader, known, found);
+    }
     let wrong = Inputs {
         kind: spec.kind,
         root: &spec.input_schema,
         secrets: spec.capabilities.contains(&Capability::Secrets),
         leaf_type: &|leaf| names.leaf_type(leaf, reader),
+        nulls: &|node, leaf| names.given_nulls(node, leaf, reader, known),
         step_span: place,
     }
     .check(with);

@@ -137,7 +137,7 @@ finally:
     8:1: error[FL0002]: the key `timeout` stands twice (remove one of the two)
     11:3: error[FL0106]: `2x` is not a parameter's name (use letters, digits and `_`, and begin with a letter)
     12:7: error[FL0101]: parameter `a` has no key `typ` (did you mean `type`?)
-    12:26: error[FL0104]: `type` cannot be `text` (it can be `string`, `integer`, `number`, `boolean`)
+    12:26: error[FL0104]: `type` cannot be `text` (it can be `string`, `integer`, `number`, `boolean`, `image`)
     13:16: error[FL0108]: `(` is not a regular expression (unclosed group)
     13:30: error[FL0110]: parameter `b`: its default `1` is not a string
     14:3: error[FL0104]: parameter `c`: only a string can have a pattern

@@ -3,7 +3,9 @@
 mod editors;
 mod fakes;
 mod findings;
+mod images;
 mod language;
+mod nulls;
 mod plans;
 mod properties;
 

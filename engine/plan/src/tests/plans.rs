@@ -443,3 +443,27 @@ fn lanes_cross_and_close() {
     ●─┴───╯ h (note)  ← d, e, g
     "#);
 }
+
+#[test]
+fn what_is_known_before_a_run_is_foreseen() {
+    let plan = steps(
+        r#"
+    a: {uses: build, when: params.fast, with: {image: "registry.example.com/{{ params.version }}", context: "{{ event.actor }}", args: {X: "{{ run.id }}"}, secrets: {npm: "{{ secrets.npm }}", other: "{{ secrets.other }}"}}},
+    b: {uses: scan, when: steps.a.outcome == "passed", with: {image: "{{ steps.a.image }}"}}
+"#,
+    );
+    let scope = Scope { params: json!({"version": "v1", "fast": false}), ..Scope::default() };
+    let [a, b] = plan.steps() else { panic!("two steps") };
+    let known = a
+        .foresee(&scope)
+        .fill_known(|name| (name == "npm").then(|| Secret::new("token".to_owned())));
+    assert_eq!(
+        known,
+        json!({
+            "image": "registry.example.com/v1", "context": null, "args": { "X": null },
+            "secrets": { "npm": "token", "other": null },
+        })
+    );
+    assert_eq!(b.foresee(&scope).fill_known(|_| None), json!({ "image": null }));
+    assert_eq!((a.foresee_condition(&scope), b.foresee_condition(&scope)), (Some(false), None));
+}

@@ -9,12 +9,15 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use fairlead_event::{Requested, SourceEvent};
+use fairlead_step::ImageRef;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
 use super::webhook::not_stored;
+use crate::images::resolve_images;
 use crate::intake;
+use crate::pipelines::Pipeline;
 use crate::server::Shared;
 use crate::triggers::{self, Started, Trigger};
 
@@ -70,8 +73,9 @@ pub(crate) async fn start(
             Problem::bad_request(format!("the body is not `{{\"params\": {{…}}}}`: {e}"))
         })?
     };
-    let given: BTreeMap<String, Value> = body.params.clone().into_iter().collect();
-    if let Err(problems) = pipeline.plan.bind(&given) {
+    let mut given: BTreeMap<String, Value> = body.params.clone().into_iter().collect();
+    let bound = pipeline.plan.bind(&given);
+    if let Err(problems) = &bound {
         let errors = problems.iter().map(|problem| match &problem.hint {
             Some(hint) => format!("{problem}; {hint}"),
             None => problem.to_string(),
@@ -92,6 +96,12 @@ pub(crate) async fn start(
     let request = Requested { pipeline: name.clone(), params: body.params, by: BY.to_owned(), key };
     let event = SourceEvent::Requested(request.clone());
     let template = event.template_value();
+    // Before anything is kept: a request whose image is not there leaves nothing behind. One that came
+    // before has its run, whatever its tag stands for by now.
+    if shared.ports.events.event(event.dedup_key().as_str()).await?.is_none() {
+        let images = resolved(&shared, pipeline, bound.unwrap_or_default()).await?;
+        given.extend(images.into_iter().map(|(name, image)| (name, image.to_string().into())));
+    }
     let accepted = shared.intake.accept(BY, event).await.map_err(not_stored)?;
     let key = accepted.id;
     if accepted.duplicate {
@@ -123,6 +133,34 @@ pub(crate) async fn start(
         response.headers_mut().insert(header::LOCATION, place);
     }
     Ok(response)
+}
+
+/// What the tags of images among the parameters stand for.
+async fn resolved(
+    shared: &Shared,
+    pipeline: &Pipeline,
+    mut params: Value,
+) -> Result<Vec<(String, ImageRef)>, Problem> {
+    let (resolver, deadline) = (&*shared.ports.images, shared.options.registry);
+    let answer = resolve_images(resolver, &pipeline.plan, &mut params, deadline).await;
+    answer.map_err(|problems| {
+        let errors: Vec<String> = problems
+            .iter()
+            .map(|problem| match &problem.hint {
+                Some(hint) => format!("{problem}; {hint}"),
+                None => problem.to_string(),
+            })
+            .collect();
+        let away = problems.iter().all(|problem| problem.away);
+        let status = match away {
+            true => StatusCode::SERVICE_UNAVAILABLE,
+            false => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        let detail = format!("the images of `{}` cannot be resolved", pipeline.plan.name());
+        let problem = Problem::new(status, "image", "an image cannot be resolved", detail);
+        let problem = problem.errors(errors);
+        if away { problem.hint("nothing was kept; ask again later") } else { problem }
+    })
 }
 
 fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {

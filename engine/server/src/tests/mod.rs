@@ -4,6 +4,7 @@
 mod decisions;
 mod gates;
 mod house;
+mod images;
 mod news;
 mod pipelines;
 mod requests;

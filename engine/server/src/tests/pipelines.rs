@@ -1,6 +1,25 @@
 //! The pipelines of the house.
 
-pub(super) const PIPELINES: [&str; 16] = [
+pub(super) const PIPELINES: [&str; 18] = [
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: ship
+on: {manual: {}}
+params:
+  image: {type: image}
+steps:
+  note: {uses: note, with: {text: '{{ params.image }}'}}
+",
+    "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: follow
+on:
+  registry.push: {repository: base/*}
+params:
+  image: {type: image, default: 'registry.example.com/apps/shop:stable'}
+steps:
+  note: {uses: note, with: {text: '{{ params.image }}'}}
+",
     "apiVersion: fairlead.dev/v1
 kind: Pipeline
 name: promote

@@ -93,7 +93,7 @@ async fn a_run_is_shown_with_its_steps_logs_and_records() {
     assert_eq!(list["runs"][0]["run"], run.as_str());
     assert_eq!(list["next"], run.as_str());
     let pipelines = serving.api("GET", "/api/v1/pipelines", "").await.json();
-    assert_eq!(pipelines["pipelines"].as_array().unwrap().len(), 16);
+    assert_eq!(pipelines["pipelines"].as_array().unwrap().len(), 18);
     for (path, status) in [
         ("/api/v1/runs/nonsense".to_owned(), 400),
         ("/api/v1/runs/000000000000000000".to_owned(), 404),

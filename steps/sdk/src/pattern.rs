@@ -91,8 +91,7 @@ impl TagPattern {
         match self {
             Self::Glob(glob) => glob.is_match(tag),
             Self::Semver { range, .. } => {
-                let version = tag.strip_prefix('v').unwrap_or(tag);
-                semver::Version::parse(version).is_ok_and(|version| range.matches(&version))
+                version_of(tag).is_some_and(|version| range.matches(&version))
             }
         }
     }
@@ -123,8 +122,56 @@ impl FromStr for TagPattern {
         if text.len() > MAX_PATTERN {
             return Err(error(text, "it is longer than 512 bytes"));
         }
-        let range = semver::VersionReq::parse(range).map_err(|e| error(text, e.to_string()))?;
+        let range = range_of(range).map_err(|problem| error(text, problem))?;
         Ok(Self::Semver { text: text.to_owned(), range })
+    }
+}
+
+/// Reads a range of versions. Its parts stand behind a comma or a blank: `>=1, <2` and `>=1 <2`.
+fn range_of(text: &str) -> Result<semver::VersionReq, String> {
+    semver::VersionReq::parse(text).or_else(|error| {
+        let mut joined = String::with_capacity(text.len() + 8);
+        for part in text.split_whitespace() {
+            let begins = part.starts_with(|c: char| "<>=~^".contains(c) || c.is_ascii_digit());
+            let open = joined.is_empty() || joined.ends_with([',', '<', '>', '=', '~', '^']);
+            if begins && !open {
+                joined.push_str(", ");
+            }
+            joined.push_str(part);
+        }
+        // What was written is what is told to be wrong.
+        semver::VersionReq::parse(&joined).map_err(|_| error.to_string())
+    })
+}
+
+/// The version that a tag is: all of `major.minor.patch`, a leading `v` allowed.
+fn version_of(tag: &str) -> Option<semver::Version> {
+    semver::Version::parse(tag.strip_prefix('v').unwrap_or(tag)).ok()
+}
+
+/// The newest of those tags that are versions (semver 2.0, a leading `v` allowed). Of two that are the
+/// same version the one without the `v` is taken.
+#[must_use]
+pub fn newest_version<'t>(tags: impl IntoIterator<Item = &'t str>) -> Option<&'t str> {
+    let versions = tags.into_iter().filter_map(|tag| Some((version_of(tag)?, tag)));
+    let newest = versions.max_by(|(a, one), (b, other)| a.cmp(b).then_with(|| other.cmp(one)));
+    newest.map(|(_, tag)| tag)
+}
+
+impl TagPatterns {
+    /// The versions within `range`, such as `>=1 <2`.
+    ///
+    /// # Errors
+    /// When it is no range.
+    pub fn versions(range: &str) -> Result<Self, GlobError> {
+        format!("semver({range:?})").parse().map(|pattern| Self(vec![pattern]))
+    }
+
+    /// Whether only versions fit: no pattern lets anything else in.
+    #[must_use]
+    pub fn are_versions(&self) -> bool {
+        let version = |pattern: &TagPattern| matches!(pattern, TagPattern::Semver { .. });
+        !self.0.is_empty() && self.0.iter().all(|pattern| pattern.negated() || version(pattern))
     }
 }
 
@@ -342,12 +389,35 @@ mod tests {
     }
 
     #[test]
+    fn ranges_are_written_with_commas_or_blanks() {
+        for range in [">=1, <2", ">=1 <2", ">= 1 < 2", "  >=1   <2 ", ">=1,<2"] {
+            let tags = TagPatterns::versions(range).unwrap();
+            assert!(tags.is_match("1.5.0") && !tags.is_match("2.0.0"), "{range}");
+            assert!(tags.are_versions());
+        }
+        assert!(TagPatterns::versions(">=1 || <0.5").is_err());
+        let mixed: TagPatterns = serde_json::from_str(r#"["semver(\"^1\")", "!1.2.*"]"#).unwrap();
+        assert!(mixed.are_versions() && mixed.is_match("1.3.0") && !mixed.is_match("1.2.3"));
+        let glob: TagPatterns = serde_json::from_str(r#""v*""#).unwrap();
+        assert!(!glob.are_versions());
+    }
+
+    #[test]
+    fn the_newest_is_that_of_versions() {
+        let tags = ["v1.9.0", "1.10.0", "latest", "v1.10.0", "1.10.0-rc.1", "1.2", "0.99.0"];
+        assert_eq!(newest_version(tags), Some("1.10.0"));
+        assert_eq!(newest_version(["latest", "1.2"]), None);
+        assert_eq!(newest_version(["1.0.0-rc.2", "1.0.0-rc.10"]), Some("1.0.0-rc.10"));
+    }
+
+    #[test]
     fn bad_patterns_say_what_is_wrong() {
         for (json, want) in [
             (r#""a[""#, "not a pattern"),
             (r#""""#, "it is empty"),
             (r#""semver(>=1)""#, "in quotes"),
             (r#""semver(\"one\")""#, "not a pattern"),
+            (r#""semver(\">=1 || <0.5\")""#, "not a pattern"),
             (r#"["!docs/**"]"#, "nothing does"),
             ("[]", "empty list"),
             ("7", "a pattern or a list of patterns"),

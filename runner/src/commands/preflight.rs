@@ -116,10 +116,10 @@ pub(super) async fn look(
     kept: &BTreeSet<&str>,
 ) -> Vec<Lack> {
     let mut wills: BTreeMap<&StepId, (Will, bool)> = BTreeMap::new();
-    let mut looks = Vec::new();
     let now = context.settings.clock.now();
     let settings = &context.settings;
     let has_program = |name: &str| settings.has_program(name);
+    let mut looks = Vec::new();
     for step in plan.steps() {
         let will = will(step, &wills, scope);
         let provided = is_provided(context, plan, step, &wills);

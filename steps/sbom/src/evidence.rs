@@ -101,6 +101,10 @@ fn ends_with_ignoring_case(text: &str, end: &str) -> bool {
     text.len() >= end.len() && text[text.len() - end.len()..].eq_ignore_ascii_case(end)
 }
 
+fn text_len(text: Option<&String>) -> usize {
+    text.map_or(0, String::len)
+}
+
 /// What one file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fact {
@@ -148,7 +152,7 @@ impl Fact {
         matches!(self, Self::Unread(what) if what.is_by_content())
     }
 
-    /// About how many bytes of memory it takes.
+    /// About how many bytes of memory it takes: a file may say a name of any length.
     pub(crate) fn weight(&self) -> usize {
         /// What an entry of a collection costs besides its text.
         const EACH: usize = 160;
@@ -160,7 +164,12 @@ impl Fact {
             }
             Self::Apk(all) => all.iter().map(|p| EACH + p.text_len()).sum(),
             Self::Elsewhere { from, .. } => from.iter().map(|p| p.len()).sum(),
-            Self::Python(_) | Self::Node(_) | Self::OsRelease(_) | Self::Unread(_) => EACH,
+            Self::Python(p) => p.name.len() + p.version.len() + text_len(p.license.as_ref()),
+            Self::Node(p) => p.name.len() + p.version.len() + text_len(p.license.as_ref()),
+            Self::OsRelease(os) => {
+                os.id.len() + text_len(os.version.as_ref()) + text_len(os.pretty_name.as_ref())
+            }
+            Self::Unread(_) => 0,
         }
     }
 }

@@ -543,6 +543,21 @@ fn limits_are_kept() {
 }
 
 #[test]
+fn long_names_count_towards_the_memory_of_a_layer() {
+    let limits = Limits { kept: 20_000, ..Limits::default() };
+    let long = "n".repeat(3_000);
+    let node = format!(r#"{{"name":"{long}","version":"1"}}"#);
+    let python = format!("Name: {long}\nVersion: 1\n");
+    for (path, text) in [("package.json", &node), ("x.egg-info", &python)] {
+        let paths: Vec<String> = (0..10).map(|at| format!("{at}/{path}")).collect();
+        let many: Vec<E<'_>> = paths.iter().map(|path| E::File(path, text)).collect();
+        assert!(scan_one(&archive(&many[..3]), true, &limits).is_ok());
+        let error = scan_one(&archive(&many), true, &limits).err().unwrap().to_string();
+        assert!(error.contains("20000 bytes of memory"), "{error}");
+    }
+}
+
+#[test]
 fn a_file_that_is_too_large_is_told_and_the_rest_is_right() {
     let limits = Limits { file: 40, ..Limits::default() };
     let large = format!(r#"{{"name":"large","version":"1.0.0","x":"{}"}}"#, "x".repeat(40));

@@ -49,11 +49,17 @@ pub(crate) fn package(bytes: &[u8]) -> Result<Option<NodePackage>, Unreadable> {
     };
     // `licenses` is the old key, for a list of which the user takes one.
     let license = ["license", "licenses"].into_iter().find_map(|key| {
-        let value: Value = serde_json::from_str(fields.get(key)?.get()).ok()?;
-        license(&value)
+        let value = fields.get(key)?.get();
+        if value.len() > LICENSE_LIMIT {
+            return None;
+        }
+        license(&serde_json::from_str(value).ok()?)
     });
     Ok(Some(NodePackage { name, version, license }))
 }
+
+/// The most bytes of JSON that name a license.
+const LICENSE_LIMIT: usize = 64 << 10;
 
 /// A field that is to be a text.
 enum Field {

@@ -135,6 +135,17 @@ fn numbered(ecosystem: Ecosystem, text: &str) -> Option<String> {
     }
 }
 
+/// The operating system of an image as a bill's marks write it, when `covers` knows no advisories
+/// for its release.
+pub(crate) fn uncovered(system: &System, covers: impl Fn(&str) -> bool) -> Option<String> {
+    let stated = Stated { namespace: &system.id, system: Some(system), ..Stated::default() };
+    let ecosystem = ["deb", "apk"].iter().find_map(|ty| ecosystem(ty, &stated));
+    match ecosystem.and_then(|family| Some((family, release(family, &stated)?))) {
+        Some((family, release)) => (!covers(&release)).then(|| family.shown(&release)),
+        None => Some(shown(&system.id, &stated)),
+    }
+}
+
 /// A distribution as a bill's marks write it, such as `rhel 9.3`, for packages that no release of
 /// the advisories is about.
 pub(crate) fn shown(ty: &str, stated: &Stated<'_>) -> String {
@@ -212,6 +223,19 @@ mod tests {
         assert_eq!(release(Ecosystem::Debian, &named).as_deref(), Some("Debian:11"));
         let own = Stated { distro: Some("debian-sid"), ..stated };
         assert_eq!(release(Ecosystem::Debian, &own), None, "the package's own word stands");
+    }
+
+    #[test]
+    fn an_operating_system_without_advisories_is_told() {
+        let uncovered = |id: &str, version: Option<&str>| {
+            let system = System { id: id.into(), version: version.map(str::to_owned) };
+            uncovered(&system, |release| release == "Debian:12")
+        };
+        assert_eq!(uncovered("debian", Some("12.5")), None);
+        assert_eq!(uncovered("debian", Some("10.13")).as_deref(), Some("debian 10"));
+        assert_eq!(uncovered("debian", None).as_deref(), Some("debian"));
+        assert_eq!(uncovered("alpine", Some("3.19.1")).as_deref(), Some("alpine 3.19"));
+        assert_eq!(uncovered("rhel", Some("9.3")).as_deref(), Some("rhel 9.3"));
     }
 
     #[test]

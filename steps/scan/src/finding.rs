@@ -6,13 +6,14 @@ use serde::Serialize;
 
 use crate::clusters::{Cluster, clusters};
 use crate::database::{Database, DbError};
+use crate::distribution;
 use crate::ecosystem::Ecosystem;
 use crate::osv::Advisory;
 use crate::package::{self, Package, Unmatched};
 use crate::range;
 use crate::sbom::{Bill, Listed, Location};
 use crate::severity::{self, Severity, Statement};
-use crate::unassessed::{BAD_PURL, DISTRIBUTION, ECOSYSTEM, Gaps, NO_VERSION};
+use crate::unassessed::{BAD_PURL, DISTRIBUTION, ECOSYSTEM, Gaps, NO_SOURCE, NO_VERSION};
 
 /// Contradictory ranges that a report tells by name.
 const MAX_FAULTS: usize = 200;
@@ -85,6 +86,14 @@ pub(crate) struct Resolved {
     gaps: Gaps,
 }
 
+/// Packages of a release of which the bill names no source.
+#[derive(Default)]
+struct Sourceless<'a> {
+    purls: Vec<&'a str>,
+    /// Whether one of them is known to have a source of another name: the bill names none.
+    certain: bool,
+}
+
 /// What is installed of one package as advisories name it.
 #[derive(Debug, Default)]
 struct Installed {
@@ -102,6 +111,7 @@ impl Resolved {
         let mut resolved = Self { gaps: Gaps::of(bill), ..Self::default() };
         let mut owners = Owners { bill, database, known: HashMap::new() };
         let mut last_purl = None;
+        let mut sourceless: BTreeMap<String, Sourceless<'_>> = BTreeMap::new();
         for listed in &bill.packages {
             let purl = listed.purl.as_str();
             let package = package::resolve(listed, bill.system.as_ref());
@@ -120,6 +130,12 @@ impl Resolved {
                     // One package URL may be listed with several names beside it.
                     if last_purl.replace(purl) != Some(purl) {
                         resolved.packages += 1;
+                    }
+                    if distributed && package::lacks_source(listed) {
+                        let shown = package.ecosystem.shown(&package.release);
+                        let sourceless = sourceless.entry(shown).or_default();
+                        sourceless.purls.push(purl);
+                        sourceless.certain |= package::has_other_source(listed);
                     }
                     resolved.installed.entry(package).or_default().add(listed, owned);
                 }
@@ -142,6 +158,19 @@ impl Resolved {
                 Err(Unmatched::Malformed) => {
                     leave_out((BAD_PURL, purl), &|| "the package URL is malformed".to_owned());
                 }
+            }
+        }
+        let covers = |release: &str| database.covers(release);
+        let system = bill.system.as_ref();
+        if let Some(system) = system.and_then(|system| distribution::uncovered(system, covers)) {
+            let reason = "the database has no advisories for this distribution or release";
+            resolved.gaps.add_thing((DISTRIBUTION, &system), reason);
+        }
+        for (release, sourceless) in sourceless.iter().filter(|(_, of)| of.certain) {
+            for purl in &sourceless.purls {
+                resolved.gaps.add((NO_SOURCE, release), false, purl, || {
+                    "the bill of materials does not say what source it is built from".to_owned()
+                });
             }
         }
         // An owner that the bill names and does not list is asked about all the same.

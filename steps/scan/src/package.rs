@@ -14,6 +14,53 @@ const DISTRIBUTION_TYPES: [&str; 5] = ["deb", "apk", "rpm", "alpm", "alpine"];
 /// What stands in place of a version that nobody knows.
 const NO_VERSIONS: [&str; 4] = ["unknown", "noassertion", "none", "(devel)"];
 
+/// Packages of distributions that are never built from a source of their own name. One of them
+/// without a source says that the bill names no sources at all, for almost every image has one.
+const NEVER_SOURCES: [&str; 40] = [
+    // Debian and Ubuntu.
+    "libc6",
+    "libc-bin",
+    "libgcc-s1",
+    "libgcc1",
+    "zlib1g",
+    "libssl3",
+    "libssl3t64",
+    "libssl1.1",
+    "perl-base",
+    "bsdutils",
+    "mount",
+    "login",
+    "passwd",
+    "libuuid1",
+    "libblkid1",
+    "libmount1",
+    "libsmartcols1",
+    "libpam0g",
+    "libpam-modules",
+    "libsystemd0",
+    "libudev1",
+    "libselinux1",
+    "libacl1",
+    "libattr1",
+    "libbz2-1.0",
+    "liblzma5",
+    "libpcre2-8-0",
+    "libtinfo6",
+    "ncurses-base",
+    "libzstd1",
+    "libexpat1",
+    "libsqlite3-0",
+    "libcurl4",
+    // Alpine, Wolfi and Chainguard.
+    "libcrypto3",
+    "musl-utils",
+    "ssl_client",
+    "scanelf",
+    "libc-utils",
+    "busybox-binsh",
+    "ld-linux",
+];
+
 /// A package as advisories name it. For distributions that is the source package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Package {
@@ -66,6 +113,20 @@ pub(crate) fn resolve(listed: &Listed, system: Option<&System>) -> Result<Packag
             Ok(Package { release, name, version, ecosystem })
         }
     }
+}
+
+/// Whether a bill names no source for a package of a distribution: it is taken to be of the
+/// package's own name, as the package URL's `upstream` is left out where they are the same.
+pub(crate) fn lacks_source(listed: &Listed) -> bool {
+    listed.source.is_none() && !listed.purl.contains("upstream=")
+}
+
+/// Whether a package of a distribution is built from a source of another name.
+pub(crate) fn has_other_source(listed: &Listed) -> bool {
+    let path = listed.purl.split(['?', '#']).next().unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let name = name.split('@').next().unwrap_or_default();
+    NEVER_SOURCES.contains(&name)
 }
 
 /// The type of a package URL, in lower case.

@@ -9,6 +9,8 @@ use serde::Serialize;
 
 use crate::sbom::Bill;
 
+/// Characters of a subject that are kept.
+const MAX_SUBJECT: usize = 1024;
 /// Package URLs that are given for each thing.
 const MAX_EXAMPLES: usize = 50;
 
@@ -16,6 +18,9 @@ const MAX_EXAMPLES: usize = 50;
 pub(crate) const ECOSYSTEM: &str = "ecosystem";
 /// Packages of a distribution or a release that the database does not have.
 pub(crate) const DISTRIBUTION: &str = "distribution";
+/// Packages of a distribution in a bill that does not say what they are built from, though
+/// advisories are about that.
+pub(crate) const NO_SOURCE: &str = "no-source";
 /// A package without a version.
 pub(crate) const NO_VERSION: &str = "no-version";
 /// A package without a package URL.
@@ -77,14 +82,12 @@ impl Gaps {
         let mut gaps = Self::default();
         for mark in &bill.marks {
             let (kind, subject) = mark.split_once(':').unwrap_or((mark, ""));
-            let thing = gaps.thing(kind.trim(), subject.trim(), false, || {
-                match kind.trim() {
-                    "composition" => "the bill of materials calls itself incomplete",
-                    _ => "the bill of materials says that it was seen and not read",
-                }
-                .to_owned()
-            });
-            thing.others = 1;
+            let reason = if kind == "composition" {
+                "the bill of materials calls itself incomplete"
+            } else {
+                "the bill of materials says that it was seen and not read"
+            };
+            gaps.add_thing((kind.trim(), subject.trim()), reason);
         }
         if bill.omitted > 0 {
             let reason = || "the bill of materials does not name all that was not read".to_owned();
@@ -95,6 +98,11 @@ impl Gaps {
             gaps.thing(NO_PURL, name, false, reason).packages += 1;
         }
         gaps
+    }
+
+    /// Takes something that is no package.
+    pub(crate) fn add_thing(&mut self, (kind, subject): (&str, &str), reason: &str) {
+        self.thing(kind, subject, false, || reason.to_owned()).others = 1;
     }
 
     /// Counts a package; `owned` when packages of the distribution, which are assessed, brought it.
@@ -119,6 +127,10 @@ impl Gaps {
         owned: bool,
         reason: impl FnOnce() -> String,
     ) -> &mut Thing {
+        let subject = match subject.char_indices().nth(MAX_SUBJECT) {
+            Some((end, _)) => &subject[..end],
+            None => subject,
+        };
         let key = (kind.to_owned(), subject.to_owned(), owned);
         self.things.entry(key).or_insert_with(|| Thing { reason: reason(), ..Thing::default() })
     }

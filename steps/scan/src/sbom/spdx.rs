@@ -10,6 +10,8 @@ use super::{Bill, Listed, Location, SbomError, SourcePackage, System, Text, or_d
 const TRIVY_SOURCE: &str = "built package from: ";
 /// What Fairlead writes before the places of a package.
 const PLACES: &str = "found in ";
+/// What stands between a place and the layer that it is of.
+const LAYER: &str = " (layer ";
 
 #[derive(Deserialize)]
 struct Document<'a> {
@@ -82,10 +84,10 @@ struct Relations<'a> {
 pub(super) fn read(bytes: &[u8], bill: &mut Bill) -> Result<(), SbomError> {
     let document: Document<'_> = parse(bytes).map_err(SbomError::Malformed)?;
     let relations = Relations::of(&document);
-    let purls: BTreeMap<&str, String> = document
+    let purls: BTreeMap<&str, &str> = document
         .packages
         .iter()
-        .filter_map(|package| Some((package.id.0.as_ref(), package.purl()?.to_owned())))
+        .filter_map(|package| Some((package.id.0.as_ref(), package.purl()?)))
         .collect();
     let annotations = document.packages.iter().flat_map(|package| &package.annotations);
     for annotation in document.annotations.iter().chain(annotations) {
@@ -171,27 +173,31 @@ impl Package<'_> {
         (!name.is_empty()).then(|| SourcePackage { name: name.to_owned(), version })
     }
 
-    /// Where Fairlead found it, and which packages of the distribution own those places.
+    /// Where Fairlead found it, and which packages of the distribution own those places:
+    /// `found in /a/b (layer sha256:…, of pkg:deb/debian/c@1), /d (layer sha256:…)`.
     ///
-    /// The document does not say which owner has which place, so there must be one for each: a
-    /// place too many is nobody's.
-    fn found(&self, relations: &Relations<'_>, purls: &BTreeMap<&str, String>) -> Vec<Location> {
+    /// Documents that name no owner beside a place have relationships alone, which do not say which
+    /// owner has which place. Then there must be one for each: a place too many is nobody's.
+    fn found(&self, relations: &Relations<'_>, purls: &BTreeMap<&str, &str>) -> Vec<Location> {
         let Some(places) = self.source_info.0.strip_prefix(PLACES) else { return Vec::new() };
-        let containers = relations.containers.get(self.id.0.as_ref());
-        let mut owners: Vec<&String> =
-            containers.into_iter().flatten().filter_map(|id| purls.get(id)).collect();
-        owners.sort();
-        owners.dedup();
-        let mut owners = owners.into_iter();
-        // Each place ends in the layer that it is of: `/a/b (layer sha256:…)`.
-        let ends = places.match_indices(" (layer ").map(|(end, _)| end);
-        let mut start = 0;
         let mut found = Vec::new();
-        for end in ends {
-            let path = places.get(start..end).unwrap_or_default();
-            let path = path.rsplit_once("), ").map_or(path, |(_, path)| path);
-            found.push(Location { path: path.to_owned(), owner: owners.next().cloned() });
-            start = end;
+        let mut rest = places;
+        while let Some((path, after)) = rest.split_once(LAYER) {
+            let (layer, next) = after.split_once("), ").unwrap_or((after, ""));
+            let owner = layer.split_once(", of ").map(|(_, owner)| owner);
+            let owner = owner.map(|owner| owner.strip_suffix(')').unwrap_or(owner).to_owned());
+            found.push(Location { path: path.to_owned(), owner });
+            rest = next;
+        }
+        if found.iter().all(|place| place.owner.is_none()) {
+            let containers = relations.containers.get(self.id.0.as_ref());
+            let mut owners: Vec<&str> =
+                containers.into_iter().flatten().filter_map(|id| purls.get(id).copied()).collect();
+            owners.sort();
+            owners.dedup();
+            for (place, owner) in found.iter_mut().zip(owners) {
+                place.owner = Some(owner.to_owned());
+            }
         }
         found
     }

@@ -145,6 +145,15 @@ fn the_distribution_owns_what_it_brought_to_every_place() {
     let both = &["SPDXRef-Image", "SPDXRef-o"][..];
     assert_eq!(spdx("found in /a (layer sha256:1)", both), ["/a of pkg:deb/debian/o@1"]);
     assert_eq!(spdx("found in /a (layer sha256:1)", &["SPDXRef-Image"]), ["/a"]);
+    // Where a place names its owner, the relationships say nothing more.
+    assert_eq!(
+        spdx("found in /a (layer sha256:1, of pkg:deb/debian/o@1), /b (layer sha256:2)", both),
+        ["/a of pkg:deb/debian/o@1", "/b"]
+    );
+    assert_eq!(
+        spdx("found in /a (layer sha256:1, of o), /b (layer sha256:2, of o)", both),
+        ["/a of o", "/b of o"]
+    );
     assert_eq!(
         spdx("found in /a (layer sha256:1), /b, c (layer sha256:2)", both),
         ["/a of pkg:deb/debian/o@1", "/b, c"]

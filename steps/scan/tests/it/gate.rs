@@ -68,6 +68,30 @@ async fn what_was_seen_and_not_read_is_a_no() {
             "not assessed: distribution:rhel 9.3 (1 package)",
         ),
         (
+            cyclonedx(&[json!({"type": "operating-system", "name": "rocky", "version": "9"})], &[]),
+            "not assessed: distribution:rocky 9",
+        ),
+        (
+            cyclonedx(
+                &[json!({"type": "operating-system", "name": "debian", "version": "12.5"})],
+                &[],
+            ),
+            "passed",
+        ),
+        // What nobody could build from a source of its name shows that the bill names no sources.
+        (
+            cyclonedx(
+                &[
+                    library("pkg:deb/debian/libc6@2.36-9?distro=debian-12"),
+                    library("pkg:deb/debian/bash@5.2?distro=debian-12"),
+                    library("pkg:deb/debian/dash@0.5?distro=debian-12&upstream=dash"),
+                ],
+                &[],
+            ),
+            "not assessed: no-source:debian 12 (2 packages)",
+        ),
+        (cyclonedx(&[library("pkg:deb/debian/bash@5.2?distro=debian-12")], &[]), "passed"),
+        (
             cyclonedx(&[library("pkg:pypi/demo-lib")], &[]),
             "not assessed: no-version:pkg:pypi/demo-lib (1 package)",
         ),

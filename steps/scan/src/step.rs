@@ -70,13 +70,9 @@ pub struct FailOn {
     #[serde(default)]
     pub fixable: bool,
     /// Whether what could not be assessed counts, too: what the bill says was seen and not read,
-    /// and packages that no advisory of the database can be about.
-    #[serde(default = "yes")]
-    pub unassessed: bool,
-}
-
-const fn yes() -> bool {
-    true
+    /// and packages that no advisory of the database can be about. It counts unless this says
+    /// `false`.
+    pub unassessed: Option<bool>,
 }
 
 /// A severity that can be asked for.
@@ -136,10 +132,30 @@ impl Threshold {
 impl FailOn {
     /// Why the answer is no, such as `2 critical findings with a fix`; nothing when it is yes.
     fn reason(self, report: &Report) -> Option<String> {
-        let unassessed = if self.unassessed { not_assessed(report) } else { None };
+        let unassessed = if self.unassessed_counts() { not_assessed(report) } else { None };
         match (self.findings(report), unassessed) {
             (Some(findings), Some(unassessed)) => Some(format!("{findings}; {unassessed}")),
             (findings, unassessed) => findings.or(unassessed),
+        }
+    }
+
+    fn unassessed_counts(self) -> bool {
+        self.unassessed.unwrap_or(true)
+    }
+
+    /// What is wrong with it before anything is scanned.
+    fn problem(self) -> Option<InputProblem> {
+        let hint = "add `severity: critical`, or another one";
+        match (self.severity, self.fixable, self.unassessed) {
+            (Some(_), _, _) | (None, false, Some(_)) => None,
+            (None, true, _) => Some(
+                InputProblem::at("/fail_on/fixable", "it says nothing without a `severity`")
+                    .hint(hint),
+            ),
+            // Whoever forgot the severity would never hear of a finding.
+            (None, false, None) => {
+                Some(InputProblem::at("/fail_on", "it names nothing to fail on").hint(hint))
+            }
         }
     }
 
@@ -207,12 +223,7 @@ impl StepKind for Scan {
                     .hint("write a path relative to the workspace, without `..`"),
             );
         }
-        if input.fail_on.is_some_and(|fail_on| fail_on.fixable && fail_on.severity.is_none()) {
-            problems.push(
-                InputProblem::at("/fail_on/fixable", "it says nothing without a `severity`")
-                    .hint("add `severity: critical`, or another one, beside it"),
-            );
-        }
+        problems.extend(input.fail_on.and_then(FailOn::problem));
         for (place, problem) in
             Accepting::read(&input.ignore_unassessed).err().into_iter().flatten()
         {
@@ -288,7 +299,7 @@ impl StepKind for Scan {
         let outputs = store(&report, context).await?;
         Ok(match input.fail_on.and_then(|fail_on| fail_on.reason(&report)) {
             Some(reason) => {
-                if input.fail_on.is_some_and(|fail_on| fail_on.unassessed)
+                if input.fail_on.is_some_and(FailOn::unassessed_counts)
                     && report.summary.unassessed > 0
                 {
                     context.say(

@@ -120,14 +120,14 @@ async fn what_was_seen_and_not_read_is_a_no() {
             json!({}),
             json!({"fail_on": {"severity": "critical", "unassessed": false}}),
             json!({"fail_on": {"unassessed": false}}),
-            json!({"fail_on": {}, "ignore_unassessed": ["*"]}),
+            json!({"fail_on": {"unassessed": true}, "ignore_unassessed": ["*"]}),
         ] {
             let (answer, told) = bench.answer(with.clone()).await;
             assert_eq!(answer, "passed", "{with}");
             let count = |report: &Value| report["unassessed"].as_array().unwrap().len();
             assert_eq!(count(&told), count(&report));
         }
-        let (answer, _) = bench.answer(json!({"fail_on": {}})).await;
+        let (answer, _) = bench.answer(json!({"fail_on": {"unassessed": true}})).await;
         assert_eq!(answer, want, "the gate needs no severity");
     }
 }
@@ -165,6 +165,7 @@ async fn what_somebody_accepts_is_told_in_every_form() {
     let with = json!({"ignore_unassessed": ["", "go-binary", "x:["], "fail_on": {"fixable": true}});
     let problems = bench.problems(&with);
     assert_eq!(problems, ["/fail_on/fixable", "/ignore_unassessed/0", "/ignore_unassessed/2"]);
+    assert_eq!(bench.problems(&json!({"fail_on": {}})), ["/fail_on"]);
 }
 
 #[tokio::test]

@@ -71,26 +71,35 @@ image:
   pullPolicy:   IfNotPresent
 ";
 
-/// An advisory about a package of the image, in the layout of the OSV dumps. It is made up.
-fn advisory() -> Value {
-    json!({
-        "schema_version": "1.6.0",
-        "id": "PYSEC-2026-9001",
-        "modified": "2026-11-01T00:00:00Z",
-        "published": "2026-11-01T00:00:00Z",
-        "summary": "A package that listens too well",
-        "details": "It does.",
-        "severity": [
-            {"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N"},
-        ],
-        "affected": [{
-            "package": {"ecosystem": "PyPI", "name": "eager-listener"},
-            "ranges": [{
-                "type": "ECOSYSTEM",
-                "events": [{"introduced": "0"}, {"fixed": "1.3.0"}],
+/// Advisories about packages of the image, in the layout of the OSV dumps: ecosystem and record.
+/// They are made up. Each of the image's ecosystems has one, since a gate does not pass what no
+/// advisory can be about. Only the Python package is affected in the version that is installed.
+fn advisories() -> [(&'static str, Value); 3] {
+    let record = |id: &str, ecosystem: &str, name: &str, fixed: &str| {
+        json!({
+            "schema_version": "1.6.0",
+            "id": id,
+            "modified": "2026-11-01T00:00:00Z",
+            "published": "2026-11-01T00:00:00Z",
+            "summary": "A package that listens too well",
+            "details": "It does.",
+            "severity": [
+                {"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N"},
+            ],
+            "affected": [{
+                "package": {"ecosystem": ecosystem, "name": name},
+                "ranges": [{
+                    "type": "ECOSYSTEM",
+                    "events": [{"introduced": "0"}, {"fixed": fixed}],
+                }],
             }],
-        }],
-    })
+        })
+    };
+    [
+        ("PyPI", record("PYSEC-2026-9001", "PyPI", "eager-listener", "1.3.0")),
+        ("Debian", record("DEBIAN-CVE-2026-9002", "Debian:12", "zlib", "1:1.2.13.dfsg-1")),
+        ("npm", record("GHSA-2026-9003", "npm", "left-lean", "1.3.0")),
+    ]
 }
 
 /// Makes a signing key in `folder`: `cosign` (PKCS#8, not encrypted) and `cosign.pub`.
@@ -135,13 +144,16 @@ pub(crate) fn write_sources(fairlead: &Fairlead) {
     );
 }
 
-/// Makes the advisory database of `fairlead` from one dump.
+/// Makes the advisory database of `fairlead` from a dump of each ecosystem.
 pub(crate) fn load_advisories(fairlead: &Fairlead) {
-    let record = fairlead.write("dumps/PyPI/PYSEC-2026-9001.json", &advisory().to_string());
-    let archive = record.with_file_name("all.zip");
-    let mut zip = Command::new("python3");
-    stdout_of(zip.args(["-m", "zipfile", "-c"]).arg(&archive).arg(&record));
-    std::fs::remove_file(record).unwrap();
+    for (ecosystem, record) in advisories() {
+        let id = record["id"].as_str().unwrap();
+        let file = fairlead.write(&format!("dumps/{ecosystem}/{id}.json"), &record.to_string());
+        let archive = file.with_file_name("all.zip");
+        let mut zip = Command::new("python3");
+        stdout_of(zip.args(["-m", "zipfile", "-c"]).arg(&archive).arg(&file));
+        std::fs::remove_file(file).unwrap();
+    }
     let _ = fairlead.run(["db", "update", "--from", "dumps"]).code(0);
 }
 

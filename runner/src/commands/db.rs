@@ -65,6 +65,7 @@ fn info(context: &Context<'_>, as_json: bool) -> Result<Exit, Stop> {
             "records": info.records,
             "newest": info.newest,
             "ecosystems": info.ecosystems,
+            "newest_of": info.newest_of,
             "source": info.source,
             "updated_at": info.updated_at,
         }))?;
@@ -76,7 +77,10 @@ fn info(context: &Context<'_>, as_json: bool) -> Result<Exit, Stop> {
         info.digest, info.records, info.updated_at, info.source
     ));
     for (ecosystem, records) in &info.ecosystems {
-        context.output.data(format!("{ecosystem:<20} {records:>8}"));
+        let family = ecosystem.split(':').next().unwrap_or(ecosystem);
+        let newest = info.newest_of.get(family).map(|at| at.split('T').next().unwrap_or(at));
+        let newest = newest.unwrap_or("no date");
+        context.output.data(format!("{ecosystem:<20} {records:>8}  newest of {newest}"));
     }
     Ok(Exit::Passed)
 }

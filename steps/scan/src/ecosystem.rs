@@ -62,10 +62,35 @@ impl Ecosystem {
         match self {
             Self::Alpine | Self::Chainguard | Self::Wolfi => &version::Alpine,
             Self::Debian | Self::Ubuntu => &version::Debian,
-            Self::CratesIo | Self::Go | Self::Npm => &version::Semantic,
+            Self::CratesIo | Self::Npm => &version::Semantic,
+            Self::Go => &version::Go,
             Self::Maven => &version::Maven,
             Self::PyPi => &version::Python,
             Self::RubyGems => &version::Gem,
+        }
+    }
+
+    /// Whether its packages are those of a distribution.
+    pub(crate) const fn is_distribution(self) -> bool {
+        match self {
+            Self::Alpine | Self::Chainguard | Self::Debian | Self::Ubuntu | Self::Wolfi => true,
+            Self::CratesIo | Self::Go | Self::Maven | Self::Npm | Self::PyPi | Self::RubyGems => {
+                false
+            }
+        }
+    }
+
+    /// A release of it as people and bills write it: `debian 12` for `Debian:12`.
+    pub(crate) fn shown(self, release: &str) -> String {
+        if !self.is_distribution() {
+            return release.to_owned();
+        }
+        match release.split_once(':') {
+            Some((family, number)) => {
+                let number = number.strip_prefix('v').unwrap_or(number);
+                format!("{} {number}", family.to_lowercase())
+            }
+            None => release.to_lowercase(),
         }
     }
 
@@ -87,17 +112,19 @@ impl Ecosystem {
         }
     }
 
-    /// A package's name as the database keeps it: PyPI names in the form of PEP 503; Go modules and
-    /// npm packages in lower case, since package URLs write them so and advisories do not.
+    /// A package's name as the database keeps it: PyPI names in the form of PEP 503, Go modules in
+    /// lower case, since package URLs write them so and advisories do not. The names of npm differ
+    /// in case alone: `JSONStream` is another package than `jsonstream`.
     pub(crate) fn package_name(self, name: &str) -> String {
         match self {
             Self::PyPi => {}
-            Self::Go | Self::Npm => return name.to_lowercase(),
+            Self::Go => return name.to_lowercase(),
             Self::Alpine
             | Self::Chainguard
             | Self::CratesIo
             | Self::Debian
             | Self::Maven
+            | Self::Npm
             | Self::RubyGems
             | Self::Ubuntu
             | Self::Wolfi => return name.to_owned(),
@@ -127,7 +154,7 @@ mod tests {
         assert_eq!(Ecosystem::of("Azure Linux"), None);
         assert_eq!(Ecosystem::Ubuntu.key("Ubuntu:22.04:LTS"), "Ubuntu:22.04");
         assert_eq!(Ecosystem::PyPi.package_name("Zope._.Interface"), "zope-interface");
-        assert_eq!(Ecosystem::Npm.package_name("@Scope/Name"), "@scope/name");
+        assert_eq!(Ecosystem::Npm.package_name("@Scope/Name"), "@Scope/Name");
         assert_eq!(Ecosystem::Go.package_name("github.com/Azure/x"), "github.com/azure/x");
     }
 }

@@ -223,6 +223,8 @@ mod tests {
                 name: name.to_owned(),
                 version: "1".into(),
                 purls: BTreeSet::from([format!("pkg:npm/{name}@1")]),
+                paths: BTreeSet::new(),
+                owners: BTreeSet::new(),
             },
             fixed_in: Vec::new(),
             informational: None,

@@ -5,13 +5,16 @@
 //! <ECOSYSTEM>/all.zip ─ database::feed, http ─► osv ─► database::compile ─► one file, by digest
 //! SPDX, CycloneDX ─ sbom ─► package URLs ─ package ─► ecosystem, name, version
 //!     ─ database (look-up) ─► advisories ─ range, version ─► finding ─ ignore ─► report
+//!     └ what cannot be looked up, what the bill says was not read ─► unassessed ─► report
 //! ```
 //!
 //! * [`Scan`] is the step; [`Database`] is updated, opened and described.
 //! * `range` has the evaluation rules of the OSV schema, `version` the order of versions of each
 //!   ecosystem, `severity` who decides how bad a finding is.
 
+mod clusters;
 mod database;
+mod distribution;
 mod ecosystem;
 mod finding;
 mod ignore;
@@ -24,11 +27,12 @@ mod report;
 mod sbom;
 mod severity;
 mod step;
+mod unassessed;
 mod version;
 
 pub use database::{
-    Database, DatabaseInfo, DbError, FeedReport, FeedState, Progress, Source, UpdateError,
-    UpdateOptions, UpdateReport,
+    Database, DatabaseInfo, DbError, FeedReport, FeedState, Progress, Source, StaleEcosystem,
+    UpdateError, UpdateOptions, UpdateReport,
 };
 pub use report::Counts;
 pub use severity::Severity;

@@ -1,6 +1,8 @@
 //! OSV records (schema 1.7), read with tolerance: unknown ecosystems, fields, range types and
 //! events are passed over, `null` stands for nothing, and only what matching needs is kept.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -176,6 +178,7 @@ impl Record {
         ecosystem: Ecosystem,
     ) -> Result<Vec<(String, String, Advisory)>, RecordError> {
         let mut found: Vec<(String, String, Advisory)> = Vec::new();
+        let mut places: HashMap<(&str, String), usize> = HashMap::new();
         for affected in &self.affected {
             let Some(package) = &affected.package else { continue };
             if Ecosystem::of(&package.ecosystem) != Some(ecosystem) {
@@ -186,9 +189,8 @@ impl Record {
             }
             let release = ecosystem.key(&package.ecosystem);
             let name = ecosystem.package_name(&package.name);
-            let known = found.iter().position(|(r, n, _)| r == release && *n == name);
-            let place = known.unwrap_or_else(|| {
-                found.push((release.to_owned(), name, self.advisory()));
+            let place = *places.entry((release, name)).or_insert_with_key(|(release, name)| {
+                found.push(((*release).to_owned(), name.clone(), self.advisory()));
                 found.len() - 1
             });
             let advisory = &mut found[place].2;

@@ -75,7 +75,8 @@ pub(crate) fn evaluate(advisory: &Advisory, version: &str, order: &dyn VersionOr
             }
         }
     }
-    let listed = advisory.versions.iter().any(|listed| order.compare(listed, version).is_eq());
+    let listed =
+        advisory.versions.iter().any(|listed| order.compare_named(version, listed).is_eq());
     if listed && !answer.affected {
         answer.affected = true;
         let nearest = later_fixes.into_iter().min_by(|a, b| order.compare(a, b));
@@ -174,7 +175,7 @@ impl Stretch<'_> {
         let ended = match self.to {
             None => false,
             Some((to, End::Fixed)) => order.compare(version, to).is_ge(),
-            Some((to, End::LastAffected)) => order.compare(version, to).is_gt(),
+            Some((to, End::LastAffected)) => order.compare_named(version, to).is_gt(),
         };
         begun && !ended
     }
@@ -183,9 +184,18 @@ impl Stretch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::version::Semantic;
+    use crate::version::{Go, Python, Semantic};
 
     fn check(events: &str, versions: &[&str], version: &str) -> String {
+        check_by(&Semantic, events, versions, version)
+    }
+
+    fn check_by(
+        order: &dyn VersionOrder,
+        events: &str,
+        versions: &[&str],
+        version: &str,
+    ) -> String {
         let events = events
             .split_whitespace()
             .map(|event| {
@@ -198,7 +208,7 @@ mod tests {
             versions: versions.iter().map(|v| (*v).to_owned()).collect(),
             ..Advisory::default()
         };
-        let answer = evaluate(&advisory, version, &Semantic);
+        let answer = evaluate(&advisory, version, order);
         match (answer.affected, answer.faults.first()) {
             (true, None) => format!("affected, fixed in [{}]", answer.fixed.join(", ")),
             (false, None) => "not affected".to_owned(),
@@ -235,6 +245,39 @@ mod tests {
             ("", "1.0.0", not),
         ] {
             assert_eq!(check(events, &[], version), want, "{events} at {version}");
+        }
+    }
+
+    #[test]
+    fn an_inclusive_bound_without_a_local_label_means_every_build() {
+        let affected = |fixed: &str| format!("affected, fixed in [{fixed}]");
+        let not = "not affected".to_owned();
+        for (events, versions, version, want) in [
+            ("introduced=0 last_affected=2.3.1", &[][..], "2.3.1+cu118", affected("")),
+            ("introduced=0 last_affected=2.3.1", &[], "2.3.2+cu118", not.clone()),
+            ("introduced=0 last_affected=2.3.1+cpu", &[], "2.3.1+cu118", not.clone()),
+            ("", &["2.3.0", "2.3.1"], "2.3.1+cu118", affected("")),
+            ("", &["2.3.1+cpu"], "2.3.1+cu118", not.clone()),
+            ("", &["2.3.1+cpu"], "2.3.1", not.clone()),
+            ("introduced=0 fixed=2.3.1", &[], "2.3.1+cu118", not.clone()),
+            ("introduced=0 fixed=2.3.1", &[], "2.3.0+cu118", affected("2.3.1")),
+            ("introduced=2.3.1 fixed=2.4", &[], "2.3.1+cu118", affected("2.4")),
+            ("introduced=2.3.1 last_affected=2.3.1", &[], "2.3.1+cu118", affected("")),
+        ] {
+            let got = check_by(&Python, events, versions, version);
+            assert_eq!(got, want, "{events} {versions:?} at {version}");
+        }
+    }
+
+    #[test]
+    fn go_is_affected_in_its_own_spelling() {
+        let events = "introduced=1.21.0-rc.1 fixed=1.21.0-rc.4";
+        for version in ["1.21rc3", "go1.21rc3", "v1.21.0-rc.3"] {
+            let got = check_by(&Go, events, &[], version);
+            assert_eq!(got, "affected, fixed in [1.21.0-rc.4]", "{version}");
+        }
+        for version in ["1.21rc4", "go1.21", "1.20.14"] {
+            assert_eq!(check_by(&Go, events, &[], version), "not affected", "{version}");
         }
     }
 

@@ -9,10 +9,10 @@ use zip::ZipArchive;
 
 use crate::database::{Database, Source, UpdateOptions, UpdateReport};
 use crate::ecosystem::Ecosystem;
-use crate::finding::{self, Finding};
+use crate::finding::{self, Finding, Resolved};
 use crate::osv::{Advisory, Record};
 use crate::range::evaluate;
-use crate::sbom::Bill;
+use crate::sbom::{Bill, Listed};
 
 /// The folder, or nothing and a line that says so.
 #[expect(clippy::print_stderr, reason = "a skipped test says that it was skipped")]
@@ -56,9 +56,10 @@ fn known_facts_come_out() {
 
     let database = Database::open(dir.path()).unwrap();
     let found = |purl: &str| -> Vec<Finding> {
-        let bill = Bill { purls: [purl.to_owned()].into(), unnamed: 0 };
-        let matched = finding::find(&bill, &database).unwrap();
-        assert_eq!(matched.packages, 1, "{purl}: {:?}", matched.unmatched);
+        let listed = Listed { purl: purl.to_owned(), ..Listed::default() };
+        let bill = Bill { packages: vec![listed], ..Bill::default() };
+        let matched = finding::find(Resolved::of(&bill, &database), &database).unwrap();
+        assert_eq!(matched.packages, 1, "{purl}: {:?}", matched.gaps);
         matched.findings
     };
     for (purl, id, want) in [
@@ -92,6 +93,9 @@ fn known_facts_come_out() {
         ("pkg:golang/github.com/sigstore/cosign@v1.12.0", "CVE-2022-36056", false),
         ("pkg:golang/github.com/Masterminds/goutils@v1.1.0", "CVE-2021-4238", true),
         ("pkg:pypi/torch@2.3.1", "CVE-2024-7804", true),
+        ("pkg:pypi/torch@2.3.1%2Bcu118", "CVE-2024-7804", true),
+        ("pkg:golang/stdlib@go1.24rc1", "CVE-2025-22865", true),
+        ("pkg:golang/stdlib@1.24rc2", "CVE-2025-22865", false),
         ("pkg:maven/org.apache.tomcat/tomcat-catalina@11.0.0-M10", "CVE-2024-56337", true),
         ("pkg:maven/org.apache.tomcat/tomcat-catalina@11.0.2", "CVE-2024-56337", false),
         ("pkg:cargo/rust-crypto@0.2.36", "RUSTSEC-2016-0005", true),

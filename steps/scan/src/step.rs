@@ -14,14 +14,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::database::{Database, DbError};
-use crate::finding;
+use crate::finding::{self, Resolved};
 use crate::ignore::{Ignores, MAX_FILE};
 use crate::report::{self, Counts, Origin, Report};
 use crate::sbom;
 use crate::severity::Severity;
+use crate::unassessed::{Accepting, Unassessed};
 
 /// Bytes of a bill of materials.
 const MAX_SBOM: u64 = 256 * 1024 * 1024;
+/// Lines of the log about what was not assessed; the report has them all.
+const MAX_NOTES: usize = 20;
 
 /// Matches a bill of materials against the advisory database.
 #[derive(Debug, Clone)]
@@ -48,7 +51,12 @@ pub struct ScanInput {
     /// The ignore file, a path within the workspace: findings that somebody answers for, each
     /// with an owner, a reason and the last day it counts.
     pub ignore: Option<String>,
-    /// How old the newest record of the database may be, such as `7d`.
+    /// What may stay unassessed though `fail_on` is set: a kind, such as `go-binary`, or a kind and
+    /// a subject, such as `go-binary:/usr/bin/*`, `distribution:rhel 9` or `ecosystem:nuget`. A `*`
+    /// stays within a folder, `**` goes through them. What is accepted is told in the report.
+    #[serde(default)]
+    pub ignore_unassessed: Vec<String>,
+    /// How old the newest record of each ecosystem that the bill needs may be, such as `7d`.
     pub max_db_age: Option<HumanDuration>,
 }
 
@@ -57,10 +65,14 @@ pub struct ScanInput {
 #[serde(deny_unknown_fields)]
 pub struct FailOn {
     /// A finding of this severity or worse.
-    pub severity: Threshold,
+    pub severity: Option<Threshold>,
     /// Whether only findings that a newer version fixes count.
     #[serde(default)]
     pub fixable: bool,
+    /// Whether what could not be assessed counts, too: what the bill says was seen and not read,
+    /// and packages that no advisory of the database can be about. It counts unless this says
+    /// `false`.
+    pub unassessed: Option<bool>,
 }
 
 /// A severity that can be asked for.
@@ -96,6 +108,12 @@ pub struct ScanOutput {
     pub packages: u64,
     /// Packages that could not be looked up; the report says why.
     pub unmatched: u64,
+    /// Packages, files and other things in the image that could not be assessed, without those
+    /// that `ignore_unassessed` accepts.
+    pub unassessed: u64,
+    /// Findings in packages of languages that packages of the distribution brought. They do not
+    /// count: the distribution's own advisories do.
+    pub distribution_owned: u64,
     /// The digest of the database that was asked.
     pub database: Digest,
 }
@@ -114,9 +132,37 @@ impl Threshold {
 impl FailOn {
     /// Why the answer is no, such as `2 critical findings with a fix`; nothing when it is yes.
     fn reason(self, report: &Report) -> Option<String> {
+        let unassessed = if self.unassessed_counts() { not_assessed(report) } else { None };
+        match (self.findings(report), unassessed) {
+            (Some(findings), Some(unassessed)) => Some(format!("{findings}; {unassessed}")),
+            (findings, unassessed) => findings.or(unassessed),
+        }
+    }
+
+    fn unassessed_counts(self) -> bool {
+        self.unassessed.unwrap_or(true)
+    }
+
+    /// What is wrong with it before anything is scanned.
+    fn problem(self) -> Option<InputProblem> {
+        let hint = "add `severity: critical`, or another one";
+        match (self.severity, self.fixable, self.unassessed) {
+            (Some(_), _, _) | (None, false, Some(_)) => None,
+            (None, true, _) => Some(
+                InputProblem::at("/fail_on/fixable", "it says nothing without a `severity`")
+                    .hint(hint),
+            ),
+            // Whoever forgot the severity would never hear of a finding.
+            (None, false, None) => {
+                Some(InputProblem::at("/fail_on", "it names nothing to fail on").hint(hint))
+            }
+        }
+    }
+
+    fn findings(self, report: &Report) -> Option<String> {
+        let threshold = self.severity?.severity();
         let counts = Counts::of(report.findings.iter().filter(|finding| {
-            finding.severity >= self.severity.severity()
-                && (!self.fixable || !finding.fixed_in.is_empty())
+            finding.severity >= threshold && (!self.fixable || !finding.fixed_in.is_empty())
         }));
         let total: u64 = Severity::WORST_FIRST.iter().map(|severity| counts.at(*severity)).sum();
         let words = counts.words();
@@ -128,6 +174,35 @@ impl FailOn {
         let noun = if total == 1 { "finding" } else { "findings" };
         let with = if self.fixable { " with a fix" } else { "" };
         (total > 0).then(|| format!("{words} {noun}{with}"))
+    }
+}
+
+/// What counts as not assessed, in words: the first few of it, and how many more.
+fn not_assessed(report: &Report) -> Option<String> {
+    const NAMED: usize = 3;
+    let counts = || report.unassessed.iter().filter(|thing| thing.accepted.is_none());
+    let shown: Vec<String> = counts().take(NAMED).map(in_words).collect();
+    let more = counts().count().saturating_sub(NAMED) as u64 + report.unassessed_unnamed;
+    match (shown.is_empty(), more) {
+        (true, _) => None,
+        (false, 0) => Some(format!("not assessed: {}", shown.join(", "))),
+        (false, more) => Some(format!("not assessed: {} and {more} more", shown.join(", "))),
+    }
+}
+
+/// One thing as it may stand in a line of text.
+fn in_words(thing: &Unassessed) -> String {
+    const LONGEST: usize = 120;
+    let name = report::plain(&thing.to_string());
+    let name = match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name,
+    };
+    match (thing.packages, thing.count) {
+        (true, 1) => format!("{name} (1 package)"),
+        (true, count) => format!("{name} ({count} packages)"),
+        (false, 0 | 1) => name,
+        (false, count) => format!("{name} ({count})"),
     }
 }
 
@@ -146,6 +221,15 @@ impl StepKind for Scan {
             problems.push(
                 InputProblem::at("/ignore", "the path leaves the workspace")
                     .hint("write a path relative to the workspace, without `..`"),
+            );
+        }
+        problems.extend(input.fail_on.and_then(FailOn::problem));
+        for (place, problem) in
+            Accepting::read(&input.ignore_unassessed).err().into_iter().flatten()
+        {
+            problems.push(
+                InputProblem::at(format!("/ignore_unassessed/{place}"), problem)
+                    .hint("write a kind, or a kind and a subject: `go-binary:/usr/bin/*`"),
             );
         }
         if input.sbom.size > MAX_SBOM {
@@ -181,10 +265,14 @@ impl StepKind for Scan {
         let max_age = input.max_db_age;
         let read = move || {
             let database = Database::open(&db_dir).map_err(db_error)?;
-            if let Some(allowed) = max_age {
-                database.check_age(allowed.0, now).map_err(db_error)?;
-            }
             let mut reads = vec![("database".to_owned(), database.digest().clone())];
+            // Which of them the bill needs is known when it is read; an ecosystem that has become
+            // too old since makes an earlier answer another question.
+            if let Some(allowed) = max_age {
+                let stale = database.stale(database.ecosystems(), allowed.0, now);
+                let names: Vec<&str> = stale.iter().map(|old| old.ecosystem.as_str()).collect();
+                reads.push(("too old".to_owned(), Digest::sha256(names.join("\n").as_bytes())));
+            }
             if let Some((workspace, path)) = ignore {
                 let text = ignore_file(&workspace, &path)?;
                 reads.push(("ignore".to_owned(), Digest::sha256(text.as_bytes())));
@@ -210,6 +298,7 @@ impl StepKind for Scan {
             sbom,
             sbom_artifact: input.sbom,
             ignore: input.ignore.map(|path| (context.workspace().to_owned(), path)),
+            ignore_unassessed: input.ignore_unassessed,
             max_db_age: input.max_db_age,
             now: context.now(),
         };
@@ -223,7 +312,18 @@ impl StepKind for Scan {
         }
         let outputs = store(&report, context).await?;
         Ok(match input.fail_on.and_then(|fail_on| fail_on.reason(&report)) {
-            Some(reason) => Verdict::Rejected { reason, outputs },
+            Some(reason) => {
+                if input.fail_on.is_some_and(FailOn::unassessed_counts)
+                    && report.summary.unassessed > 0
+                {
+                    context.say(
+                        "what was not assessed makes the answer a no; what somebody has looked at \
+                         is accepted with `ignore_unassessed`, and `fail_on.unassessed: false` \
+                         lets everything pass",
+                    );
+                }
+                Verdict::Rejected { reason, outputs }
+            }
             None => Verdict::passed(outputs),
         })
     }
@@ -236,6 +336,7 @@ struct Job {
     sbom_artifact: Artifact,
     /// The workspace and the path within it.
     ignore: Option<(PathBuf, String)>,
+    ignore_unassessed: Vec<String>,
     max_db_age: Option<HumanDuration>,
     now: Timestamp,
 }
@@ -251,11 +352,16 @@ impl Job {
             StepError::terminal(format!("cannot scan the bill of materials `{name}`: {error}"))
                 .hint("give the JSON document of an `sbom` step, SPDX 2.3 or CycloneDX 1.6")
         })?;
+        let accepting = Accepting::read(&self.ignore_unassessed).map_err(|problems| {
+            let problems: Vec<String> = problems.into_iter().map(|(_, problem)| problem).collect();
+            StepError::terminal(format!("`ignore_unassessed`: {}", problems.join("; ")))
+        })?;
         let database = Database::open(&self.db_dir).map_err(db_error)?;
+        let resolved = Resolved::of(&bill, &database);
         if let Some(allowed) = self.max_db_age {
-            database.check_age(allowed.0, self.now).map_err(db_error)?;
+            database.check_age(resolved.needs(), allowed.0, self.now).map_err(db_error)?;
         }
-        let matched = finding::find(&bill, &database).map_err(db_error)?;
+        let matched = finding::find(resolved, &database).map_err(db_error)?;
         let origin = Origin {
             sbom: self.sbom_artifact.digest,
             sbom_name: self.sbom_artifact.name,
@@ -263,7 +369,7 @@ impl Job {
             database_newest: database.newest().map(|newest| newest.to_string()),
         };
         let today = self.now.to_zoned_datetime(TimeZone::UTC).date();
-        Ok(Report::new(origin, matched, bill.unnamed, &ignores, today))
+        Ok(Report::new(origin, matched, &ignores, &accepting, today))
     }
 }
 
@@ -343,11 +449,24 @@ fn notes(report: &Report) -> Vec<String> {
         summary.ignored,
         report.origin.database.short()
     )];
-    if summary.unmatched > 0 {
+    if summary.distribution_owned > 0 {
         notes.push(format!(
-            "{} packages could not be looked up; the report says why",
-            summary.unmatched
+            "{} findings in what packages of the distribution brought; they do not count, its own \
+             advisories do",
+            summary.distribution_owned
         ));
+    }
+    notes.extend(report.unassessed.iter().take(MAX_NOTES).map(|thing| {
+        let accepted = thing.accepted.as_ref().map(|by| format!("; accepted ({by})"));
+        let (thing, reason) = (in_words(thing), report::plain(&thing.reason));
+        format!("not assessed: {thing}: {reason}{}", accepted.unwrap_or_default())
+    }));
+    let more = report.unassessed.len().saturating_sub(MAX_NOTES) as u64 + report.unassessed_unnamed;
+    if more > 0 {
+        notes.push(format!("not assessed: {more} more; the report names them"));
+    }
+    for pattern in &report.unused_unassessed {
+        notes.push(format!("`ignore_unassessed` has `{pattern}`, which accepts nothing"));
     }
     for entry in &report.expired_ignores {
         notes.push(format!(
@@ -388,6 +507,8 @@ async fn store(report: &Report, context: &StepContext) -> Result<ScanOutput, Ste
         ignored: report.summary.ignored,
         packages: report.summary.packages,
         unmatched: report.summary.unmatched,
+        unassessed: report.summary.unassessed,
+        distribution_owned: report.summary.distribution_owned,
         database: report.origin.database.clone(),
     })
 }

@@ -18,7 +18,7 @@ const MAX_FAULTS_NAMED: usize = 20;
 #[derive(Default)]
 pub(super) struct Compiler {
     ids: HashSet<Box<str>>,
-    newest: Option<Timestamp>,
+    newest: BTreeMap<Ecosystem, Timestamp>,
     /// Ecosystem and name → record id → what is kept.
     packages: BTreeMap<(String, String), BTreeMap<String, Kept>>,
     /// CVE → the vectors of the record with the smallest id that states any.
@@ -42,8 +42,10 @@ impl Compiler {
             return Ok(true);
         }
         let advisories = record.advisories(ecosystem)?;
-        let modified = record.modified.parse::<Timestamp>().ok();
-        self.newest = self.newest.max(modified);
+        if let Ok(modified) = record.modified.parse::<Timestamp>() {
+            let newest = self.newest.entry(ecosystem).or_insert(modified);
+            *newest = modified.max(*newest);
+        }
         self.ids.insert(record.id().into());
         if !record.scores().is_empty() {
             for cve in record.cves() {
@@ -90,9 +92,14 @@ impl Compiler {
     /// Writes everything; answers the digest of the database and what is in it.
     pub(super) fn write<W: Write>(self, out: W) -> io::Result<(Digest, Content)> {
         let mut content = Content {
-            newest: self.newest.map(|time| time.to_string()),
+            newest: self.newest.values().max().map(ToString::to_string),
             records: self.records(),
             ecosystems: BTreeMap::new(),
+            newest_of: self
+                .newest
+                .iter()
+                .map(|(ecosystem, time)| (ecosystem.name().to_owned(), time.to_string()))
+                .collect(),
         };
         let mut writer = Writer::new(out)?;
         let mut json = Vec::new();

@@ -1,4 +1,4 @@
-//! The database file, format 1.
+//! The database file, format 2.
 //!
 //! ```text
 //! header   16 bytes: "FLADVDB\n", format (u32 LE), 4 zero bytes
@@ -7,6 +7,8 @@
 //! footer   80 bytes: "FLADVEND", format (u32 LE), 4 zero bytes, place, length and unpacked length
 //!          of the index (u64 LE each), SHA-256 of the packed index, 8 zero bytes
 //! ```
+//!
+//! Format 1 had the names of npm packages in lower case, and no dates for each ecosystem.
 //!
 //! The footer holds the hash of the index and the index holds the hash of every block, so the
 //! SHA-256 of the footer names the whole content: it is the digest of the database. Opening reads
@@ -27,7 +29,7 @@ use super::store::DbError;
 use crate::osv::Advisory;
 
 /// The format that this build writes and reads.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 const HEADER: &[u8; 8] = b"FLADVDB\n";
 const FOOTER: &[u8; 8] = b"FLADVEND";
 const HEADER_LENGTH: u64 = 16;
@@ -48,6 +50,9 @@ pub(super) struct Content {
     pub(super) records: u64,
     /// Advisories for each ecosystem and release.
     pub(super) ecosystems: BTreeMap<String, u64>,
+    /// When the newest record of each dump was last changed, by the ecosystem without a release.
+    #[serde(default)]
+    pub(super) newest_of: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ mod http;
 mod store;
 mod update;
 
-pub use store::{Database, DatabaseInfo, DbError};
+pub use store::{Database, DatabaseInfo, DbError, StaleEcosystem};
 pub use update::{
     FeedReport, FeedState, Progress, Source, UpdateError, UpdateOptions, UpdateReport,
 };

@@ -1,6 +1,7 @@
 //! The folder of the database: a pointer to the current file, and the file it points to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::format::{self, Reader};
 use super::update::FeedState;
+use crate::ecosystem::Ecosystem;
 use crate::osv::Advisory;
 
 /// The pointer's file name.
@@ -73,22 +75,42 @@ pub enum DbError {
         #[source]
         source: io::Error,
     },
-    /// Its newest record is older than is allowed.
+    /// The advisories of an ecosystem that is needed are older than is allowed.
     #[error(
-        "the advisory database is {age} old (its newest record is of {newest}), more than the \
-         {allowed} allowed"
+        "the advisory database is too old for this bill of materials: {}; {allowed} is allowed",
+        ecosystems.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     )]
     Stale {
-        /// Its age.
-        age: HumanDuration,
-        /// The date of its newest record.
-        newest: Timestamp,
+        /// The ecosystems.
+        ecosystems: Vec<StaleEcosystem>,
         /// The age allowed.
         allowed: HumanDuration,
     },
-    /// No record in it has a date, so its age cannot be told.
-    #[error("no record of the advisory database has a date, so its age cannot be told")]
-    Undated,
+}
+
+/// An ecosystem whose advisories are too old.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaleEcosystem {
+    /// The name in OSV, without a release.
+    pub ecosystem: String,
+    /// When its newest record was last changed; nothing when no record has a date.
+    pub newest: Option<Timestamp>,
+    /// How old that is.
+    pub age: Option<HumanDuration>,
+}
+
+impl fmt::Display for StaleEcosystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ecosystem = &self.ecosystem;
+        match (self.age, self.newest) {
+            (Some(age), Some(newest)) => {
+                write!(f, "{ecosystem} is {age} old (its newest record is of {newest})")
+            }
+            (Some(_) | None, None) | (None, Some(_)) => {
+                write!(f, "no record of {ecosystem} has a date")
+            }
+        }
+    }
 }
 
 impl DbError {
@@ -107,7 +129,7 @@ impl DbError {
             Self::Format { .. } | Self::Damaged { .. } => {
                 "run `fairlead db update` to compile it anew"
             }
-            Self::Stale { .. } | Self::Undated => {
+            Self::Stale { .. } => {
                 "run `fairlead db update`, or allow a greater age with `max_db_age`"
             }
         }
@@ -129,6 +151,8 @@ pub struct DatabaseInfo {
     pub records: u64,
     /// Advisories for each ecosystem and release, such as `Debian:12`.
     pub ecosystems: BTreeMap<String, u64>,
+    /// When the newest record of each ecosystem was last changed.
+    pub newest_of: BTreeMap<String, String>,
     /// The folder or URL it was compiled from.
     pub source: String,
     /// When it was compiled.
@@ -214,6 +238,7 @@ impl Database {
             newest: self.newest(),
             records: content.records,
             ecosystems: content.ecosystems.clone(),
+            newest_of: content.newest_of.clone(),
             source: self.pointer.source.clone(),
             updated_at: self.pointer.updated_at,
             feeds: self.pointer.feeds.clone(),
@@ -235,22 +260,55 @@ impl Database {
         self.reader.content().ecosystems.contains_key(ecosystem)
     }
 
-    /// Refuses a database whose newest record is older than `allowed` at `now`.
+    /// Of the `wanted` ecosystems, those whose newest record is older than `allowed` at `now`. One
+    /// without any date is as old as can be.
+    pub(crate) fn stale(
+        &self,
+        wanted: impl IntoIterator<Item = Ecosystem>,
+        allowed: Duration,
+        now: Timestamp,
+    ) -> Vec<StaleEcosystem> {
+        let mut stale = Vec::new();
+        for ecosystem in wanted {
+            let newest = self.reader.content().newest_of.get(ecosystem.name());
+            let newest = newest.and_then(|time| time.parse::<Timestamp>().ok());
+            let age = newest.map(|newest| {
+                let seconds = now.as_second().saturating_sub(newest.as_second()).max(0);
+                Duration::from_secs(seconds.unsigned_abs())
+            });
+            if age.is_some_and(|age| age <= allowed) {
+                continue;
+            }
+            // Days and hours say enough.
+            let age = age.map(|age| match Duration::from_secs(age.as_secs() / 3600 * 3600) {
+                hours if hours.is_zero() => HumanDuration(age),
+                hours => HumanDuration(hours),
+            });
+            stale.push(StaleEcosystem { ecosystem: ecosystem.name().to_owned(), newest, age });
+        }
+        stale
+    }
+
+    /// The ecosystems that it has advisories for, without their releases.
+    pub(crate) fn ecosystems(&self) -> BTreeSet<Ecosystem> {
+        self.reader.content().ecosystems.keys().filter_map(|name| Ecosystem::of(name)).collect()
+    }
+
+    /// Refuses a database in which the advisories for one of the `wanted` ecosystems are older than
+    /// `allowed` at `now`: that others are fresh says nothing about them.
     ///
     /// # Errors
-    /// [`DbError::Stale`], or [`DbError::Undated`] when no record has a date.
-    pub fn check_age(&self, allowed: Duration, now: Timestamp) -> Result<(), DbError> {
-        let newest = self.newest().ok_or(DbError::Undated)?;
-        let seconds = now.as_second().saturating_sub(newest.as_second()).max(0);
-        let age = Duration::from_secs(seconds.unsigned_abs());
-        if age <= allowed {
-            return Ok(());
+    /// [`DbError::Stale`].
+    pub(crate) fn check_age(
+        &self,
+        wanted: impl IntoIterator<Item = Ecosystem>,
+        allowed: Duration,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        match self.stale(wanted, allowed, now) {
+            stale if stale.is_empty() => Ok(()),
+            ecosystems => Err(DbError::Stale { ecosystems, allowed: HumanDuration(allowed) }),
         }
-        // Days and hours say enough.
-        let hours = Duration::from_secs(age.as_secs() / 3600 * 3600);
-        let shown = if hours.is_zero() { age } else { hours };
-        let (age, allowed) = (HumanDuration(shown), HumanDuration(allowed));
-        Err(DbError::Stale { age, newest, allowed })
     }
 
     /// A cursor for look-ups. It keeps the last block, so keys are best asked in order.

@@ -1,14 +1,22 @@
 //! The JSON report: everything that a scan came to. It holds no time of its own, so the same bill,
 //! database and ignore file give the same bytes.
 
+use std::collections::BTreeMap;
+
 use fairlead_step::Digest;
+use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::finding::{DataFault, Finding, Matched, UnmatchedPackages};
+use crate::finding::{DataFault, Finding, Matched};
 use crate::ignore::{Entry, Ignored, Ignores};
 use crate::severity::Severity;
-use jiff::civil::Date;
+use crate::unassessed::{Accepting, Unassessed};
+
+/// Things that could not be assessed and are told by name; the numbers count them all.
+const MAX_UNASSESSED: usize = 5000;
+/// Package URLs that are given for each reason why none could be looked up.
+const MAX_EXAMPLES: usize = 50;
 
 /// Findings of each severity.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -95,6 +103,21 @@ pub(crate) struct Summary {
     /// Findings that a newer version fixes.
     pub(crate) fixable: u64,
     pub(crate) ignored: u64,
+    /// Findings in packages that packages of the distribution brought.
+    pub(crate) distribution_owned: u64,
+    /// Packages and things in the image that could not be assessed, without the accepted ones.
+    pub(crate) unassessed: u64,
+    /// Those that are accepted.
+    pub(crate) unassessed_accepted: u64,
+}
+
+/// Packages that nothing could be said about, by the reason.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct UnmatchedPackages {
+    pub(crate) reason: String,
+    pub(crate) count: u64,
+    /// The first of them.
+    pub(crate) examples: Vec<String>,
 }
 
 /// The whole report.
@@ -110,46 +133,82 @@ pub(crate) struct Report {
     pub(crate) expired_ignores: Vec<Entry>,
     /// Entries of the ignore file that match no finding.
     pub(crate) unused_ignores: Vec<Entry>,
+    /// Findings in packages of languages that packages of the distribution brought: its own
+    /// advisories, which know its patches, decide about those.
+    pub(crate) distribution_owned: Vec<Finding>,
+    /// What could not be assessed, what counts first.
+    pub(crate) unassessed: Vec<Unassessed>,
+    /// How much more of that there is, unnamed.
+    pub(crate) unassessed_unnamed: u64,
+    /// Patterns of `ignore_unassessed` that accept nothing.
+    pub(crate) unused_unassessed: Vec<String>,
     pub(crate) unmatched: Vec<UnmatchedPackages>,
     /// Ranges that contradict themselves and flagged nothing.
     pub(crate) data_faults: Vec<DataFault>,
 }
 
 impl Report {
-    /// Puts a report together. `unnamed` counts packages without a package URL; `today` decides
-    /// which entries of the ignore file still count.
+    /// Puts a report together. `today` decides which entries of the ignore file still count.
     pub(crate) fn new(
         origin: Origin,
         matched: Matched,
-        unnamed: u64,
         ignores: &Ignores,
+        accepting: &Accepting,
         today: Date,
     ) -> Self {
         let sifted = ignores.sift(matched.findings, today);
-        let mut unmatched = matched.unmatched;
-        if unnamed > 0 {
-            let reason = "the bill of materials gives no package URL".to_owned();
-            unmatched.push(UnmatchedPackages { reason, count: unnamed, examples: Vec::new() });
-        }
-        let findings = sifted.findings;
+        let (distribution_owned, findings): (Vec<Finding>, Vec<Finding>) =
+            sifted.findings.into_iter().partition(|finding| !finding.package.owners.is_empty());
         let fixable = findings.iter().filter(|f| !f.fixed_in.is_empty()).count() as u64;
+        let (mut unassessed, unused_unassessed) = matched.gaps.sift(accepting);
+        let total = |accepted: bool| {
+            let of = unassessed.iter().filter(|thing| thing.accepted.is_some() == accepted);
+            of.map(|thing| thing.count).sum()
+        };
+        let unmatched = by_reason(&unassessed);
+        let summary = Summary {
+            packages: matched.packages,
+            unmatched: unmatched.iter().map(|group| group.count).sum(),
+            findings: findings.len() as u64,
+            counts: Counts::of(findings.iter()),
+            fixable,
+            ignored: sifted.ignored.len() as u64,
+            distribution_owned: distribution_owned.len() as u64,
+            unassessed: total(false),
+            unassessed_accepted: total(true),
+        };
+        let unassessed_unnamed = unassessed.len().saturating_sub(MAX_UNASSESSED) as u64;
+        unassessed.truncate(MAX_UNASSESSED);
         Self {
             schema: "fairlead.dev/scan/v1",
             origin,
-            summary: Summary {
-                packages: matched.packages,
-                unmatched: unmatched.iter().map(|group| group.count).sum(),
-                findings: findings.len() as u64,
-                counts: Counts::of(findings.iter()),
-                fixable,
-                ignored: sifted.ignored.len() as u64,
-            },
+            summary,
             findings,
             ignored: sifted.ignored,
             expired_ignores: sifted.expired,
             unused_ignores: sifted.unused,
+            distribution_owned,
+            unassessed,
+            unassessed_unnamed,
+            unused_unassessed,
             unmatched,
             data_faults: matched.faults.into_iter().collect(),
         }
     }
+}
+
+/// The packages among what could not be assessed, by the reason.
+fn by_reason(unassessed: &[Unassessed]) -> Vec<UnmatchedPackages> {
+    let mut groups: BTreeMap<&str, UnmatchedPackages> = BTreeMap::new();
+    for thing in unassessed.iter().filter(|thing| thing.packages) {
+        let group = groups.entry(&thing.reason).or_default();
+        group.count += thing.count;
+        let room = MAX_EXAMPLES.saturating_sub(group.examples.len());
+        group.examples.extend(thing.examples.iter().take(room).cloned());
+    }
+    let named = |(reason, group): (&str, UnmatchedPackages)| UnmatchedPackages {
+        reason: reason.to_owned(),
+        ..group
+    };
+    groups.into_iter().map(named).collect()
 }

@@ -7,4 +7,4 @@ mod table;
 pub use document::Counts;
 pub(crate) use document::{Origin, Report};
 pub(crate) use sarif::sarif;
-pub(crate) use table::table;
+pub(crate) use table::{plain, table};

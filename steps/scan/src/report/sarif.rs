@@ -1,4 +1,5 @@
-//! SARIF 2.1.0 (OASIS): one rule for each vulnerability, one result for each finding.
+//! SARIF 2.1.0 (OASIS): one rule for each vulnerability, one result for each finding, one
+//! notification for each thing that could not be assessed.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +9,17 @@ use serde_json::{Value, json};
 use super::document::Report;
 use crate::finding::Finding;
 use crate::severity::Severity;
+use crate::unassessed::Unassessed;
 
-/// Renders a report. Ignored findings are results with a suppression.
+/// The notification about something that could not be assessed.
+const UNASSESSED: &str = "unassessed";
+
+/// Renders a report. Ignored findings, and those of the distribution's own packages, are results
+/// with a suppression.
 pub(crate) fn sarif(report: &Report) -> Value {
     let ignored = report.ignored.iter().map(|ignored| &ignored.finding);
     let mut rules: BTreeMap<&str, &Finding> = BTreeMap::new();
-    for finding in report.findings.iter().chain(ignored) {
+    for finding in report.findings.iter().chain(ignored).chain(&report.distribution_owned) {
         // The finding that is worst describes the rule.
         let described = rules.entry(&finding.id).or_insert(finding);
         if finding.severity > described.severity {
@@ -31,8 +37,16 @@ pub(crate) fn sarif(report: &Report) -> Value {
         let mut result = result(&ignored.finding, place(&ignored.finding), &uri);
         let justification =
             format!("{} ({}, until {})", ignored.reason, ignored.owner, ignored.expires);
-        result["suppressions"] =
-            json!([{"kind": "external", "status": "accepted", "justification": justification}]);
+        result["suppressions"] = suppressed(&justification);
+        results.push(result);
+    }
+    for finding in &report.distribution_owned {
+        let mut result = result(finding, place(finding), &uri);
+        let owners: Vec<&str> = finding.package.owners.iter().map(String::as_str).collect();
+        result["suppressions"] = suppressed(&format!(
+            "{} brought it: the advisories of the distribution decide",
+            owners.join(", ")
+        ));
         results.push(result);
     }
     json!({
@@ -44,7 +58,16 @@ pub(crate) fn sarif(report: &Report) -> Value {
                 "version": env!("CARGO_PKG_VERSION"),
                 "informationUri": "https://fairlead.dev/",
                 "rules": rules.values().map(|finding| rule(finding)).collect::<Vec<_>>(),
+                "notifications": [{
+                    "id": UNASSESSED,
+                    "shortDescription": {"text": "Something in the image could not be assessed"},
+                }],
             }},
+            "invocations": [{
+                "executionSuccessful": true,
+                "toolExecutionNotifications":
+                    report.unassessed.iter().map(notification).collect::<Vec<_>>(),
+            }],
             "artifacts": [{
                 "location": {"uri": uri},
                 "hashes": {"sha-256": report.origin.sbom.hex()},
@@ -54,8 +77,34 @@ pub(crate) fn sarif(report: &Report) -> Value {
             "properties": {
                 "database": report.origin.database.to_string(),
                 "sbom": report.origin.sbom.to_string(),
+                "unassessed": report.summary.unassessed,
+                "unassessedAccepted": report.summary.unassessed_accepted,
             },
         }],
+    })
+}
+
+fn suppressed(justification: &str) -> Value {
+    json!([{"kind": "external", "status": "accepted", "justification": justification}])
+}
+
+/// What could not be assessed: a warning, or a note where somebody accepts it.
+fn notification(thing: &Unassessed) -> Value {
+    let (level, accepted) = match &thing.accepted {
+        Some(accepted) => ("note", format!("; accepted ({accepted})")),
+        None => ("warning", String::new()),
+    };
+    let packages = match (thing.packages, thing.count) {
+        (true, 1) => " (1 package)".to_owned(),
+        (true, count) => format!(" ({count} packages)"),
+        (false, _) => String::new(),
+    };
+    let text = format!("{thing}{packages} could not be assessed: {}{accepted}", thing.reason);
+    json!({
+        "descriptor": {"id": UNASSESSED, "index": 0},
+        "level": level,
+        "message": {"text": text},
+        "properties": {"kind": thing.kind, "subject": thing.subject, "count": thing.count},
     })
 }
 
@@ -101,10 +150,13 @@ fn result(finding: &Finding, rule: usize, uri: &str) -> Value {
         .iter()
         .map(|purl| json!({"fullyQualifiedName": purl, "name": package.name, "kind": "package"}))
         .collect();
-    // It stays the same when the package is updated to another version that is affected too.
-    let fingerprint = Digest::sha256(
-        format!("{}\n{}\n{}", finding.id, package.ecosystem, package.name).as_bytes(),
-    );
+    // Two versions of a package, or the same one elsewhere, are two findings with lives of their
+    // own: one may be fixed while the other stays.
+    let mut identity = [&finding.id, &package.ecosystem, &package.name, &package.version]
+        .map(String::as_str)
+        .to_vec();
+    identity.extend(package.paths.iter().map(String::as_str));
+    let fingerprint = Digest::sha256(identity.join("\n").as_bytes());
     json!({
         "ruleId": finding.id,
         "ruleIndex": rule,
@@ -115,7 +167,7 @@ fn result(finding: &Finding, rule: usize, uri: &str) -> Value {
             "logicalLocations": logical,
         }],
         "partialFingerprints": {"vulnerabilityPackage/v1": fingerprint.hex()},
-        "properties": {"fixedIn": finding.fixed_in},
+        "properties": {"fixedIn": finding.fixed_in, "paths": package.paths},
     })
 }
 

@@ -114,10 +114,8 @@ fn write_end(page: &mut String, report: &Report) {
             let _ = writeln!(page, "{}", cut(&plain(&note), WIDTH));
         }
     }
-    for group in &report.unmatched {
-        let note = format!("not matched  {}: {}", plural(group.count, "package"), group.reason);
-        let _ = writeln!(page, "{}", cut(&plain(&note), WIDTH));
-    }
+    write_owned(page, report);
+    write_unassessed(page, report);
     for fault in &report.data_faults {
         let note = format!("faulty data  {} {}: {}", fault.record, fault.package, fault.problem);
         let _ = writeln!(page, "{}", cut(&plain(&note), WIDTH));
@@ -131,6 +129,46 @@ fn write_end(page: &mut String, report: &Report) {
         ),
         None => writeln!(page, "database {}", report.origin.database.short()),
     };
+}
+
+/// Findings about what packages of the distribution brought.
+fn write_owned(page: &mut String, report: &Report) {
+    for finding in report.distribution_owned.iter().take(MAX_ROWS) {
+        let (package, owners) = (&finding.package, &finding.package.owners);
+        let note = format!(
+            "distribution's own  {} {} in {} {}, of {}",
+            finding.severity,
+            finding.id,
+            package.name,
+            package.version,
+            owners.iter().next().map(String::as_str).unwrap_or_default()
+        );
+        let _ = writeln!(page, "{}", cut(&plain(&note), WIDTH));
+    }
+}
+
+fn write_unassessed(page: &mut String, report: &Report) {
+    for thing in report.unassessed.iter().take(MAX_ROWS) {
+        let packages = match (thing.packages, thing.count) {
+            (true, count) => format!("{}: ", plural(count, "package")),
+            (false, 0 | 1) => String::new(),
+            (false, count) => format!("{count} times: "),
+        };
+        // What it is comes whole: that is what somebody may want to accept.
+        let _ = write!(page, "not assessed  {}  ", plain(&thing.to_string()));
+        let _ = match &thing.accepted {
+            Some(accepted) => writeln!(page, "{packages}accepted ({})", plain(accepted)),
+            None => writeln!(page, "{packages}{}", plain(&thing.reason)),
+        };
+    }
+    let more = report.unassessed.len().saturating_sub(MAX_ROWS) as u64 + report.unassessed_unnamed;
+    if more > 0 {
+        let _ = writeln!(page, "not assessed  … and {more} more");
+    }
+    for pattern in &report.unused_unassessed {
+        let note = format!("`ignore_unassessed` has `{pattern}`, which accepts nothing");
+        let _ = writeln!(page, "{}", cut(&plain(&note), WIDTH));
+    }
 }
 
 fn plural(count: u64, what: &str) -> String {
@@ -147,7 +185,7 @@ fn cut(text: &str, width: usize) -> String {
 
 /// The text without characters that would move the cursor or turn the direction of writing:
 /// names and titles come from strangers.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let hostile = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

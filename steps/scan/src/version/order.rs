@@ -15,11 +15,19 @@ const MAX_VERSION: usize = 256;
 pub(crate) trait VersionOrder: Sync {
     /// Which of two versions comes first.
     fn compare(&self, left: &str, right: &str) -> Ordering;
+
+    /// How a version stands to one that an advisory names as affected itself: as the last of a
+    /// range, or in a list. Where the ecosystem has labels for builds, `2.3.1` there means every
+    /// build of it.
+    fn compare_named(&self, version: &str, named: &str) -> Ordering;
 }
 
 /// A scheme: how a version that keeps the rules is read into something ordered.
 pub(super) trait Scheme: Sync {
     type Key: Ord;
+
+    /// What begins the label of a build, where the ecosystem has such labels.
+    const BUILD_LABEL: Option<char> = None;
 
     /// Reads a whole version, or nothing when it breaks the rules. `text` is not empty and at most
     /// [`MAX_VERSION`] bytes long.
@@ -34,6 +42,12 @@ impl<S: Scheme> VersionOrder for S {
         let (left, left_rest) = read::<S>(left);
         let (right, right_rest) = read::<S>(right);
         left.cmp(&right).then_with(|| left_rest.cmp(&right_rest))
+    }
+
+    fn compare_named(&self, version: &str, named: &str) -> Ordering {
+        let label = S::BUILD_LABEL.filter(|label| !named.contains(*label));
+        let bare = label.and_then(|label| version.split_once(label)).map(|(bare, _)| bare);
+        self.compare(bare.unwrap_or(version), named)
     }
 }
 

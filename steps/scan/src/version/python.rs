@@ -10,6 +10,9 @@ pub(crate) struct Python;
 impl Scheme for Python {
     type Key = Version;
 
+    /// Local versions: the public ones that an index has are what advisories name.
+    const BUILD_LABEL: Option<char> = Some('+');
+
     fn parse(text: &str) -> Option<Version> {
         text.parse().ok()
     }
@@ -40,5 +43,21 @@ mod tests {
         }
         assert_eq!(Python.compare("1.0", "1.0.0"), Ordering::Equal);
         assert_eq!(Python.compare("1.0-RC1", "1.0rc1"), Ordering::Equal);
+        assert_eq!(Python.compare("2.3.1+cu118", "2.3.1"), Ordering::Greater);
+    }
+
+    #[test]
+    fn a_public_version_that_is_named_means_every_build_of_it() {
+        for (version, named, want) in [
+            ("2.3.1+cu118", "2.3.1", Ordering::Equal),
+            ("2.3.1+cu118", "2.3.1+cu118", Ordering::Equal),
+            ("2.3.1+cu118", "2.3.1+cpu", Ordering::Greater),
+            ("2.3.1", "2.3.1+cpu", Ordering::Less),
+            ("2.3.2+cu118", "2.3.1", Ordering::Greater),
+            ("2.3.1.post1+cu118", "2.3.1", Ordering::Greater),
+            ("2.3.0+cu118", "2.3.1", Ordering::Less),
+        ] {
+            assert_eq!(Python.compare_named(version, named), want, "{version} and {named}");
+        }
     }
 }

@@ -16,17 +16,13 @@ const PURLS: [&str; 6] = [
     "pkg:deb/debian/x@1",
 ];
 
-struct Bench {
-    host: TestHost,
-    db: tempfile::TempDir,
+pub(crate) struct Bench {
+    pub(crate) host: TestHost,
+    pub(crate) db: tempfile::TempDir,
     sbom: Value,
 }
 
 async fn bench() -> Bench {
-    let (host, db) = (TestHost::new(), tempfile::tempdir().unwrap());
-    let folder = tempfile::tempdir().unwrap();
-    dumps::put_samples(folder.path());
-    dumps::update(folder.path(), db.path()).await;
     let packages: Vec<Value> = PURLS
         .iter()
         .map(|purl| {
@@ -34,19 +30,45 @@ async fn bench() -> Bench {
                 "referenceType": "purl", "referenceLocator": purl}]})
         })
         .collect();
-    let document = json!({"spdxVersion": "SPDX-2.3", "packages": packages});
-    let sbom = host.store("shop.spdx.json", "application/spdx+json", document.to_string());
-    Bench { db, sbom: serde_json::to_value(sbom).unwrap(), host }
+    Bench::new(&json!({"spdxVersion": "SPDX-2.3", "packages": packages})).await
 }
 
 impl Bench {
-    async fn run(&self, more: Value) -> Result<Verdict, fairlead_step::StepError> {
+    /// A bill of materials, and the database of the samples.
+    pub(crate) async fn new(bill: &Value) -> Self {
+        let (host, db) = (TestHost::new(), tempfile::tempdir().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        dumps::put_samples(folder.path());
+        dumps::update(folder.path(), db.path()).await;
+        let sbom = host.store("shop.json", "application/json", bill.to_string());
+        Self { db, sbom: serde_json::to_value(sbom).unwrap(), host }
+    }
+
+    /// What a check says before anything runs.
+    pub(crate) fn problems(&self, more: &Value) -> Vec<String> {
+        let mut with = json!({"sbom": self.sbom});
+        with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let problems = erase(Scan::new(self.db.path().to_owned())).check(&with).unwrap_err();
+        problems.into_iter().map(|problem| problem.pointer).collect()
+    }
+
+    /// The verdict in a word or the reason of its no, and the JSON report.
+    pub(crate) async fn answer(&self, more: Value) -> (String, Value) {
+        let (answer, outputs) = match self.run(more).await.unwrap() {
+            Verdict::Passed { outputs } => ("passed".to_owned(), outputs),
+            Verdict::Rejected { reason, outputs } => (reason, outputs),
+            Verdict::Skipped { reason } => panic!("a scan skips nothing: {reason}"),
+        };
+        (answer, serde_json::from_str(&self.text(&outputs, "findings")).unwrap())
+    }
+
+    pub(crate) async fn run(&self, more: Value) -> Result<Verdict, fairlead_step::StepError> {
         let mut with = json!({"sbom": self.sbom});
         with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         conformance(&self.host, &*erase(Scan::new(self.db.path().to_owned())), with).await
     }
 
-    fn text(&self, outputs: &Value, name: &str) -> String {
+    pub(crate) fn text(&self, outputs: &Value, name: &str) -> String {
         let digest = outputs[name]["digest"].as_str().unwrap().parse().unwrap();
         String::from_utf8(self.host.artifact(&digest).unwrap().to_vec()).unwrap()
     }
@@ -69,8 +91,8 @@ async fn findings_alone_do_not_fail_and_come_out_in_three_forms() {
     medium    PYSEC-2        demo-lib  1.2               -                 what PYSEC-2 is about
 
     3 findings in 4 packages: 2 critical, 1 medium; 2 with a fix
-    not matched  1 package: the database has no advisories for npm
-    not matched  1 package: the package URL names no known release in its `distro` qualifier
+    not assessed  distribution:debian  1 package: no advisories are about a distribution or release of this name
+    not assessed  ecosystem:npm  1 package: the database has no advisories for npm
     faulty data  PYSEC-3 demo-lib: it is inverted: it begins at `2.0` and ends before, at `1.0`
     ");
 
@@ -104,8 +126,16 @@ async fn findings_alone_do_not_fail_and_come_out_in_three_forms() {
 async fn a_threshold_that_is_met_is_a_no_with_the_same_outputs() {
     let bench = bench().await;
     for (fail_on, want) in [
-        (json!({"severity": "critical", "fixable": true}), "2 critical findings with a fix"),
-        (json!({"severity": "low"}), "2 critical and 1 medium findings"),
+        (
+            json!({"severity": "critical", "fixable": true, "unassessed": false}),
+            "2 critical findings with a fix",
+        ),
+        (json!({"severity": "low", "unassessed": false}), "2 critical and 1 medium findings"),
+        (
+            json!({"severity": "low"}),
+            "2 critical and 1 medium findings; not assessed: distribution:debian (1 package), \
+             ecosystem:npm (1 package)",
+        ),
     ] {
         let verdict = bench.run(json!({"fail_on": fail_on})).await.unwrap();
         let Verdict::Rejected { reason, outputs } = verdict else { panic!("{fail_on}") };
@@ -122,7 +152,10 @@ async fn ignored_findings_do_not_count_and_expired_entries_ignore_nothing() {
         \x20 - {id: GHSA-aaaa-bbbb-cccc, package: demo-lib, owner: web, reason: soon, expires: 2026-01-31}\n\
         \x20 - {id: CVE-1999-1, owner: web, reason: old, expires: 2026-12-31}\n";
     std::fs::write(bench.host.workspace().join("ignore.yaml"), file).unwrap();
-    let with = json!({"ignore": "./ignore.yaml", "fail_on": {"severity": "critical"}});
+    let with = json!({
+        "ignore": "./ignore.yaml",
+        "fail_on": {"severity": "critical", "unassessed": false},
+    });
     let Verdict::Rejected { reason, outputs } = bench.run(with).await.unwrap() else {
         panic!("one critical finding is left")
     };

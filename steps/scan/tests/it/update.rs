@@ -86,8 +86,8 @@ async fn a_database_that_cannot_be_used_says_why() {
     let pointer = db.path().join("current.json");
     let text = std::fs::read_to_string(&pointer).unwrap();
 
-    std::fs::write(&pointer, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
-    assert!(matches!(Database::open(db.path()), Err(DbError::Format { found: 2, .. })));
+    std::fs::write(&pointer, text.replace("\"format\": 2", "\"format\": 1")).unwrap();
+    assert!(matches!(Database::open(db.path()), Err(DbError::Format { found: 1, .. })));
     std::fs::write(&pointer, "{").unwrap();
     assert!(matches!(Database::open(db.path()), Err(DbError::Damaged { .. })));
     std::fs::write(&pointer, &text).unwrap();

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use fairlead_exec::Injection;
+use fairlead_run::EventState;
 use fairlead_step::{HumanDuration, StepId};
 
 use crate::output::Color;
@@ -66,6 +67,9 @@ pub(crate) enum Command {
     /// The journal of a run: check it, take it elsewhere, look at the run as it was
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// The events that a server took in: what became of them, and handing one out again
+    #[command(subcommand)]
+    Events(EventsCommand),
     /// Remove finished runs that the rules allow to go, with what nobody else needs
     Prune(PruneArgs),
     /// The advisory database that `scan` uses
@@ -232,6 +236,44 @@ pub(crate) enum JournalCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsCommand {
+    /// List events, newest first
+    List(EventsListArgs),
+    /// Show an event, what became of it, and the runs that it started
+    Show {
+        /// The id of the event, or its beginning
+        id: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hand an event out again that is dead or waits, with all its attempts before it
+    Retry {
+        /// The id of the event, or its beginning
+        id: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsListArgs {
+    /// Only events in this state: pending, handled or dead
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<EventState>,
+    /// Only events that are older than this one
+    #[arg(long, value_name = "ID")]
+    pub(crate) before: Option<String>,
+    /// At most this many
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

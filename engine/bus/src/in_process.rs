@@ -112,6 +112,14 @@ impl Acknowledge for Out {
         });
         Box::pin(async { Ok(()) })
     }
+
+    fn progress(&self) -> BoxFuture<'_, Result<(), BusError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl Bus for InProcess {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::{self, AckKind, Context, stream};
+use async_nats::jetstream::{self, AckKind, Context, ErrorCode, stream};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use fairlead_event::{
     Acknowledge, Bus, BusError, CloudEvent, Deliveries, Delivery, ForeignDeliveries,
@@ -37,6 +37,8 @@ const FOREIGN_ACK_WAIT: Duration = Duration::from_secs(5);
 const BATCH: usize = 32;
 /// How often the server must give a sign of life while there is nothing to fetch.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Room for the headers of a message: its id, its type, and what the client adds.
+const HEADERS: usize = 512;
 /// Under which subject our events are published.
 const SUBJECT: &str = "fairlead.events";
 
@@ -232,15 +234,22 @@ impl Shared {
             // The client would keep the message in memory and send it when nobody waits any more.
             return Err(unavailable(doing(), "not connected to NATS"));
         }
+        let document = event.to_json();
+        // The server closes the connection on whoever sends more than it takes, headers included.
+        let (size, limit) = (document.len() + HEADERS, self.client.max_payload());
+        if size > limit {
+            return Err(BusError::TooLarge { size, limit });
+        }
         self.ensure_stream().await?;
         let message = PublishMessage::build()
-            .payload(event.to_json().into())
+            .payload(document.into())
             .message_id(&event.id)
             .header("Content-Type", STRUCTURED);
         let sent =
             async { self.context.send_publish(subject_of(&event.kind), message).await?.await };
         match tokio::time::timeout(DEADLINE, sent).await {
             Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if is_too_large(&error) => Err(BusError::TooLarge { size, limit }),
             Ok(Err(error)) => {
                 self.link.stream_exists.store(false, Ordering::Release);
                 Err(unavailable(doing(), error))
@@ -351,6 +360,18 @@ impl Shared {
     }
 }
 
+/// Whether the stream takes no messages of that size, whatever the server takes.
+fn is_too_large(error: &jetstream::context::PublishError) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<jetstream::Error>() {
+            return error.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM;
+        }
+        source = error.source();
+    }
+    false
+}
+
 fn tell(error: &BusError) {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     tracing::warn!(cause, "NATS: {error}; trying again");
@@ -377,21 +398,32 @@ fn subject_of(kind: &str) -> String {
 
 /// One message handed out. When it is dropped unanswered, the server hands it out again after the
 /// time that the options say.
-struct Out(jetstream::message::Acker);
+struct Out {
+    acker: jetstream::message::Acker,
+    ack_wait: Duration,
+}
 
 impl Out {
-    async fn answer(self, kind: AckKind) -> Result<(), BusError> {
-        self.0.ack_with(kind).await.map_err(|e| unavailable("take an answer", e))
+    async fn answer(&self, kind: AckKind) -> Result<(), BusError> {
+        self.acker.ack_with(kind).await.map_err(|e| unavailable("take an answer", e))
     }
 }
 
 impl Acknowledge for Out {
     fn done(self: Box<Self>) -> BoxFuture<'static, Result<(), BusError>> {
-        Box::pin(self.answer(AckKind::Ack))
+        Box::pin(async move { self.answer(AckKind::Ack).await })
     }
 
     fn later(self: Box<Self>, delay: Duration) -> BoxFuture<'static, Result<(), BusError>> {
-        Box::pin(self.answer(AckKind::Nak(Some(delay))))
+        Box::pin(async move { self.answer(AckKind::Nak(Some(delay))).await })
+    }
+
+    fn progress(&self) -> BoxFuture<'_, Result<(), BusError>> {
+        Box::pin(self.answer(AckKind::Progress))
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(self.ack_wait)
     }
 }
 
@@ -415,7 +447,8 @@ impl Bus for JetStream {
                 let attempt = u64::try_from(delivered).unwrap_or(1);
                 let (message, acker) = message.split();
                 let event = CloudEvent::read(&headers_of(&message), &message.payload);
-                Some((Delivery::new(event, attempt, Box::new(Out(acker))), (shared, open)))
+                let out = Out { acker, ack_wait: shared.options.ack_wait };
+                Some((Delivery::new(event, attempt, Box::new(out)), (shared, open)))
             });
             Ok(Box::pin(deliveries) as Deliveries)
         })
@@ -434,7 +467,9 @@ impl Bus for JetStream {
                     let (message, acker) = shared.next(&wanted, &mut open).await.split();
                     let headers = headers_of(&message);
                     let body = message.payload.to_vec();
-                    let delivery = ForeignDelivery::new(headers, body, Box::new(Out(acker)));
+                    let ack_wait = shared.options.ack_wait.min(FOREIGN_ACK_WAIT);
+                    let out = Out { acker, ack_wait };
+                    let delivery = ForeignDelivery::new(headers, body, Box::new(out));
                     Some((delivery, (shared, wanted, open)))
                 });
             Ok(Box::pin(deliveries) as ForeignDeliveries)

@@ -30,6 +30,14 @@ pub enum BusError {
         /// How many.
         held: usize,
     },
+    /// The event can never be put on it.
+    #[error("the event has {size} bytes, and the bus takes {limit}")]
+    TooLarge {
+        /// How large its message would be.
+        size: usize,
+        /// The most that it takes.
+        limit: usize,
+    },
     /// It cannot do this at all.
     #[error("this bus cannot {what}")]
     Unsupported {
@@ -45,6 +53,13 @@ pub trait Acknowledge: Send + Sync {
 
     /// Asks for the message again, not before `delay` has passed.
     fn later(self: Box<Self>, delay: Duration) -> BoxFuture<'static, Result<(), BusError>>;
+
+    /// Says that the message is still being handled, so that it is not handed out again yet.
+    fn progress(&self) -> BoxFuture<'_, Result<(), BusError>>;
+
+    /// After how long without an answer, or without progress, the message is handed out again; none
+    /// when it never is while its holder lives.
+    fn patience(&self) -> Option<Duration>;
 }
 
 /// An event handed out to be handled.
@@ -86,6 +101,22 @@ impl Delivery {
     /// When the bus cannot be told. The event then comes again at a time of the bus's choosing.
     pub fn later(self, delay: Duration) -> BoxFuture<'static, Result<(), BusError>> {
         self.acknowledge.later(delay)
+    }
+}
+
+impl Delivery {
+    /// Says that the event is still being handled.
+    ///
+    /// # Errors
+    /// When the bus cannot be told. The event may then come again although it is being handled.
+    pub fn progress(&self) -> BoxFuture<'_, Result<(), BusError>> {
+        self.acknowledge.progress()
+    }
+
+    /// After how long without a word the event comes again; none when it does not while this lives.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        self.acknowledge.patience()
     }
 }
 

@@ -42,6 +42,7 @@ pub async fn bus_conformance<B: Bus, F: Future<Output = B>>(make: impl Fn() -> F
     what_is_dropped_comes_again(&make().await).await;
     what_is_asked_for_later_comes_again(&make().await).await;
     what_is_done_with_does_not_come_again(&make().await).await;
+    what_is_being_handled_does_not_come_again(&make().await).await;
     subscribers_share_the_events(&make().await).await;
     many_events_arrive(&make().await).await;
     a_reachable_bus_says_so(&make().await).await;
@@ -92,6 +93,22 @@ async fn what_is_done_with_does_not_come_again(bus: &impl Bus) {
         assert_eq!((id(&delivery).as_str(), delivery.attempt), ("marker", attempt));
         delivery.later(Duration::from_millis(400)).await.unwrap();
     }
+}
+
+/// Checked as far as the patience of the bus lets a test wait for it.
+async fn what_is_being_handled_does_not_come_again(bus: &impl Bus) {
+    let mut deliveries = bus.subscribe().await.unwrap();
+    bus.publish(&event("slow")).await.unwrap();
+    let slow = next(&mut deliveries).await;
+    assert!(slow.patience().is_none_or(|patience| patience > Duration::ZERO));
+    for _ in 0..3 {
+        slow.progress().await.unwrap();
+    }
+    bus.publish(&event("marker")).await.unwrap();
+    let marker = next(&mut deliveries).await;
+    assert_eq!((id(&marker).as_str(), slow.attempt), ("marker", 1));
+    marker.done().await.unwrap();
+    slow.done().await.unwrap();
 }
 
 async fn subscribers_share_the_events(bus: &impl Bus) {

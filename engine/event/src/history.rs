@@ -1,12 +1,21 @@
 //! Whether a push to a tag is told again, or happened again.
 
+use fairlead_step::Digest;
+use jiff::Timestamp;
+
 use crate::ImagePushed;
 
-/// How many of the newest pushes at a place are looked at.
-pub const HISTORY: usize = 64;
+/// A push to a tag, as far as it tells others from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownPush {
+    /// What the tag was set to.
+    pub digest: Digest,
+    /// When, as the sender says.
+    pub at: Option<Timestamp>,
+}
 
-/// The push among `newest_first`, which all have the same repository and tag as `push`, of which
-/// `push` is but another report; none when it is something that happened anew.
+/// The push among `newest_first`, which all were to the tag of `push`, of which `push` is but
+/// another report; none when it is something that happened anew.
 ///
 /// * What the tag holds already did not happen again, whoever says so and at whatever time.
 /// * A digest that the tag held before and holds no longer happened again only when the sender
@@ -14,8 +23,8 @@ pub const HISTORY: usize = 64;
 ///   sent again after hours, carries its old time.
 /// * A digest that the tag never held is new.
 #[must_use]
-pub fn repeated(push: &ImagePushed, newest_first: &[ImagePushed]) -> Option<usize> {
-    let same = newest_first.iter().position(|known| known.digest == push.digest)?;
+pub fn repeated(push: &ImagePushed, newest_first: &[KnownPush]) -> Option<usize> {
+    let same = newest_first.iter().position(|known| push.digest.as_ref() == Some(&known.digest))?;
     if same == 0 {
         return Some(0);
     }
@@ -26,8 +35,6 @@ pub fn repeated(push: &ImagePushed, newest_first: &[ImagePushed]) -> Option<usiz
 
 #[cfg(test)]
 mod tests {
-    use fairlead_step::Digest;
-
     use super::*;
 
     fn push(content: &str, at: Option<i64>) -> ImagePushed {
@@ -63,7 +70,13 @@ mod tests {
             (push("a", Some(1)), vec![&observed, &a1], Some(1)),
             (push("a", Some(3)), vec![&observed, &a1], None),
         ] {
-            let known: Vec<ImagePushed> = known.into_iter().cloned().collect();
+            let known: Vec<KnownPush> = known
+                .into_iter()
+                .map(|push: &ImagePushed| KnownPush {
+                    digest: push.digest.clone().unwrap(),
+                    at: push.at,
+                })
+                .collect();
             assert_eq!(repeated(&incoming, &known), want, "{:?} {known:?}", incoming.at);
         }
     }

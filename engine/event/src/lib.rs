@@ -26,7 +26,7 @@ pub use bus::{
 pub use cloud_event::{CloudEvent, CloudEventError, Headers, STRUCTURED};
 pub use fairlead_step::{Glob, GlobError, Globs, TagPattern, TagPatterns};
 pub use fields::{EventField, Nullness};
-pub use history::{HISTORY, repeated};
+pub use history::{KnownPush, repeated};
 pub use object::{GitRef, GitRefError, ObjectId, ObjectIdError};
 pub use senders::{
     Incoming, MAX_BODY, ReceiveError, Received, Sender, SenderError, SenderKind, same_text,

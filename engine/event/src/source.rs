@@ -127,21 +127,30 @@ impl fmt::Display for DedupKey {
     }
 }
 
-/// A place whose content changes and may change back: a tag in a repository.
+/// A place whose content changes and may change back: a tag in a repository, as
+/// `registry/repository:tag`.
 ///
 /// The facts of a push alone cannot tell a report that comes twice from a tag that was set to
-/// another digest and back. So what happened at a place is numbered, from 0, and an event of a
-/// place is stored under [`Place::key`] of its number; [`crate::repeated`] decides whether a report
-/// deserves the next number. The numbers have no gaps, so a store that can look up a key can find
-/// the newest, and one that refuses a key twice lets exactly one of two racing writers have it.
+/// another digest and back. So the store keeps a history of each tag, in which a push has a number;
+/// [`crate::repeated`] decides whether a report deserves the next one. The store gives each number
+/// once, so exactly one of two racing writers has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(DedupKey);
+pub struct Place(String);
 
 impl Place {
-    /// The key of what happened here as number `number`.
+    /// The tag, as the store's history names it.
     #[must_use]
-    pub fn key(&self, number: u64) -> DedupKey {
-        DedupKey::of(&["at", &self.0.0, &number.to_string()])
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The key of the push that has this number here. The number alone would not do: when a history
+    /// is forgotten, numbers begin anew, while the key of an older push may still be known.
+    #[must_use]
+    pub fn key(&self, number: u64, digest: &Digest, received_at: Timestamp) -> DedupKey {
+        let (number, digest, at) =
+            (number.to_string(), digest.to_string(), received_at.to_string());
+        DedupKey::of(&["tag", &self.0, &number, &digest, &at])
     }
 }
 
@@ -202,10 +211,7 @@ impl SourceEvent {
         match self {
             Self::ImagePushed(ImagePushed {
                 repository, tag: Some(tag), digest: Some(_), ..
-            }) => {
-                let facts = ["registry.push", repository.registry(), repository.path(), tag];
-                Some(Place(DedupKey::of(&facts)))
-            }
+            }) => Some(Place(format!("{repository}:{tag}"))),
             Self::ImagePushed(_) | Self::GitPushed(_) | Self::Requested(_) => None,
         }
     }

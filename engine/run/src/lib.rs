@@ -43,7 +43,10 @@ pub use fact::{
 };
 pub use gates::Ballot;
 pub use groups::Groups;
-pub use inbox::{EventRun, EventStore, Inserted, NewEvent, StoredEvent};
+pub use inbox::{
+    Claimed, DueEvent, EventFilter, EventRun, EventState, EventStore, EventView, Inserted,
+    MAX_REASON_BYTES, NewEvent, Retried, StoredEvent, TagPush, UnknownState,
+};
 pub use journal::{
     Admission, AppendError, Batch, BoxError, Created, Group, Journal, Lease, LeaseError, NewRun,
     PlanBlob, RunFilter, RunStatus, RunSummary, StoreError, StoredRun, Wake,

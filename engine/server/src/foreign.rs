@@ -5,6 +5,7 @@ use std::time::Duration;
 use fairlead_event::{ForeignDeliveries, ForeignDelivery, Incoming};
 use futures::StreamExt as _;
 
+use crate::intake::IntakeError;
 use crate::server::Shared;
 
 /// The pause before a message that could not be stored is asked for again.
@@ -55,7 +56,11 @@ async fn store(shared: &Shared, name: &str, delivery: &ForeignDelivery) -> bool 
                 "{}",
                 accepted.subject
             ),
-            Err(error) => {
+            // It would never be stored, however often it came.
+            Err(error @ IntakeError::Envelope { .. }) => {
+                tracing::warn!(source = name, "a message on NATS is dropped: {error}");
+            }
+            Err(error @ (IntakeError::Store(_) | IntakeError::Contended { .. })) => {
                 tracing::error!(source = name, "cannot store what came on NATS: {error}");
                 return false;
             }

@@ -2,15 +2,17 @@
 //! that it was taken.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fairlead_event::{
-    ChangedPaths, CloudEvent, DedupKey, HISTORY, ImagePushed, Place, SourceEvent, repeated,
+    ChangedPaths, CloudEvent, DedupKey, ImagePushed, KnownPush, Place, SourceEvent, repeated,
 };
-use fairlead_run::{EventStore, Inserted, NewEvent, StoreError};
-use fairlead_step::Clock;
+use fairlead_run::{EventStore, Inserted, NewEvent, StoreError, TagPush};
+use fairlead_step::{Clock, Digest};
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
-/// How often a place is looked at again when others keep writing to it.
+/// How often a tag is looked at again when others keep writing to it.
 const RACES: usize = 16;
 
 /// The most bytes of a stored event. A NATS server takes messages of 1 MiB, headers included.
@@ -42,6 +44,8 @@ pub(crate) enum IntakeError {
 pub(crate) struct Intake {
     pub(crate) events: Arc<dyn EventStore>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// How long the outbox has to put an event on the bus, before the store hands it out itself.
+    pub(crate) direct: Duration,
     /// Told when something new is stored.
     pub(crate) stored: Notify,
 }
@@ -53,14 +57,22 @@ impl Intake {
         source: &str,
         event: SourceEvent,
     ) -> Result<Accepted, IntakeError> {
-        let accepted = match (event.place(), &event) {
-            (Some(place), SourceEvent::ImagePushed(push)) => {
-                self.accept_at(source, &place, push).await?
+        let tagged = match (&event, event.place()) {
+            (SourceEvent::ImagePushed(push), Some(place)) => {
+                push.digest.clone().map(|digest| (push, place, digest))
             }
-            (Some(_) | None, _) => {
-                let key = event.dedup_key();
-                let duplicate = !self.insert(source, &key, event.clone()).await?;
-                Accepted { id: key.to_string(), subject: event.subject(), duplicate }
+            (
+                SourceEvent::ImagePushed(_) | SourceEvent::GitPushed(_) | SourceEvent::Requested(_),
+                _,
+            ) => None,
+        };
+        let accepted = match tagged {
+            Some((push, place, digest)) => self.accept_at(source, &place, push, &digest).await?,
+            None => {
+                let (key, subject) = (event.dedup_key(), event.subject());
+                let inserted = self.insert(source, &key, event, None, self.clock.now()).await?;
+                let duplicate = inserted != Inserted::New;
+                Accepted { id: key.to_string(), subject, duplicate }
             }
         };
         if !accepted.duplicate {
@@ -75,76 +87,51 @@ impl Intake {
         source: &str,
         place: &Place,
         push: &ImagePushed,
+        digest: &Digest,
     ) -> Result<Accepted, IntakeError> {
         let event = SourceEvent::ImagePushed(push.clone());
         let subject = event.subject();
         for _ in 0..RACES {
-            let next = self.next_number(place).await?;
-            let (history, numbers) = self.history(place, next).await?;
-            if let Some(known) = repeated(push, &history) {
-                let id = place.key(numbers[known]).to_string();
-                return Ok(Accepted { id, subject, duplicate: true });
+            let history = self.events.history(place.as_str()).await?;
+            let known: Vec<KnownPush> = history
+                .iter()
+                .map(|push| KnownPush { digest: push.digest.clone(), at: push.at })
+                .collect();
+            if let Some(same) = repeated(push, &known) {
+                return Ok(Accepted { id: history[same].key.clone(), subject, duplicate: true });
             }
-            let key = place.key(next);
-            if self.insert(source, &key, event.clone()).await? {
-                return Ok(Accepted { id: key.to_string(), subject, duplicate: false });
+            let received_at = self.clock.now();
+            // Others may be forgotten, and numbers may have gaps: only the newest counts.
+            let number = history.first().map_or(1, |newest| newest.number + 1);
+            let key = place.key(number, digest, received_at);
+            let next = TagPush {
+                tag: place.as_str().to_owned(),
+                number,
+                key: key.to_string(),
+                digest: digest.clone(),
+                at: push.at,
+            };
+            let inserted =
+                self.insert(source, &key, event.clone(), Some(next), received_at).await?;
+            match inserted {
+                Inserted::New => {
+                    return Ok(Accepted { id: key.to_string(), subject, duplicate: false });
+                }
+                // Somebody took the number meanwhile; what they stored may be the same push.
+                Inserted::Overtaken | Inserted::Duplicate { .. } => {}
             }
-            // Somebody took the number meanwhile; what they stored may be the same push.
         }
         Err(IntakeError::Contended { subject })
     }
 
-    /// The first number of a place that is free. The numbers have no gaps.
-    async fn next_number(&self, place: &Place) -> Result<u64, StoreError> {
-        if !self.is_taken(place, 0).await? {
-            return Ok(0);
-        }
-        let (mut taken, mut free) = (0, 1);
-        while self.is_taken(place, free).await? {
-            taken = free;
-            free *= 2;
-        }
-        while free - taken > 1 {
-            let middle = taken + (free - taken) / 2;
-            if self.is_taken(place, middle).await? {
-                taken = middle;
-            } else {
-                free = middle;
-            }
-        }
-        Ok(free)
-    }
-
-    async fn is_taken(&self, place: &Place, number: u64) -> Result<bool, StoreError> {
-        Ok(self.events.event(place.key(number).as_str()).await?.is_some())
-    }
-
-    /// What happened at a place before `next`, newest first, with the numbers.
-    async fn history(
-        &self,
-        place: &Place,
-        next: u64,
-    ) -> Result<(Vec<ImagePushed>, Vec<u64>), StoreError> {
-        let (mut pushes, mut numbers) = (Vec::new(), Vec::new());
-        for number in (0..next).rev().take(HISTORY) {
-            let stored = self.events.event(place.key(number).as_str()).await?;
-            let event = stored.and_then(|stored| read(&stored.event.document).ok());
-            if let Some(SourceEvent::ImagePushed(push)) = event {
-                pushes.push(push);
-                numbers.push(number);
-            }
-        }
-        Ok((pushes, numbers))
-    }
-
-    /// Whether the event was new.
     async fn insert(
         &self,
         source: &str,
         key: &DedupKey,
         mut event: SourceEvent,
-    ) -> Result<bool, IntakeError> {
-        let received_at = self.clock.now();
+        push: Option<TagPush>,
+        received_at: Timestamp,
+    ) -> Result<Inserted, IntakeError> {
         let envelope = |event: &SourceEvent| {
             event
                 .to_cloud_event(source, key, received_at)
@@ -164,12 +151,16 @@ impl Intake {
             return Err(IntakeError::Envelope { reason });
         }
         let key = key.to_string();
-        let new = NewEvent { id: key.clone(), key, received_at, document };
-        Ok(match self.events.insert(new).await? {
-            Inserted::New => true,
-            Inserted::Duplicate { .. } => false,
-        })
+        let due_at = later(received_at, self.direct);
+        let new = NewEvent { id: key.clone(), key, received_at, due_at, document, push };
+        Ok(self.events.insert(new).await?)
     }
+}
+
+/// So much later; at the end of time when there is no such moment.
+pub(crate) fn later(at: Timestamp, time: Duration) -> Timestamp {
+    let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+    at.saturating_add(time).unwrap_or(Timestamp::MAX)
 }
 
 /// Reads a stored event.
@@ -179,9 +170,6 @@ pub(crate) fn read(document: &str) -> Result<SourceEvent, fairlead_event::CloudE
 
 #[cfg(test)]
 mod tests {
-    use fairlead_step::Digest;
-    use jiff::Timestamp;
-
     use super::*;
 
     struct Epoch;
@@ -194,7 +182,12 @@ mod tests {
 
     fn intake() -> Arc<Intake> {
         let events = fairlead_store::Store::memory().events();
-        Arc::new(Intake { events, clock: Arc::new(Epoch), stored: Notify::new() })
+        intake_of(events)
+    }
+
+    fn intake_of(events: Arc<dyn EventStore>) -> Arc<Intake> {
+        let direct = Duration::from_secs(2);
+        Arc::new(Intake { events, clock: Arc::new(Epoch), direct, stored: Notify::new() })
     }
 
     fn push(content: &str, at: i64) -> SourceEvent {
@@ -237,6 +230,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_known_of_a_tag_outlives_its_events() {
+        let store = fairlead_store::Store::memory();
+        let intake = intake_of(store.events());
+        let git = SourceEvent::GitPushed(fairlead_event::GitPushed {
+            repository: "acme/shop".into(),
+            clone_url: None,
+            ssh_url: None,
+            reference: "refs/heads/main".parse().unwrap(),
+            before: None,
+            after: Some("b".repeat(40).parse().unwrap()),
+            commit: None,
+            forced: false,
+            paths: ChangedPaths::Unknown,
+            actor: None,
+        });
+        let accepted = async |event: SourceEvent| intake.accept("test", event).await.unwrap();
+        let first = accepted(push("a", 1)).await;
+        let second = accepted(push("b", 10)).await;
+        let pushed = accepted(git.clone()).await;
+        for event in [&first, &second, &pushed] {
+            let done = Timestamp::UNIX_EPOCH;
+            intake.events.mark_handled(&event.id, done).await.unwrap();
+        }
+        let day = Duration::from_secs(24 * 3600);
+        let rules = fairlead_store::PruneRules::at(later(Timestamp::UNIX_EPOCH, day * 90));
+        let report = store.prune(&rules.older_than(day), false).await.unwrap();
+        assert_eq!(report.events.count, 3);
+        // The same deliveries: what the tag holds, what it held before, a push to a branch.
+        for (event, of) in [(push("b", 10), &second), (push("a", 1), &first), (git, &pushed)] {
+            let again = accepted(event).await;
+            assert!(again.duplicate && again.id == of.id, "{again:?}");
+        }
+        // Something new, and something that comes back.
+        for (content, at) in [("c", 20), ("a", 30), ("b", 40)] {
+            let new = accepted(push(content, at)).await;
+            assert!(!new.duplicate, "{content}");
+            assert!(intake.events.event(&new.id).await.unwrap().is_some());
+        }
+    }
+
+    #[tokio::test]
     async fn of_many_reports_at_once_one_is_new() {
         let intake = intake();
         let reports = (0..32).map(|_| {
@@ -267,7 +301,7 @@ mod tests {
         });
         let accepted = intake.accept("test", event).await.unwrap();
         let stored = intake.events.event(&accepted.id).await.unwrap().unwrap();
-        let SourceEvent::GitPushed(push) = read(&stored.event.document).unwrap() else {
+        let SourceEvent::GitPushed(push) = read(&stored.document).unwrap() else {
             panic!("it is a git push");
         };
         assert_eq!(push.paths, ChangedPaths::Unknown);

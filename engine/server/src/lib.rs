@@ -7,14 +7,17 @@
 //!                       Outbox ◄────────── woken ───────────────┘
 //!                         │ publish, mark
 //!                         ▼
-//!                        Bus ─► Triggers: filters, registry asked ─► run created once ─► driven
+//!                        Bus ─► Attempt: claimed ─► Triggers: filters, registry asked ─► run created
+//!   Redelivery ────────────────────┘  ▲   │                                             once, driven
+//!     └── what is due in the store ───┼───┴─► handled, or due later, or a dead letter
 //! ```
 //!
-//! Every arrow may be cut at any time: an event is stored before its sender is answered, is
-//! published until the bus has it, is handed out until it is handled, and the store lets one event
-//! start one run of a pipeline. [`Server::serve`] picks up whatever an earlier process left.
+//! Every arrow may be cut at any time: an event is stored before its sender is answered, is put on
+//! the bus or handed out by the store, is tried until it is handled or given up, and the store lets
+//! one event start one run of a pipeline. [`Server::serve`] picks up whatever an earlier process left.
 
 mod api;
+mod attempts;
 mod drives;
 mod foreign;
 mod images;
@@ -24,6 +27,7 @@ mod listener;
 mod news;
 mod outbox;
 mod pipelines;
+mod redelivery;
 mod server;
 mod settings;
 mod sources;

@@ -1,11 +1,13 @@
-//! The outbox: what is stored is put on the bus, until the bus has it.
+//! The outbox: what is stored is put on the bus, until the bus has it or nobody needs it there any
+//! more. An event that the bus does not take holds up no other: the store hands it out.
 
 use std::time::Duration;
 
-use fairlead_event::CloudEvent;
+use fairlead_event::{BusError, CloudEvent};
 use fairlead_run::{StoreError, StoredEvent};
 use fairlead_step::error_chain;
 
+use crate::intake::later;
 use crate::server::Shared;
 
 /// How many events are read at a time.
@@ -14,33 +16,53 @@ const BATCH: usize = 100;
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// The longest wait for a bus to say that it has recovered.
 const BUS_PAUSE: Duration = Duration::from_secs(30);
+/// The pause after a bus that can be reached refused events.
+const REFUSED_PAUSE: Duration = Duration::from_millis(500);
+/// After how many events that a bus refuses although it can be reached the others wait for that pause,
+/// too. Each may take as long as the bus has to answer.
+const REFUSALS: usize = 3;
+/// How long the bus has to hand an event out, before the store does.
+const LOST: Duration = Duration::from_secs(30);
 
 /// Publishes until the server stops. It sleeps until something is stored, or until the bus is back.
 pub(crate) async fn run(shared: &Shared) {
     let mut told = false;
     while !shared.stopping.is_cancelled() {
-        let pause = match publish_all(shared, &mut told).await {
-            Ok(Left::Nothing) => None,
-            Ok(Left::BusAway) => Some(BUS_PAUSE),
+        match publish_all(shared, &mut told).await {
+            Ok(Left::Nothing) => shared.until_stopping(shared.intake.stored.notified()).await,
+            Ok(Left::BusAway) => {
+                let recovered = tokio::time::timeout(BUS_PAUSE, shared.ports.bus.recovered());
+                shared.until_stopping(recovered).await;
+            }
+            // It says that it is there: to ask at once would only be a busy loop.
+            Ok(Left::Refused) => {
+                shared.until_stopping(tokio::time::sleep(REFUSED_PAUSE)).await;
+            }
             Err(error) => {
                 tracing::error!("cannot read the outbox: {}", error_chain(&error));
-                Some(STORE_PAUSE)
+                shared.until_stopping(tokio::time::sleep(STORE_PAUSE)).await;
             }
-        };
-        match pause {
-            None => shared.until_stopping(shared.intake.stored.notified()).await,
-            Some(BUS_PAUSE) => {
-                let recovered = tokio::time::timeout(BUS_PAUSE, shared.ports.bus.recovered());
-                shared.until_stopping(recovered).await
-            }
-            Some(pause) => shared.until_stopping(tokio::time::sleep(pause)).await,
-        };
+        }
     }
 }
 
 enum Left {
     Nothing,
+    /// The bus takes nothing now.
     BusAway,
+    /// It is there, and does not take some events.
+    Refused,
+}
+
+/// What the bus did with an event.
+enum Sent {
+    Taken,
+    /// It will never take it.
+    Unfit,
+    /// It does not take it now.
+    Refused,
+    /// It takes nothing now.
+    Away,
 }
 
 async fn publish_all(shared: &Shared, told: &mut bool) -> Result<Left, StoreError> {
@@ -49,42 +71,77 @@ async fn publish_all(shared: &Shared, told: &mut bool) -> Result<Left, StoreErro
         if waiting.is_empty() {
             return Ok(Left::Nothing);
         }
+        let (mut taken, mut unfit, mut refused, mut away) = (Vec::new(), Vec::new(), 0, false);
         for stored in waiting {
             if shared.stopping.is_cancelled() {
-                return Ok(Left::Nothing);
+                break;
             }
-            if !publish(shared, &stored, told).await? {
-                return Ok(Left::BusAway);
+            match publish(shared, &stored, told).await {
+                Sent::Taken => taken.push(stored.key),
+                Sent::Unfit => unfit.push(stored.key),
+                Sent::Refused => refused += 1,
+                Sent::Away => away = true,
             }
+            if away || refused == REFUSALS {
+                break;
+            }
+        }
+        // One statement for all of them.
+        let now = shared.ports.clock.now();
+        if !taken.is_empty() {
+            shared.ports.events.mark_published(taken, now, later(now, LOST)).await?;
+        }
+        if !unfit.is_empty() {
+            shared.ports.events.mark_published(unfit, now, now).await?;
+            shared.due.notify_one();
+        }
+        if away || refused > 0 {
+            // Those that are left are due soon, and are handed out by the store.
+            shared.due.notify_one();
+            return Ok(if away { Left::BusAway } else { Left::Refused });
+        }
+        if shared.stopping.is_cancelled() {
+            return Ok(Left::Nothing);
         }
     }
 }
 
-/// Whether the event needs the bus no more.
-async fn publish(
-    shared: &Shared,
-    stored: &StoredEvent,
-    told: &mut bool,
-) -> Result<bool, StoreError> {
-    let key = &stored.event.key;
-    match CloudEvent::from_json(stored.event.document.as_bytes()) {
-        Ok(event) => {
-            if let Err(error) = shared.ports.bus.publish(&event).await {
-                if !*told {
-                    let said = error_chain(&error);
-                    tracing::warn!("{said}; events are kept and published when it can");
-                    *told = true;
-                }
-                return Ok(false);
-            }
+async fn publish(shared: &Shared, stored: &StoredEvent, told: &mut bool) -> Sent {
+    let key = &stored.key;
+    let event = match CloudEvent::from_json(stored.document.as_bytes()) {
+        Ok(event) => event,
+        // Only a damaged store can say this; whoever handles it says that it cannot be read.
+        Err(error) => {
+            tracing::error!(event = key, "a stored event is not a CloudEvent: {error}");
+            return Sent::Unfit;
+        }
+    };
+    let error = match shared.ports.bus.publish(&event).await {
+        Ok(()) => {
             if std::mem::take(told) {
                 tracing::info!("the bus takes events again");
             }
             tracing::debug!(event = key, "published");
+            return Sent::Taken;
         }
-        // Only a damaged store can say this; the next event must not wait for it.
-        Err(error) => tracing::error!(event = key, "a stored event is not a CloudEvent: {error}"),
+        Err(error) => error,
+    };
+    let said = error_chain(&error);
+    match error {
+        BusError::TooLarge { .. } => {
+            tracing::warn!(event = key, "{said}; it is handled without the bus");
+            return Sent::Unfit;
+        }
+        BusError::Unavailable { .. } if shared.ports.bus.reachable() => {
+            tracing::warn!(event = key, "{said}; the others are published all the same");
+            return Sent::Refused;
+        }
+        BusError::Unavailable { .. } | BusError::Full { .. } | BusError::Unsupported { .. } | _ => {
+        }
     }
-    shared.ports.events.mark_published(key, shared.ports.clock.now()).await?;
-    Ok(true)
+    if !*told {
+        tracing::warn!("{said}; events are handled without it until it can");
+        *told = true;
+    }
+    Sent::Away
 }

@@ -13,12 +13,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::attempts::Handling;
 use crate::drives::Drives;
 use crate::images::ImageResolver;
 use crate::intake::Intake;
 use crate::listener::Bounded;
 use crate::{
-    ApiAccess, Options, Pipelines, Sources, Workspaces, api, foreign, outbox, sweep, triggers,
+    ApiAccess, Options, Pipelines, Sources, Workspaces, api, foreign, outbox, redelivery, sweep,
+    triggers,
 };
 
 /// How long requests that are being answered, and events that are being handled, may take to end
@@ -92,8 +94,16 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) intake: Intake,
     pub(crate) drives: Arc<Drives>,
-    /// Events that are being handled.
+    /// The tasks that handle events.
     pub(crate) tasks: TaskTracker,
+    /// The events that they handle.
+    pub(crate) handling: Handling,
+    /// Who this server is when it claims an event.
+    pub(crate) holder: String,
+    /// Told when an event is due, or will be.
+    pub(crate) due: Notify,
+    /// Told when something about runs may have been missed.
+    pub(crate) missed: Notify,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -148,6 +158,7 @@ impl Server {
         let intake = Intake {
             events: Arc::clone(&ports.events),
             clock: Arc::clone(&ports.clock),
+            direct: options.direct,
             stored: Notify::new(),
         };
         let clock = Arc::clone(&ports.clock);
@@ -160,17 +171,37 @@ impl Server {
             options.max_runs,
             stopping.clone(),
         );
-        let tasks = TaskTracker::new();
-        let shared = Arc::new(Shared { ports, options, intake, drives, tasks, stopping });
+        let wakes = ports.journal.wakes();
+        let shared = Arc::new(Shared {
+            ports,
+            options,
+            intake,
+            drives,
+            tasks: TaskTracker::new(),
+            handling: Handling::default(),
+            holder: format!("{:032x}", rand::random::<u128>()),
+            due: Notify::new(),
+            missed: Notify::new(),
+            stopping,
+        });
 
         let loops = TaskTracker::new();
         let of = || Arc::clone(&shared);
-        let (one, two, three, four, five) = (of(), of(), of(), of(), of());
-        loops.spawn(async move { outbox::run(&one).await });
-        loops.spawn(async move { triggers::run(&two, deliveries).await });
-        loops.spawn(async move { sweep::run(&three).await });
-        loops.spawn(async move { four.drives.hear(updates).await });
-        loops.spawn(async move { five.drives.give_turns().await });
+        // Each of these has one kind of customer, and none waits for another.
+        let shared_by = of();
+        loops.spawn(async move { outbox::run(&shared_by).await });
+        let shared_by = of();
+        loops.spawn(async move { triggers::run(&shared_by, deliveries).await });
+        let shared_by = of();
+        loops.spawn(async move { redelivery::run(&shared_by).await });
+        let shared_by = of();
+        loops.spawn(async move { sweep::attend(&shared_by, wakes).await });
+        let shared_by = of();
+        loops.spawn(async move { sweep::run(&shared_by).await });
+        let shared_by = of();
+        loops.spawn(async move { shared_by.drives.hear(updates).await });
+        let shared_by = of();
+        loops.spawn(async move { shared_by.drives.give_turns().await });
         for (name, messages) in heard {
             let shared = of();
             loops.spawn(async move { foreign::run(&shared, &name, messages).await });

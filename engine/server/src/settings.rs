@@ -22,10 +22,14 @@ pub struct Options {
     /// for the next start.
     pub drain: Duration,
     /// The pause before an event that could not be handled is tried again. It doubles with each
-    /// attempt, up to 60 times itself.
+    /// attempt, up to 60 times itself; after twelve attempts it is 300 times itself.
     pub retry: Duration,
-    /// How often the store is searched for what was left behind: events that nobody handled, runs
-    /// that nobody drives.
+    /// How long after an event came its last attempt is: when that fails, too, it is a dead letter.
+    /// It has twelve attempts all the same.
+    pub give_up: Duration,
+    /// How long the outbox has to put an event on the bus. Then the store hands it out itself.
+    pub direct: Duration,
+    /// How often the store is searched for runs that nobody drives.
     pub sweep: Duration,
     /// How long one question to a registry may take.
     pub registry: Duration,
@@ -40,6 +44,8 @@ impl Default for Options {
             max_runs: 32,
             drain: Duration::from_secs(10),
             retry: Duration::from_secs(1),
+            give_up: Duration::from_secs(24 * 3600),
+            direct: Duration::from_secs(2),
             sweep: Duration::from_secs(300),
             registry: Duration::from_secs(20),
             settle: Duration::from_secs(10),

@@ -1,43 +1,51 @@
-//! The sweep: finds what a lost message, an outage or the end of a process left behind.
+//! The runs that are to be gone on with: those that are woken or whose time comes, and those that an
+//! outage or the end of a process left behind. Events have loops of their own.
 
 use std::time::Duration;
 
-use fairlead_event::CloudEvent;
-use fairlead_run::{RunFilter, RunStatus, StoreError};
+use fairlead_run::{RunFilter, RunStatus, StoreError, Wake};
 use fairlead_step::error_chain;
+use futures::stream::BoxStream;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::server::Shared;
-use crate::triggers;
 
-/// The runs of a page, and the most events that one sweep takes up. The next sweep takes the next.
+/// The runs of a page.
 const BATCH: usize = 1000;
 /// How long somebody who has just created a run may take to begin driving it.
 const BEGINNING: Duration = Duration::from_secs(60);
 
-/// Takes up what an earlier process left, and then what wakes, and now and again what was lost since.
+/// Goes on with the runs that are woken or whose time comes, until the server stops. It does nothing
+/// else, so that nothing else can hold it up.
+pub(crate) async fn attend(shared: &Shared, mut wakes: BoxStream<'static, Wake>) {
+    while !shared.stopping.is_cancelled() {
+        shared.drives.attend(&mut wakes).await;
+        // Hints were lost: everything is to be looked at.
+        shared.missed.notify_one();
+    }
+}
+
+/// Takes up what an earlier process left, and now and again what was left since.
 pub(crate) async fn run(shared: &Shared) {
-    let mut wakes = shared.ports.journal.wakes();
     let mut first = true;
     while !shared.stopping.is_cancelled() {
         // Nobody else can be about to drive what is left from before this process began, but for
         // those who use the same store; those that are new are theirs.
         let age = if first { Duration::ZERO } else { BEGINNING };
-        if let Err(error) = sweep(shared, age, first).await {
+        if let Err(error) = runs(shared, age, first).await {
             tracing::error!("cannot look for what was left: {}", error_chain(&error));
         }
         first = false;
-        let attended = shared.drives.attend(&mut wakes);
-        let _ = tokio::time::timeout(shared.options.sweep, attended).await;
+        let missed = tokio::time::timeout(shared.options.sweep, shared.missed.notified());
+        shared.until_stopping(missed).await;
     }
 }
 
 /// Takes up the runs that nobody drives, page by page, and takes note of those that only wait.
-async fn runs(
-    shared: &Shared,
-    old: impl Fn(Timestamp) -> bool,
-    first: bool,
-) -> Result<(), StoreError> {
+async fn runs(shared: &Shared, age: Duration, first: bool) -> Result<(), StoreError> {
+    let now = shared.ports.clock.now();
+    let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+    let old = |at: Timestamp| now.duration_since(at) >= age;
     let mut filter = RunFilter { unfinished: true, limit: BATCH, ..RunFilter::default() };
     loop {
         let page = shared.ports.journal.list(filter.clone()).await?;
@@ -70,40 +78,5 @@ async fn runs(
     }
     // Only now, for the pages go back in time: who is on the last one comes first.
     shared.drives.turns();
-    Ok(())
-}
-
-async fn sweep(shared: &Shared, age: Duration, first: bool) -> Result<(), StoreError> {
-    let now = shared.ports.clock.now();
-    let old = |at: Timestamp| {
-        now.duration_since(at) >= SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX)
-    };
-    runs(shared, old, first).await?;
-    // What is not published is the outbox's. What was published is on a bus that may have ended with
-    // the process; where it has not, the event comes twice, which is harmless.
-    let patience = Duration::from_secs(30);
-    for stored in shared.ports.events.unhandled(BATCH).await? {
-        let since = stored.published_at.map(|at| now.duration_since(at));
-        let lost = since.is_some_and(|since| {
-            first || since >= SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX)
-        });
-        if lost && !shared.stopping.is_cancelled() {
-            tracing::info!(event = stored.event.key, "handling an event that was left");
-            // At the start the bus is the better way, for it tries again soon. Later it may take
-            // the event for one that it has had, and drop it.
-            let document = stored.event.document.as_bytes();
-            if first
-                && let Ok(event) = CloudEvent::from_json(document)
-                && shared.ports.bus.publish(&event).await.is_ok()
-            {
-                continue;
-            }
-            if let triggers::Handled::Later { why } =
-                triggers::handle(shared, &stored.event.key).await
-            {
-                tracing::warn!(event = stored.event.key, "event stays pending: {why}");
-            }
-        }
-    }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The consumer: events from the bus are matched with the triggers of every pipeline, and start
+//! The triggers: events are matched with the triggers of every pipeline, and start
 //! runs, each event at most one of each pipeline.
 
 use std::collections::BTreeMap;
@@ -8,40 +8,36 @@ use std::time::Duration;
 
 use fairlead_event::{Deliveries, Delivery, SourceEvent};
 use fairlead_exec::{RequestError, Requested, RunRequest};
+use fairlead_run::StoredEvent;
 use fairlead_step::{RunId, error_chain};
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::attempts::{self, Attempted, Failure};
 use crate::images::{Truth, look_up, resolve_images};
 use crate::intake;
 use crate::news;
 use crate::pipelines::Pipeline;
 use crate::server::Shared;
 
-/// How many events are handled at a time.
+/// How many events are handled at a time that have just come.
 const AT_A_TIME: usize = 16;
-/// How often the bus is asked for an event again. Then the sweep has it.
-const ATTEMPTS: u64 = 12;
-/// The longest pause between two attempts, in units of the first one.
+/// After how long an event is not a quick one, whose place is for others.
+const QUICK: Duration = Duration::from_secs(5);
+/// How many events are handled at a time beside those, because they take long: a checkout of a large
+/// repository, a registry that does not answer.
+const LONG_AT_A_TIME: usize = 48;
+/// The longest pause before the bus is asked for an event again that the store could not be asked
+/// about, in units of the first one.
 const LONGEST: u32 = 60;
 
-/// What handling an event came to.
-#[derive(Debug)]
-pub(crate) enum Handled {
-    /// It is done with.
-    Done,
-    /// Something was away; the same again may work.
-    Later {
-        /// What, for the log.
-        why: String,
-    },
-}
-
-/// Handles what the bus hands out, until the server stops.
+/// Handles what the bus hands out, until the server stops. An event that cannot be handled is the
+/// store's to hand out again, and no longer that of the bus.
 pub(crate) async fn run(shared: &Arc<Shared>, mut deliveries: Deliveries) {
     let slots = Arc::new(Semaphore::new(AT_A_TIME));
+    let long_slots = Arc::new(Semaphore::new(LONG_AT_A_TIME));
     loop {
         let delivery = tokio::select! {
             delivery = deliveries.next() => delivery,
@@ -49,9 +45,21 @@ pub(crate) async fn run(shared: &Arc<Shared>, mut deliveries: Deliveries) {
         };
         let Some(delivery) = delivery else { break };
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
-        let shared = Arc::clone(shared);
+        let (shared, long_slots) = (Arc::clone(shared), Arc::clone(&long_slots));
         shared.clone().tasks.spawn(async move {
-            answer(&shared, delivery).await;
+            let mut answering = std::pin::pin!(answer(&shared, delivery));
+            if tokio::time::timeout(QUICK, &mut answering).await.is_ok() {
+                return;
+            }
+            // What is slow goes on, beside the places of what is quick while there is room for that.
+            let slot = match long_slots.try_acquire_owned() {
+                Ok(long) => {
+                    drop(slot);
+                    long
+                }
+                Err(_) => slot,
+            };
+            answering.await;
             drop(slot);
         });
     }
@@ -66,64 +74,47 @@ async fn answer(shared: &Shared, delivery: Delivery) {
             return;
         }
     };
-    let id = event.id.clone();
-    let attempt = delivery.attempt;
-    let answered = match handle(shared, &id).await {
-        Handled::Done => delivery.done().await,
-        Handled::Later { why } if attempt >= ATTEMPTS => {
-            tracing::warn!(event = id, attempt, "event stays pending for the sweep: {why}");
-            delivery.done().await
-        }
-        Handled::Later { why } => {
-            let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
+    let (id, tries) = (event.id.clone(), delivery.attempt);
+    let attempted = attended(&delivery, attempts::attempt(shared, &id)).await;
+    let answered = match attempted {
+        Attempted::Noted => delivery.done().await,
+        Attempted::Away { why } => {
+            let doublings = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
             let pause: Duration = shared.options.retry * (1 << doublings).min(LONGEST);
-            tracing::warn!(event = id, attempt, "event is tried again in {pause:?}: {why}");
+            tracing::warn!(event = id, tries, "event is asked for again in {pause:?}: {why}");
             delivery.later(pause).await
         }
     };
     tell(answered);
 }
 
+/// Does the work, and lets the bus know that it goes on for as long as it does.
+async fn attended<T>(delivery: &Delivery, work: impl Future<Output = T>) -> T {
+    let Some(patience) = delivery.patience() else { return work.await };
+    let mut work = std::pin::pin!(work);
+    loop {
+        // Often enough that a word may be lost.
+        match tokio::time::timeout(patience / 3, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => tell(delivery.progress().await),
+        }
+    }
+}
+
 fn tell(answered: Result<(), fairlead_event::BusError>) {
     if let Err(error) = answered {
-        // The message comes again, and finds its event handled.
+        // The message comes again, and finds its event handled or claimed.
         tracing::debug!("{error}");
     }
 }
 
-/// Lets every pipeline have its say about a stored event, starts the runs, and marks the event as
-/// handled. May be called any number of times, also at the same time, for the same event.
-pub(crate) async fn handle(shared: &Shared, key: &str) -> Handled {
-    let later = |error: &fairlead_run::StoreError| Handled::Later { why: error_chain(error) };
-    let stored = match shared.ports.events.event(key).await {
-        Ok(Some(stored)) => stored,
-        Ok(None) => {
-            tracing::warn!(event = key, "the bus has an event that is not in this store; dropped");
-            return Handled::Done;
-        }
-        Err(error) => return later(&error),
-    };
-    if stored.handled_at.is_some() {
-        return Handled::Done;
-    }
-    match intake::read(&stored.event.document) {
-        Ok(event) => {
-            let from = From {
-                key,
-                source: &source_of(&stored.event.document),
-                received_at: stored.event.received_at,
-            };
-            let handled = start(shared, from, event).await;
-            if let Err(why) = handled {
-                return Handled::Later { why };
-            }
-        }
-        Err(error) => tracing::error!(event = key, "a stored event cannot be read: {error}"),
-    }
-    match shared.ports.events.mark_handled(key, shared.ports.clock.now()).await {
-        Ok(()) => Handled::Done,
-        Err(error) => later(&error),
-    }
+/// Lets every pipeline have its say about an event that this server has claimed, and starts the runs.
+pub(crate) async fn handle(shared: &Shared, stored: &StoredEvent) -> Result<(), Failure> {
+    let event = intake::read(&stored.document)
+        .map_err(|error| Failure::Never(format!("the event cannot be read: {error}")))?;
+    let source = source_of(&stored.document);
+    let from = From { key: &stored.key, source: &source, received_at: stored.received_at };
+    start(shared, from, event).await
 }
 
 /// The name of the source in a stored event.
@@ -144,8 +135,8 @@ struct From<'a> {
     received_at: Timestamp,
 }
 
-/// Starts what the event starts. An error says what was away.
-async fn start(shared: &Shared, from: From<'_>, event: SourceEvent) -> Result<(), String> {
+/// Starts what the event starts.
+async fn start(shared: &Shared, from: From<'_>, event: SourceEvent) -> Result<(), Failure> {
     let From { key, source, .. } = from;
     let event = match event {
         SourceEvent::Requested(request) => {
@@ -158,12 +149,14 @@ async fn start(shared: &Shared, from: From<'_>, event: SourceEvent) -> Result<()
                         by: request.by,
                         workspace: None,
                     };
-                    request_run(shared, pipeline, &given, trigger).await.map(|_| ())
+                    match request_run(shared, pipeline, &given, trigger).await? {
+                        Started::Run(_) => Ok(()),
+                        Started::Refused(why) => Err(Failure::Never(why)),
+                    }
                 }
                 None => {
                     let name = request.pipeline;
-                    tracing::warn!(event = key, "ignored: there is no pipeline `{name}` any more");
-                    Ok(())
+                    Err(Failure::Never(format!("there is no pipeline `{name}` any more")))
                 }
             };
         }
@@ -180,6 +173,8 @@ async fn start(shared: &Shared, from: From<'_>, event: SourceEvent) -> Result<()
     }
     let Some(event) = confirmed(shared, from, event).await? else { return Ok(()) };
     let mut workspace = None;
+    // One pipeline that cannot be started keeps no other from it.
+    let mut refused = Vec::new();
     for pipeline in wanted {
         let name = pipeline.plan.name();
         let given = BTreeMap::new();
@@ -188,7 +183,7 @@ async fn start(shared: &Shared, from: From<'_>, event: SourceEvent) -> Result<()
             Err(problems) => {
                 let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 let problems = problems.join("; ");
-                tracing::error!(event = key, "`{name}` cannot be started by an event: {problems}");
+                refused.push(format!("`{name}` cannot be started by an event: {problems}"));
                 continue;
             }
         };
@@ -200,15 +195,20 @@ async fn start(shared: &Shared, from: From<'_>, event: SourceEvent) -> Result<()
                 }
                 let workspace = workspace.clone();
                 let trigger = Trigger { key, event: event.template_value(), by, workspace };
-                request_run(shared, pipeline, &given, trigger).await?;
+                match request_run(shared, pipeline, &given, trigger).await? {
+                    Started::Run(_) => {}
+                    Started::Refused(why) => {
+                        refused.push(format!("`{name}` cannot be started: {why}"));
+                    }
+                }
             }
             Ok(None) => tracing::debug!(event = key, "`{name}` does not want the event"),
             Err(error) => {
-                tracing::error!(event = key, "`{name}` cannot decide about the event: {error}");
+                refused.push(format!("`{name}` cannot decide about the event: {error}"));
             }
         }
     }
-    Ok(())
+    if refused.is_empty() { Ok(()) } else { Err(Failure::Never(refused.join("; "))) }
 }
 
 /// The event as the registry confirms it; none when it does not. An event that is no image needs no

@@ -11,11 +11,13 @@ mod accept;
 mod artifacts;
 mod bell;
 mod error;
+mod events;
 mod logs;
 mod memory;
 mod postgres;
 mod prune;
 mod sqlite;
+mod statements;
 mod turns;
 mod values;
 
@@ -28,7 +30,7 @@ use fairlead_step::Artifacts;
 pub use artifacts::MAX_ARTIFACT_BYTES;
 pub use error::{OpenError, Place};
 pub use postgres::LEASE_TTL;
-pub use prune::{ARTIFACT_GRACE, Amount, PruneReport, PruneRules};
+pub use prune::{ARTIFACT_GRACE, Amount, KEYS_KEPT, MOST_KEYS, PruneReport, PruneRules};
 
 /// A store, opened: every port that keeps something. Cheap to clone.
 #[derive(Clone)]

@@ -17,6 +17,13 @@ use crate::artifacts::Keep;
 
 /// What a step stored may not stand in a record yet; this long, it is never touched.
 pub const ARTIFACT_GRACE: Duration = Duration::from_secs(3600);
+/// For how long what tells events apart is kept behind the time for which events are: the keys of those
+/// that are gone, and what tags were set to. A sender may tell of what happened long ago, such as a
+/// registry that is restored or mirrored, and a tag that is a year old may still hold what it held.
+pub const KEYS_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
+/// How many keys of events that are gone are kept at most, and how many pushes to tags: about 150 MB of
+/// each.
+pub const MOST_KEYS: u64 = 1_000_000;
 /// Runs in one transaction: few, because the writers of other runs wait for it.
 const RUNS_AT_ONCE: usize = 16;
 
@@ -24,24 +31,29 @@ const RUNS_AT_ONCE: usize = 16;
 /// goes, and what nobody names goes all the same.
 ///
 /// Whatever the rules say, a run stays that has not ended, or that an unfinished one makes again or
-/// takes back, or whose event has not been handled by every pipeline.
+/// takes back, or whose event is still to be handled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PruneRules {
     /// The time now.
     pub now: Timestamp,
     /// Runs that ended longer ago than this. It is also the rule for remembered results and for
-    /// handled events, which stay without it.
+    /// events that were handled or given up, which stay without it.
     pub older_than: Option<Duration>,
     /// Runs that are not among this many that ended last of their pipeline.
     pub keep_last: Option<usize>,
+    /// For how long the keys of events that are gone and the history of tags are kept, behind
+    /// `older_than`: [`KEYS_KEPT`] when nobody says.
+    pub keys_kept: Duration,
+    /// How many of each are kept at most: [`MOST_KEYS`] when nobody says.
+    pub most_keys: u64,
 }
 
 impl PruneRules {
     /// No rule yet.
     #[must_use]
     pub const fn at(now: Timestamp) -> Self {
-        Self { now, older_than: None, keep_last: None }
+        Self { now, older_than: None, keep_last: None, keys_kept: KEYS_KEPT, most_keys: MOST_KEYS }
     }
 
     /// Only runs that ended longer ago than `age`.
@@ -55,6 +67,14 @@ impl PruneRules {
     #[must_use]
     pub const fn keep_last(mut self, count: usize) -> Self {
         self.keep_last = Some(count);
+        self
+    }
+
+    /// The keys of events that are gone, and the history of tags, for so long and so many of each.
+    #[must_use]
+    pub const fn keys(mut self, age: Duration, most: u64) -> Self {
+        self.keys_kept = age;
+        self.most_keys = most;
         self
     }
 
@@ -96,8 +116,10 @@ pub struct PruneReport {
     pub logs: Amount,
     /// Plans that no run names.
     pub plans: Amount,
-    /// Events that were handled long ago, and that no run names.
+    /// Events that were handled or given up long ago, and that no run names.
     pub events: Amount,
+    /// Keys of events that went long ago, and pushes to tags.
+    pub keys: Amount,
     /// Results that were remembered long ago.
     pub remembered: Amount,
     /// Artifacts that neither a record nor a remembered result names. What only a result of this
@@ -138,13 +160,23 @@ pub(crate) trait Shelves: Send + Sync {
         dry: bool,
     ) -> BoxFuture<'a, Result<Amount, StoreError>>;
 
-    /// Removes events that were handled before `cutoff` and that no run names.
+    /// Removes events that were handled or given up before `cutoff` and that no run names. What tells
+    /// them apart from others stays.
     fn remove_events<'a>(
         &'a self,
         cutoff: Timestamp,
         gone: &'a BTreeSet<RunId>,
         dry: bool,
     ) -> BoxFuture<'a, Result<Amount, StoreError>>;
+
+    /// Removes keys of events that are gone, and pushes to tags whose events are gone, which were
+    /// received before `cutoff` or are not among the last `most`.
+    fn remove_keys(
+        &self,
+        cutoff: Timestamp,
+        most: u64,
+        dry: bool,
+    ) -> BoxFuture<'_, Result<Amount, StoreError>>;
 
     /// Removes results that were remembered before `cutoff`.
     fn remove_remembered(
@@ -201,6 +233,9 @@ pub(crate) async fn prune(
     report.logs.add(logs.remove(left_behind, dry).await?);
 
     report.plans = shelves.remove_plans(&gone, dry).await?;
+    // Before the events, so that the keys of those that go now are there at least until the next pass.
+    let age = rules.older_than.unwrap_or_default().saturating_add(rules.keys_kept);
+    report.keys = shelves.remove_keys(rules.before(age), rules.most_keys, dry).await?;
     if let Some(cutoff) = cutoff {
         report.events = shelves.remove_events(cutoff, &gone, dry).await?;
     }

@@ -18,6 +18,11 @@ pub(crate) fn timestamp(micros: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_microsecond(micros).map_err(|error| damaged("a time is out of range", error))
 }
 
+/// A stretch of time as a database stores it.
+pub(crate) fn lasting(time: std::time::Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// A count as a database stores it.
 pub(crate) fn stored(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)

@@ -157,7 +157,7 @@ async fn what_is_not_ours_is_refused_and_left_alone() {
     db.execute("PRAGMA user_version = 7").await.unwrap();
     db.close().await.unwrap();
     let error = Store::open(newer.path()).await.unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 7, known: 3, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 7, known: 4, .. }), "{error}");
     assert!(error.to_string().ends_with("has version 7, and this build knows up to 3"), "{error}");
 
     let garbage = tempfile::tempdir().unwrap();
@@ -349,4 +349,63 @@ async fn a_database_of_the_first_version_is_brought_forward() {
         .unwrap();
     let ids: Vec<_> = (1..).zip(1..=4).map(|(n, id)| (run_id(id).to_string(), n)).collect();
     assert_eq!(numbers, ids, "the order of creation goes on");
+}
+
+/// A push to the tag `stable` as an older build stored it: nothing but its document says what it is.
+fn pushed(number: u64, digest: &str, at: Option<&str>) -> (String, String) {
+    let document = json!({
+        "specversion": "1.0", "type": "dev.fairlead.image.pushed.v1",
+        "data": { "repository": "registry.example.com/shop", "tag": "stable", "digest": digest, "at": at },
+    });
+    (format!("key-{number}"), document.to_string())
+}
+
+#[tokio::test]
+async fn the_history_of_tags_is_found_in_a_database_of_the_third_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut db = database(folder.path()).await;
+    db.execute("PRAGMA journal_mode = WAL").await.unwrap();
+    for migration in [
+        include_str!("../migrations/0001_journal.sql"),
+        include_str!("../migrations/0002_engine.sql"),
+        include_str!("../migrations/0003_append.sql"),
+    ] {
+        db.execute(migration).await.unwrap();
+    }
+    let digest = |content: &str| fairlead_step::Digest::sha256(content.as_bytes()).to_string();
+    let late = "2026-01-02T03:04:05.000000007Z";
+    let mut events = vec![
+        ("no json".to_owned(), "dev.fairlead.image.pushed.v1".to_owned()),
+        ("damaged".to_owned(), "{\"dev.fairlead.image.pushed.v1\"".to_owned()),
+        ("git".to_owned(), "{\"type\":\"dev.fairlead.git.pushed.v1\"}".to_owned()),
+    ];
+    events.extend((1..=70).map(|n| pushed(n, &digest(&n.to_string()), Some(late))));
+    let untagged = pushed(99, "", None).1.replace("\"stable\"", "null");
+    events.push(("untagged".to_owned(), untagged));
+    for (key, document) in events {
+        sqlx::query("INSERT INTO event (key, id, received_at, document) VALUES (?, ?, 5, ?)")
+            .bind(&key)
+            .bind(&key)
+            .bind(&document)
+            .execute(&mut db)
+            .await
+            .unwrap();
+    }
+    db.execute("UPDATE event SET published_at = 6, handled_at = 7 WHERE key <> 'key-70'")
+        .await
+        .unwrap();
+    db.close().await.unwrap();
+
+    let store = Store::open(folder.path()).await.unwrap();
+    let events = store.events();
+    let history = events.history("registry.example.com/shop:stable").await.unwrap();
+    let keys: Vec<String> = history.iter().map(|push| push.key.clone()).collect();
+    let wanted: Vec<String> = (7..=70).rev().map(|n| format!("key-{n}")).collect();
+    assert_eq!(keys, wanted, "the last 64");
+    assert_eq!(history[0].digest.to_string(), digest("70"));
+    assert_eq!(history[0].at.map(|at| at.to_string()).as_deref(), Some(late));
+    assert_eq!(history[0].number, 70);
+    let due = events.due(9).await.unwrap();
+    assert_eq!(due.iter().map(|event| event.key.as_str()).collect::<Vec<_>>(), ["key-70"]);
+    assert_eq!(events.unpublished(9).await.unwrap().len(), 1);
 }

@@ -11,7 +11,7 @@ use fairlead_plan::{Outcome, RunOutcome};
 use fairlead_run::{
     Batch, Inserted, Kept, LogKey, LogLine, NewEvent, NewRun, Origin, PlanBlob, Purpose, Record,
     RecordHash, RememberedResult, Request, RunEvent, RunFilter, RunStatus, Seq, StepResult,
-    StoreError,
+    StoreError, TagPush,
 };
 use fairlead_step::{ArtifactError, Digest, RunId, Stream, Verdict};
 use fairlead_store::{Amount, PruneReport, PruneRules, Store};
@@ -150,13 +150,42 @@ impl House {
             key: key.to_owned(),
             id: key.to_owned(),
             received_at: self.days_ago(90),
+            due_at: self.days_ago(90),
             document: "{}".to_owned(),
+            push: None,
         };
         assert_eq!(self.store.events().insert(event).await.expect("stored"), Inserted::New);
         if let Some(days) = handled {
             let at = self.days_ago(days);
             self.store.events().mark_handled(key, at).await.expect("noted");
         }
+    }
+
+    /// Stores a push to the tag `stable` that was received so many days ago.
+    async fn push(&self, number: u64, days: u32) -> Inserted {
+        let push = TagPush {
+            tag: "registry.example.com/shop:stable".to_owned(),
+            number,
+            key: format!("push-{number}"),
+            digest: digest(number),
+            at: Some(self.days_ago(days)),
+        };
+        let event = NewEvent {
+            key: push.key.clone(),
+            id: push.key.clone(),
+            received_at: self.days_ago(days),
+            due_at: self.days_ago(days),
+            document: "{}".to_owned(),
+            push: Some(push),
+        };
+        self.store.events().insert(event).await.expect("an answer")
+    }
+
+    /// What the tag `stable` was set to, newest first.
+    async fn pushes(&self) -> Vec<u64> {
+        let events = self.store.events();
+        let history = events.history("registry.example.com/shop:stable").await.expect("a list");
+        history.iter().map(|push| push.number).collect()
     }
 
     async fn remember(&self, number: u64, days: u32, of: &str) {
@@ -257,6 +286,9 @@ in_each! {
     what_is_named_stays
     the_young_stay
     events_and_results_go_by_their_age
+    what_tells_events_apart_outlives_them
+    what_tells_events_apart_goes_in_its_time
+    what_was_given_up_goes_as_what_was_handled
     what_a_killed_pass_left_is_found
     runs_may_be_written_meanwhile
 }
@@ -441,6 +473,91 @@ async fn events_and_results_go_by_their_age(house: House) {
     let report = house.prune(&house.rules().older_than(DAY * 30)).await;
     assert_eq!(report.artifacts, Amount { count: 1, bytes: size(&1) });
     assert!(!house.has("1").await && house.has("2").await);
+}
+
+async fn what_tells_events_apart_outlives_them(house: House) {
+    for (key, handled) in [("old", Some(60)), ("waiting", None)] {
+        house.event(key, handled).await;
+    }
+    for number in [1, 2, 7] {
+        assert_eq!(house.push(number, 90).await, Inserted::New);
+    }
+    let handled = house.days_ago(80);
+    for key in ["push-1", "push-2", "push-7"] {
+        house.store.events().mark_handled(key, handled).await.expect("noted");
+    }
+    let run = NewRun { started_by: Some("old".into()), ..house.new_run(1, "a", None) };
+    house.create(run).await;
+    house.end(1, 60, "1").await;
+    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    assert_eq!((report.runs.len(), report.events.count, report.keys.count), (1, 4, 0));
+    assert_eq!(house.store.events().event("old").await.expect("an answer"), None);
+
+    // The same delivery once more, of what the store has forgotten but for its key.
+    let again = NewEvent {
+        key: "old".to_owned(),
+        id: "another".to_owned(),
+        received_at: house.now,
+        due_at: house.now,
+        document: "{}".to_owned(),
+        push: None,
+    };
+    let events = house.store.events();
+    let known = events.insert(again.clone()).await.expect("an answer");
+    assert!(matches!(known, Inserted::Duplicate { .. }), "{known:?}");
+    assert_eq!(events.event("old").await.expect("an answer"), None);
+    let new = NewEvent { key: "new".to_owned(), ..again };
+    assert_eq!(events.insert(new).await.expect("an answer"), Inserted::New);
+
+    // A tag goes on where it was, whatever of its events is left.
+    assert_eq!(house.pushes().await, [7, 2, 1]);
+    assert_eq!(house.push(7, 0).await, Inserted::Overtaken);
+    assert_eq!(house.push(8, 0).await, Inserted::New);
+    assert_eq!(house.pushes().await, [8, 7, 2, 1]);
+    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    assert_eq!(report, PruneReport::default(), "and nothing of it goes with the next pass");
+}
+
+async fn what_tells_events_apart_goes_in_its_time(house: House) {
+    house.event("old", Some(60)).await;
+    for (number, days) in [(1, 90), (2, 90), (3, 10)] {
+        house.push(number, days).await;
+    }
+    house.store.events().mark_handled("push-1", house.days_ago(60)).await.expect("noted");
+    let rules = house.rules().older_than(DAY * 30);
+    let report = house.prune(&rules.clone().keys(DAY * 1, 100)).await;
+    assert_eq!((report.events.count, report.keys.count), (2, 0), "it was not gone before");
+    let report = house.prune(&rules.clone().keys(DAY * 61, 100)).await;
+    assert_eq!(report, PruneReport::default(), "its time counts behind that of events");
+    let report = house.prune(&rules.clone().keys(DAY * 50, 100)).await;
+    assert_eq!(report.keys.count, 2, "the key, and the first push to the tag");
+    assert_eq!(house.pushes().await, [3, 2], "what has an event stays, which would come again");
+
+    for number in 0..8 {
+        house.event(&format!("many-{number}"), Some(60)).await;
+    }
+    house.prune(&rules).await;
+    let report = house.prune(&rules.clone().keys(DAY * 400, 8)).await;
+    assert_eq!(report, PruneReport::default(), "there are not too many");
+    // They were received at the same moment, so none of them is newer than the others.
+    let report = house.prune(&rules.keys(DAY * 400, 7)).await;
+    assert_eq!(report.keys.count, 8);
+}
+
+async fn what_was_given_up_goes_as_what_was_handled(house: House) {
+    for (key, days) in [("old", 60), ("young", 1)] {
+        house.event(key, None).await;
+        let (events, at) = (house.store.events(), house.days_ago(days));
+        events.claim(key, "one", at, DAY).await.expect("an answer");
+        events.give_up(key, "one", at, "no use").await.expect("noted");
+    }
+    let run = NewRun { started_by: Some("old".into()), ..house.new_run(1, "a", None) };
+    house.create(run).await;
+    house.end(1, 60, "1").await;
+    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    assert_eq!((report.runs.len(), report.events.count), (1, 1));
+    assert_eq!(house.store.events().event("old").await.expect("an answer"), None);
+    assert!(house.store.events().event("young").await.expect("an answer").is_some());
 }
 
 async fn what_a_killed_pass_left_is_found(house: House) {

@@ -4,6 +4,7 @@ mod again;
 mod db;
 mod doctor;
 mod drive;
+mod events;
 mod explain;
 mod graph;
 mod journal;
@@ -105,6 +106,7 @@ pub(crate) async fn run(
         Command::Explain(args) => explain::explain(&context, args).await,
         Command::Logs(args) => logs::logs(&context, args).await,
         Command::Journal(command) => journal::journal(&context, command).await,
+        Command::Events(command) => events::events(&context, command).await,
         Command::Prune(args) => prune::prune(&context, args).await,
         Command::Db(command) => db::db(&context, command).await,
         Command::Steps(command) => steps::steps(&context, command).await,

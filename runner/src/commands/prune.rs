@@ -22,6 +22,7 @@ pub(crate) async fn prune(context: &Context<'_>, args: PruneArgs) -> Result<Exit
         ("logs", report.logs),
         ("plans", report.plans),
         ("events", report.events),
+        ("event keys", report.keys),
         ("remembered results", report.remembered),
         ("artifacts", report.artifacts),
     ];

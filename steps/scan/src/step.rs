@@ -244,7 +244,11 @@ impl StepKind for Scan {
         let max_age = max_age.and_then(|text| text.parse::<HumanDuration>().ok());
         let opened = move || {
             let database = Database::open(&db_dir)?;
-            max_age.map_or(Ok(()), |allowed| database.check_age(allowed.0, now))
+            let Some(allowed) = max_age else { return Ok(()) };
+            // Which ecosystems the bill needs is not known yet: one that is fresh may be all of them.
+            let all = database.ecosystems();
+            let stale = database.stale(all.iter().copied(), allowed.0, now);
+            if stale.len() < all.len() { Ok(()) } else { database.check_age(all, allowed.0, now) }
         };
         match tokio::task::spawn_blocking(opened).await {
             Ok(Err(error)) => vec![db_error(error).into()],

@@ -2,6 +2,7 @@
 
 mod access;
 mod decisions;
+mod events;
 mod health;
 mod live;
 mod pipelines;
@@ -23,6 +24,9 @@ const MAX_REQUEST: usize = 1 << 20;
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let guarded = Router::new()
+        .route("/events", get(events::list))
+        .route("/events/{event}", get(events::show))
+        .route("/events/{event}/retry", post(events::retry))
         .route("/pipelines", get(pipelines::list))
         .route("/pipelines/{name}/runs", post(pipelines::start))
         .route("/runs", get(runs::list))

@@ -9,7 +9,8 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use fairlead_event::{Requested, SourceEvent};
-use fairlead_step::ImageRef;
+use fairlead_run::EventState;
+use fairlead_step::{ImageRef, RunId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -106,6 +107,9 @@ pub(crate) async fn start(
     let key = accepted.id;
     if accepted.duplicate {
         same_request(&shared, &key, &request).await?;
+        if let Some(first) = shared.ports.events.runs_of(&key).await?.into_iter().next() {
+            return Ok(started(&first.run, &name, &key, StatusCode::OK));
+        }
     }
     // Stored first, so that the request is not lost when the process ends here: the outbox and the
     // triggers would then do what follows.
@@ -115,24 +119,28 @@ pub(crate) async fn start(
         tracing::error!(event = key, "{why}");
         Problem::unavailable(why).hint("the request is kept, and tried again")
     })?;
-    let now = shared.ports.clock.now();
-    shared.ports.events.mark_published(&key, now).await?;
-    shared.ports.events.mark_handled(&key, now).await?;
-    let run = match run {
-        Started::Run(run) => run,
+    match run {
+        Started::Run(run) => {
+            shared.ports.events.mark_handled(&key, shared.ports.clock.now()).await?;
+            let status = if accepted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
+            Ok(started(&run, &name, &key, status))
+        }
+        // Its event is tried as any other, and given up with this reason.
         Started::Refused(why) => {
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            return Err(Problem::new(status, "no-run", "there cannot be such a run", why));
+            Err(Problem::new(status, "no-run", "there cannot be such a run", why))
         }
-    };
-    let status = if accepted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    }
+}
+
+fn started(run: &RunId, pipeline: &str, key: &str, status: StatusCode) -> Response {
     let place = format!("/api/v1/runs/{run}");
-    let answer = json!({ "run": run, "pipeline": name, "href": place, "event": key });
+    let answer = json!({ "run": run, "pipeline": pipeline, "href": place, "event": key });
     let mut response = (status, Json(answer)).into_response();
     if let Ok(place) = HeaderValue::from_str(&place) {
         response.headers_mut().insert(header::LOCATION, place);
     }
-    Ok(response)
+    response
 }
 
 /// What the tags of images among the parameters stand for.
@@ -172,11 +180,19 @@ fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
     Ok(key.to_owned())
 }
 
-/// Refuses a key that was used for another request.
+/// Refuses a key that was used for another request, or for one of which nothing is left: its run was
+/// removed, and must not be made again.
 async fn same_request(shared: &Shared, key: &str, request: &Requested) -> Result<(), Problem> {
-    let stored = shared.ports.events.event(key).await?;
-    match stored.map(|stored| intake::read(&stored.event.document)) {
-        Some(Ok(SourceEvent::Requested(first))) if first.params == request.params => Ok(()),
+    let Some(stored) = shared.ports.events.event(key).await? else { return Err(removed()) };
+    match intake::read(&stored.document) {
+        Ok(SourceEvent::Requested(first)) if first.params == request.params => {
+            // What was refused then is a dead letter, and may be asked for again.
+            let over = match stored.state() {
+                EventState::Handled => shared.ports.events.runs_of(key).await?.is_empty(),
+                EventState::Pending | EventState::Dead => false,
+            };
+            if over { Err(removed()) } else { Ok(()) }
+        }
         _ => Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "idempotency-key",
@@ -185,4 +201,11 @@ async fn same_request(shared: &Shared, key: &str, request: &Requested) -> Result
         )
         .hint("make a new key for a new request")),
     }
+}
+
+/// The request was answered before, and its run is gone.
+fn removed() -> Problem {
+    let detail = "the `Idempotency-Key` came before, and retention has removed the run since";
+    Problem::new(StatusCode::CONFLICT, "run-removed", "the run is gone", detail)
+        .hint("make a new key for a new request")
 }

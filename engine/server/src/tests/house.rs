@@ -16,7 +16,7 @@ use fairlead_exec::{
     Engine, EngineOptions, ProcessOptions, RunRequest, SecretError, SecretProvider,
 };
 use fairlead_plan::{Plan, Source};
-use fairlead_run::{Journal, RunEvent, RunFilter, RunStatus, RunSummary};
+use fairlead_run::{EventFilter, Journal, RunEvent, RunFilter, RunStatus, RunSummary};
 use fairlead_step::{
     BoxFuture, Capability, Catalog, Clock, Digest, Effect, Image, ImageRef, Registries,
     RegistryAccess, RegistryAuth, Secret, StepContext, StepError, StepKind, Verdict,
@@ -190,10 +190,21 @@ pub(super) struct Registry {
     /// What is attached to what, by the reference of the manifest.
     subjects: Mutex<BTreeMap<String, Digest>>,
     away: AtomicBool,
+    /// Whoever asks about these waits until they are let go.
+    hangs: Mutex<BTreeSet<String>>,
     asked: Notify,
 }
 
 impl Registry {
+    /// Does not answer about `name` any more.
+    pub(super) fn hang(&self, name: &str) {
+        self.hangs.lock().unwrap().insert(format!("{REGISTRY}/{name}"));
+    }
+
+    pub(super) fn let_go(&self) {
+        self.hangs.lock().unwrap().clear();
+    }
+
     pub(super) fn put(&self, name: &str, content: &str) {
         let digest = Digest::sha256(content.as_bytes());
         self.tags.lock().unwrap().insert(format!("{REGISTRY}/{name}"), digest);
@@ -227,6 +238,9 @@ impl ImageResolver for Registry {
     ) -> BoxFuture<'a, Result<Option<FoundImage>, StepError>> {
         Box::pin(async move {
             self.asked.notify_one();
+            while self.hangs.lock().unwrap().contains(&reference.to_string()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             if self.away.load(Ordering::SeqCst) {
                 return Err(StepError::retryable("connection refused"));
             }
@@ -249,12 +263,23 @@ impl ImageResolver for Registry {
     }
 }
 
+/// What a bus has against an event.
+#[derive(Clone, Copy)]
+pub(super) enum Fault {
+    TooLarge,
+    Refused,
+    /// It takes the event, and never hands it out.
+    Loses,
+}
+
 /// A bus that may be away, as NATS may; what it has taken it keeps. Others publish on its subjects.
 pub(super) struct FakeNats {
     inner: InProcess,
     away: AtomicBool,
     back: Notify,
     refused: Notify,
+    /// What it says of events about these subjects, and how often it was asked to take one.
+    faults: Mutex<BTreeMap<String, Fault>>,
     foreign: Mutex<Option<tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>>>,
     publish: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
 }
@@ -267,6 +292,7 @@ impl FakeNats {
             away: AtomicBool::new(false),
             back: Notify::new(),
             refused: Notify::new(),
+            faults: Mutex::default(),
             foreign: Mutex::new(Some(foreign)),
             publish,
         }
@@ -277,6 +303,17 @@ impl FakeNats {
         if !away {
             self.back.notify_waiters();
         }
+    }
+
+    /// It does not treat events about this subject, or what begins with it, as it should.
+    pub(super) fn fail(&self, subject: &str, fault: Fault) {
+        self.faults.lock().unwrap().insert(subject.to_owned(), fault);
+    }
+
+    fn fault(&self, event: &CloudEvent) -> Option<Fault> {
+        let subject = event.subject.as_deref().unwrap_or_default();
+        let faults = self.faults.lock().unwrap();
+        faults.iter().find(|(of, _)| subject.starts_with(of.as_str())).map(|(_, fault)| *fault)
     }
 
     /// Waits until it has refused an event.
@@ -299,6 +336,14 @@ impl Acknowledge for Taken {
     fn later(self: Box<Self>, _: Duration) -> BoxFuture<'static, Result<(), BusError>> {
         Box::pin(async { Ok(()) })
     }
+
+    fn progress(&self) -> BoxFuture<'_, Result<(), BusError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl Bus for FakeNats {
@@ -309,7 +354,15 @@ impl Bus for FakeNats {
                 let doing = "take the event".to_owned();
                 return Err(BusError::Unavailable { doing, source: "not connected".into() });
             }
-            self.inner.publish(event).await
+            match self.fault(event) {
+                Some(Fault::TooLarge) => Err(BusError::TooLarge { size: 2, limit: 1 }),
+                Some(Fault::Refused) => {
+                    let doing = "take the event".to_owned();
+                    Err(BusError::Unavailable { doing, source: "no".into() })
+                }
+                Some(Fault::Loses) => Ok(()),
+                None => self.inner.publish(event).await,
+            }
         })
     }
 
@@ -357,6 +410,10 @@ pub(super) struct House {
     pub(super) proven: Arc<AtomicBool>,
     /// How many runs may go on at a time.
     pub(super) max_runs: Option<NonZeroU32>,
+    /// How long the bus has to take an event.
+    pub(super) direct: Duration,
+    /// How old an event becomes.
+    pub(super) give_up: Duration,
     /// How often a server took a run up.
     takings: Arc<AtomicUsize>,
     pub(super) clock: Arc<Ticking>,
@@ -390,6 +447,8 @@ impl House {
             leave: Arc::new(Semaphore::new(1000)),
             proven: Arc::default(),
             max_runs: None,
+            direct: Duration::from_millis(50),
+            give_up: Options::default().give_up,
             takings: Arc::default(),
             clock: Arc::default(),
             scratch: tempfile::tempdir().unwrap(),
@@ -501,6 +560,8 @@ impl House {
             retry: Duration::from_millis(5),
             // By the clock of this house, which goes on by a millisecond whenever it is looked at.
             settle: Duration::from_millis(5),
+            direct: self.direct,
+            give_up: self.give_up,
             ..Options::default()
         };
         Server::new(ports, options)
@@ -529,7 +590,7 @@ impl House {
     /// Waits until every event is handled.
     pub(super) async fn settled(&self) {
         let settled = async {
-            while !self.store.events().unhandled(1).await.unwrap().is_empty() {
+            while !self.store.events().due(1).await.unwrap().is_empty() {
                 tokio::task::yield_now().await;
             }
         };
@@ -568,8 +629,8 @@ impl House {
     }
 
     pub(super) async fn stored_events(&self) -> usize {
-        let events = self.store.events();
-        events.unpublished(10).await.unwrap().len() + events.unhandled(10).await.unwrap().len()
+        let all = EventFilter { limit: 100, ..EventFilter::default() };
+        self.store.events().list(all).await.unwrap().len()
     }
 }
 

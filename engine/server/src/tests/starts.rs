@@ -51,15 +51,14 @@ async fn told_before_a_restart_after_it_and_while_the_bus_is_away_is_told_once()
     house.nats.refused().await;
     let ready = first.send("GET", "/readyz", &[], b"").await;
     assert_eq!((ready.status, ready.json()["bus"].as_str()), (200, Some("away")));
-    assert_eq!(house.runs().await.len(), 0);
     first.stop().await;
 
     let second = house.serve().await;
     let again = second.notify("2", "apps/shop", "1.0", "a").await;
     assert_eq!(again.json()["events"][0]["duplicate"], true);
-    assert_eq!(house.runs().await.len(), 0, "the bus is still away");
-    house.nats.set_away(false);
+    // The store hands out what the bus does not.
     house.ended(1).await;
+    house.nats.set_away(false);
     second.stop().await;
 
     let third = house.serve().await;
@@ -101,7 +100,7 @@ async fn a_registry_that_is_away_delays_the_run() {
         house.registry.asked().await;
     }
     assert_eq!(house.runs().await.len(), 0);
-    assert_eq!(house.store.events().unhandled(10).await.unwrap().len(), 1);
+    assert_eq!(house.store.events().due(10).await.unwrap().len(), 1);
     house.registry.set_away(false);
     assert_eq!(house.ended(1).await.len(), 1);
     serving.stop().await;

@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use fairlead_run::{
     Epoch, Group, Record, Remembered, RememberedResult, RunSummary, StoreError, StoredEvent,
-    StoredSignal,
+    StoredSignal, TagPush,
 };
 use fairlead_step::{BoxFuture, Digest, RunId};
+use jiff::Timestamp;
 
 use crate::bell::Bell;
 
@@ -25,10 +26,22 @@ struct State {
     runs: BTreeMap<RunId, MemoryRun>,
     held: BTreeSet<RunId>,
     signals: BTreeMap<RunId, Vec<StoredSignal>>,
-    events: BTreeMap<u64, StoredEvent>,
+    events: BTreeMap<u64, MemoryEvent>,
     number_of: BTreeMap<String, u64>,
+    /// The keys of events that are gone, and when those were received.
+    keys: BTreeMap<String, Timestamp>,
+    /// The last pushes to each tag by their numbers, and when they were received.
+    tags: BTreeMap<String, BTreeMap<u64, (Timestamp, TagPush)>>,
     started: BTreeMap<(String, String), RunId>,
     remembered: BTreeMap<String, RememberedResult>,
+}
+
+struct MemoryEvent {
+    stored: StoredEvent,
+    /// Who has claimed it, and until when.
+    claim: Option<(String, Timestamp)>,
+    /// The tag that it is a push to.
+    tag: Option<String>,
 }
 
 struct MemoryRun {
@@ -53,7 +66,7 @@ impl State {
     }
 
     fn event(&self, key: &str) -> Option<&StoredEvent> {
-        self.events.get(self.number_of.get(key)?)
+        self.events.get(self.number_of.get(key)?).map(|event| &event.stored)
     }
 }
 

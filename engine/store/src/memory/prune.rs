@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_run::{Record, StoreError};
+use fairlead_run::{EventState, Record, StoreError};
 use fairlead_step::{BoxFuture, Digest, RunId};
 use jiff::Timestamp;
 
-use super::{Memory, MemoryRun, State, ready};
+use super::{Memory, MemoryEvent, MemoryRun, State, ready};
 use crate::prune::{Amount, Choice, Gone, Shelves};
 
 impl State {
@@ -16,7 +16,7 @@ impl State {
         let is_origin =
             |other: &MemoryRun| !other.has_ended() && other.summary.origin.as_ref() == Some(run);
         let is_handled = |((key, _), of): (&(String, String), &RunId)| {
-            of != run || self.event(key).is_none_or(|event| event.handled_at.is_some())
+            of != run || self.event(key).is_none_or(|event| event.state() != EventState::Pending)
         };
         ended && !self.runs.values().any(is_origin) && self.started.iter().all(is_handled)
     }
@@ -78,20 +78,57 @@ impl State {
         let left = self.started.iter().filter(|(_, run)| !gone.contains(*run));
         let named: BTreeSet<String> = left.map(|((key, _), _)| key.clone()).collect();
         let mut amount = Amount::default();
-        let Self { events, number_of, .. } = self;
-        events.retain(|_, stored| {
-            let goes = stored.handled_at.is_some_and(|at| at < cutoff)
-                && !named.contains(&stored.event.key);
+        let Self { events, number_of, keys, .. } = self;
+        events.retain(|_, MemoryEvent { stored, tag, .. }| {
+            let over = stored.handled_at.or(stored.dead_at);
+            let goes = over.is_some_and(|at| at < cutoff) && !named.contains(&stored.key);
             if goes {
-                amount.one(stored.event.document.len() as u64);
+                amount.one(stored.document.len() as u64);
                 if !dry {
-                    number_of.remove(&stored.event.key);
+                    number_of.remove(&stored.key);
+                    if tag.is_none() {
+                        keys.insert(stored.key.clone(), stored.received_at);
+                    }
                 }
             }
             !goes || dry
         });
         amount
     }
+
+    fn remove_keys(&mut self, cutoff: Timestamp, most: u64, dry: bool) -> Amount {
+        let mut amount = Amount::default();
+        let Self { keys, tags, number_of, .. } = self;
+        let last = excess(keys.values().copied(), most);
+        keys.retain(|key, at| {
+            let goes = *at < cutoff || last.is_some_and(|last| *at <= last);
+            if goes {
+                amount.one(key.len() as u64);
+            }
+            !goes || dry
+        });
+        let pushes = tags.values().flat_map(|history| history.values());
+        let last = excess(pushes.map(|(at, _)| *at), most);
+        for (tag, history) in &mut *tags {
+            history.retain(|_, (at, push)| {
+                let goes = (*at < cutoff || last.is_some_and(|last| *at <= last))
+                    && !number_of.contains_key(&push.key);
+                if goes {
+                    amount.one(tag.len() as u64);
+                }
+                !goes || dry
+            });
+        }
+        tags.retain(|_, history| !history.is_empty());
+        amount
+    }
+}
+
+/// The newest of the times that are too many.
+fn excess(times: impl Iterator<Item = Timestamp>, most: u64) -> Option<Timestamp> {
+    let mut times: Vec<Timestamp> = times.collect();
+    times.sort_unstable_by(|one, other| other.cmp(one));
+    times.get(usize::try_from(most).unwrap_or(usize::MAX)).copied()
 }
 
 impl Shelves for Memory {
@@ -128,6 +165,15 @@ impl Shelves for Memory {
         dry: bool,
     ) -> BoxFuture<'a, Result<Amount, StoreError>> {
         ready(Ok(self.state().remove_events(cutoff, gone, dry)))
+    }
+
+    fn remove_keys(
+        &self,
+        cutoff: Timestamp,
+        most: u64,
+        dry: bool,
+    ) -> BoxFuture<'_, Result<Amount, StoreError>> {
+        ready(Ok(self.state().remove_keys(cutoff, most, dry)))
     }
 
     fn remove_remembered(

@@ -1,28 +1,20 @@
 //! [`EventStore`] in Postgres.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use fairlead_run::{EventRun, EventStore, Inserted, NewEvent, StoreError, StoredEvent};
+use fairlead_run::{
+    Claimed, DueEvent, EventFilter, EventRun, EventStore, Inserted, NewEvent, Retried, StoreError,
+    StoredEvent, TagPush,
+};
 use fairlead_step::BoxFuture;
 use jiff::Timestamp;
-use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::{Postgres, on, text};
 use crate::accept;
-use crate::values::{damaged, micros, run_id, stored, timestamp};
-
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT key, id, received_at, document, published_at, handled_at FROM event ",
-            $rest
-        )
-    };
-}
-
-/// The most events that one call answers.
-const MOST: usize = 1000;
+use crate::events::{self, MOST};
+use crate::values::{lasting, micros, stored, timestamp};
 
 impl EventStore for Postgres {
     fn insert(&self, event: NewEvent) -> BoxFuture<'_, Result<Inserted, StoreError>> {
@@ -34,9 +26,23 @@ impl EventStore for Postgres {
                 Box::pin(async move { insert(db, &event).await })
             });
             Ok(match self.pool.call(|| "store an event".to_owned(), work).await? {
-                None => Inserted::New,
-                Some((id, at)) => Inserted::Duplicate { id, received_at: timestamp(at)? },
+                Stored::New => Inserted::New,
+                Stored::Known(at) => Inserted::Duplicate { received_at: timestamp(at)? },
+                Stored::Overtaken => Inserted::Overtaken,
             })
+        })
+    }
+
+    fn history(&self, tag: &str) -> BoxFuture<'_, Result<Vec<TagPush>, StoreError>> {
+        let tag = tag.to_owned();
+        Box::pin(async move {
+            let work = on(|db| {
+                let query = sqlx::query_as(events::HISTORY).bind(tag.clone());
+                Box::pin(async move { query.fetch_all(db).await })
+            });
+            let doing = || "look up the history of a tag".to_owned();
+            let rows: Vec<events::TagRow> = self.pool.call(doing, work).await?;
+            rows.into_iter().map(events::tag_push).collect()
         })
     }
 
@@ -44,113 +50,244 @@ impl EventStore for Postgres {
         let key = key.to_owned();
         Box::pin(async move {
             let work = on(|db| {
-                let query = sqlx::query(select!("WHERE key = $1")).bind(key.clone());
+                let query = sqlx::query(events::BY_KEY).bind(key.clone());
                 Box::pin(async move { query.fetch_optional(db).await })
             });
             let row = self.pool.call(|| "look up an event".to_owned(), work).await?;
-            row.as_ref().map(stored_event).transpose()
+            row.as_ref().map(events::stored_event).transpose()
+        })
+    }
+
+    fn list(&self, filter: EventFilter) -> BoxFuture<'_, Result<Vec<StoredEvent>, StoreError>> {
+        Box::pin(async move {
+            let work = on(|db| {
+                let mut query = events::list(filter.clone());
+                Box::pin(async move { query.build().fetch_all(db).await })
+            });
+            let rows: Vec<PgRow> = self.pool.call(|| "list events".to_owned(), work).await?;
+            rows.iter().map(events::stored_event).collect()
         })
     }
 
     fn unpublished(&self, limit: usize) -> BoxFuture<'_, Result<Vec<StoredEvent>, StoreError>> {
-        let query = select!("WHERE published_at IS NULL ORDER BY number LIMIT $1");
-        Box::pin(self.events(query, limit))
+        let limit = stored(limit.min(MOST) as u64);
+        Box::pin(async move {
+            let work = on(|db| {
+                let query = sqlx::query(events::UNPUBLISHED).bind(limit);
+                Box::pin(async move { query.fetch_all(db).await })
+            });
+            let rows: Vec<PgRow> = self.pool.call(|| "list events".to_owned(), work).await?;
+            rows.iter().map(events::stored_event).collect()
+        })
     }
 
-    fn unhandled(&self, limit: usize) -> BoxFuture<'_, Result<Vec<StoredEvent>, StoreError>> {
-        let query = select!("WHERE handled_at IS NULL ORDER BY number LIMIT $1");
-        Box::pin(self.events(query, limit))
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<DueEvent>, StoreError>> {
+        let limit = stored(limit.min(MOST) as u64);
+        Box::pin(async move {
+            let work = on(|db| {
+                let query = sqlx::query_as(events::DUE).bind(limit);
+                Box::pin(async move { query.fetch_all(db).await })
+            });
+            let doing = || "list the events that are due".to_owned();
+            let rows: Vec<(String, i64, i64)> = self.pool.call(doing, work).await?;
+            rows.into_iter().map(events::due_event).collect()
+        })
     }
 
-    fn mark_published(&self, key: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
-        let query = "UPDATE event SET published_at = $1 WHERE key = $2 AND published_at IS NULL";
-        Box::pin(self.mark(query, key.to_owned(), at))
+    fn mark_published(
+        &self,
+        keys: Vec<String>,
+        at: Timestamp,
+        due_at: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let query = || {
+                sqlx::query(events::mark_published!("key = ANY ($3)"))
+                    .bind(micros(at))
+                    .bind(micros(due_at))
+                    .bind(keys.clone())
+            };
+            self.change(query).await.map(drop)
+        })
+    }
+
+    fn claim(
+        &self,
+        key: &str,
+        by: &str,
+        at: Timestamp,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<Claimed, StoreError>> {
+        let (key, by, lease) = (key.to_owned(), by.to_owned(), lasting(lease));
+        Box::pin(async move {
+            let work = on(|db| {
+                let query = sqlx::query(events::claim!(
+                    "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+                ));
+                let query = query.bind(key.clone()).bind(by.clone()).bind(micros(at)).bind(lease);
+                let state = sqlx::query_scalar(events::STATE).bind(key.clone());
+                Box::pin(async move {
+                    Ok(match query.fetch_optional(&mut *db).await? {
+                        Some(row) => Ok(row),
+                        None => Err(state.fetch_optional(db).await?),
+                    })
+                })
+            });
+            match self.pool.call(|| "claim an event".to_owned(), work).await? {
+                Ok(row) => Ok(Claimed::Yes(Box::new(events::stored_event(&row)?))),
+                Err(word) => events::not_claimed(word),
+            }
+        })
+    }
+
+    fn renew(
+        &self,
+        key: &str,
+        by: &str,
+        at: Timestamp,
+        lease: Duration,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let (key, by, lease) = (key.to_owned(), by.to_owned(), lasting(lease));
+        Box::pin(async move {
+            let query = || {
+                sqlx::query(events::renew!(
+                    "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+                ))
+                .bind(key.clone())
+                .bind(by.clone())
+                .bind(micros(at))
+                .bind(lease)
+            };
+            Ok(self.change(query).await? > 0)
+        })
+    }
+
+    fn postpone(
+        &self,
+        key: &str,
+        by: &str,
+        due_at: Timestamp,
+        reason: &str,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let reason = text(&events::reason(reason)).into_owned();
+        Box::pin(self.left(events::POSTPONE, key.to_owned(), by.to_owned(), due_at, reason))
+    }
+
+    fn give_up(
+        &self,
+        key: &str,
+        by: &str,
+        at: Timestamp,
+        reason: &str,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let reason = text(&events::reason(reason)).into_owned();
+        Box::pin(self.left(events::GIVE_UP, key.to_owned(), by.to_owned(), at, reason))
     }
 
     fn mark_handled(&self, key: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
-        let query = "UPDATE event SET handled_at = $1 WHERE key = $2 AND handled_at IS NULL";
-        Box::pin(self.mark(query, key.to_owned(), at))
+        let key = key.to_owned();
+        Box::pin(async move {
+            let query = || sqlx::query(events::MARK_HANDLED).bind(key.clone()).bind(micros(at));
+            self.change(query).await.map(drop)
+        })
+    }
+
+    fn retry(&self, key: &str, at: Timestamp) -> BoxFuture<'_, Result<Retried, StoreError>> {
+        let key = key.to_owned();
+        Box::pin(async move {
+            let query = || sqlx::query(events::RETRY).bind(key.clone()).bind(micros(at));
+            if self.change(query).await? > 0 {
+                return Ok(Retried::Due);
+            }
+            Ok(match self.event(&key).await? {
+                Some(_) => Retried::Handled,
+                None => Retried::Unknown,
+            })
+        })
     }
 
     fn runs_of(&self, key: &str) -> BoxFuture<'_, Result<Vec<EventRun>, StoreError>> {
         let key = key.to_owned();
         Box::pin(async move {
             let work = on(|db| {
-                let query = sqlx::query_as(
-                    "SELECT pipeline, run FROM event_run WHERE key = $1 ORDER BY pipeline",
-                )
-                .bind(key.clone());
+                let query = sqlx::query_as(events::RUNS_OF).bind(key.clone());
                 Box::pin(async move { query.fetch_all(db).await })
             });
             let doing = || "look up the runs of an event".to_owned();
             let rows: Vec<(String, String)> = self.pool.call(doing, work).await?;
-            let run =
-                |(pipeline, run): (String, String)| Ok(EventRun { pipeline, run: run_id(&run)? });
-            rows.into_iter().map(run).collect()
+            rows.into_iter().map(events::event_run).collect()
         })
     }
 }
 
-async fn insert(db: &mut PgConnection, event: &NewEvent) -> sqlx::Result<Option<(String, i64)>> {
+type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+impl Postgres {
+    /// Writes what became of an event, and answers how many it was about.
+    async fn change(&self, query: impl Fn() -> Query + Sync) -> Result<u64, StoreError> {
+        let work = on(|db| {
+            let query = query();
+            Box::pin(async move { query.execute(db).await.map(|done| done.rows_affected()) })
+        });
+        self.pool.call(|| "note what became of an event".to_owned(), work).await
+    }
+
+    /// Writes why whoever has claimed an event leaves it.
+    async fn left(
+        &self,
+        statement: &'static str,
+        key: String,
+        by: String,
+        at: Timestamp,
+        reason: String,
+    ) -> Result<(), StoreError> {
+        let query = || {
+            sqlx::query(statement)
+                .bind(key.clone())
+                .bind(by.clone())
+                .bind(micros(at))
+                .bind(reason.clone())
+        };
+        self.change(query).await.map(drop)
+    }
+}
+
+/// What became of an event that was to be stored.
+enum Stored {
+    New,
+    Known(i64),
+    Overtaken,
+}
+
+/// One statement: the place in the history of the tag is taken first, and decides.
+async fn insert(db: &mut PgConnection, event: &NewEvent) -> sqlx::Result<Stored> {
+    let push = event.push.as_ref();
     let done = sqlx::query(
-        "INSERT INTO event (key, id, received_at, document) VALUES ($1, $2, $3, $4) \
+        "WITH pushed AS (INSERT INTO tag_push (tag, number, key, digest, at, received_at) \
+           SELECT $6::text, $7::bigint, $1::text, $8::text, $9::text, $3::bigint \
+           WHERE $6::text IS NOT NULL ON CONFLICT DO NOTHING RETURNING number), \
+         trimmed AS (DELETE FROM tag_push WHERE tag = $6 AND number <= $10) \
+         INSERT INTO event (key, id, received_at, due_at, document, tag) \
+         SELECT $1, $2, $3, $4, $5, $6 \
+         WHERE NOT EXISTS (SELECT 1 FROM event_key WHERE key = $1) \
+         AND ($6::text IS NULL OR EXISTS (SELECT 1 FROM pushed)) \
          ON CONFLICT (key) DO NOTHING",
     )
     .bind(&event.key)
     .bind(text(&event.id))
     .bind(micros(event.received_at))
+    .bind(micros(event.due_at))
     .bind(text(&event.document))
+    .bind(push.map(|push| text(&push.tag)))
+    .bind(push.map(|push| stored(push.number)))
+    .bind(push.map(|push| push.digest.to_string()))
+    .bind(push.and_then(|push| push.at).map(|at| at.to_string()))
+    .bind(push.map(|push| stored(push.number) - TagPush::KEPT as i64))
     .execute(&mut *db)
     .await?;
     if done.rows_affected() == 1 {
-        return Ok(None);
+        return Ok(Stored::New);
     }
-    sqlx::query_as("SELECT id, received_at FROM event WHERE key = $1")
-        .bind(&event.key)
-        .fetch_optional(db)
-        .await
-}
-
-impl Postgres {
-    async fn events(
-        &self,
-        query: &'static str,
-        limit: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        let limit = stored(limit.min(MOST) as u64);
-        let work = on(|db| {
-            let query = sqlx::query(query).bind(limit);
-            Box::pin(async move { query.fetch_all(db).await })
-        });
-        let rows: Vec<PgRow> = self.pool.call(|| "list events".to_owned(), work).await?;
-        rows.iter().map(stored_event).collect()
-    }
-
-    async fn mark(
-        &self,
-        query: &'static str,
-        key: String,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let work = on(|db| {
-            let query = sqlx::query(query).bind(micros(at)).bind(key.clone());
-            Box::pin(async move { query.execute(db).await.map(|_| ()) })
-        });
-        self.pool.call(|| "note what became of an event".to_owned(), work).await
-    }
-}
-
-fn stored_event(row: &PgRow) -> Result<StoredEvent, StoreError> {
-    let unreadable = |error: sqlx::Error| damaged("an event is not readable", error);
-    let time = |at: Option<i64>| at.map(timestamp).transpose();
-    Ok(StoredEvent {
-        event: NewEvent {
-            key: row.try_get(0).map_err(unreadable)?,
-            id: row.try_get(1).map_err(unreadable)?,
-            received_at: timestamp(row.try_get(2).map_err(unreadable)?)?,
-            document: row.try_get(3).map_err(unreadable)?,
-        },
-        published_at: time(row.try_get(4).map_err(unreadable)?)?,
-        handled_at: time(row.try_get(5).map_err(unreadable)?)?,
-    })
+    let known = sqlx::query_scalar(events::KNOWN).bind(&event.key).fetch_optional(db).await?;
+    Ok(known.map_or(Stored::Overtaken, Stored::Known))
 }

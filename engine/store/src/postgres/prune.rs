@@ -10,66 +10,48 @@ use sqlx::postgres::PgConnection;
 
 use super::{Postgres, ids, on};
 use crate::prune::{Amount, Choice, Gone, Shelves};
+use crate::statements::{
+    self, Argument, CHOOSE, ROWS_AT_ONCE, SHOWING, Sweep, TEXTS_AT_ONCE, amount, not_needed,
+    old_events, unnamed_plans,
+};
 use crate::values::{counted, micros, run_id, stored, timestamp};
 
-/// What keeps a finished run from going: an unfinished one that begins from it, and an event that
-/// has not been handled, which would start it again.
-macro_rules! not_needed {
-    ($run:literal) => {
-        concat!(
-            " NOT EXISTS (SELECT 1 FROM run AS later WHERE later.origin = ",
-            $run,
-            ".id AND later.ended_at IS NULL) AND NOT EXISTS (SELECT 1 FROM event_run \
-             JOIN event ON event.key = event_run.key WHERE event_run.run = ",
-            $run,
-            ".id AND event.handled_at IS NULL)"
-        )
-    };
-}
-
-/// Texts that are shown at once: a page that fits in memory many times over.
-const TEXTS_AT_ONCE: i64 = 256;
-/// Rows of the smaller tables that are removed in one transaction.
-const ROWS_AT_ONCE: i64 = 512;
-const SHOWING: &str = "look for what names artifacts";
-
-/// Rows of one table that go. The texts ask for the runs that count as gone and for a time, and the
-/// second one for how many rows it may remove.
-#[derive(Clone, Copy)]
-struct Sweep {
-    doing: &'static str,
-    count: &'static str,
-    remove: &'static str,
-    cutoff: i64,
-}
-
 impl Postgres {
-    async fn sweep(
-        &self,
-        sweep: Sweep,
-        gone: Vec<String>,
-        dry: bool,
-    ) -> Result<Amount, StoreError> {
+    async fn sweep(&self, sweep: Sweep, dry: bool) -> Result<Amount, StoreError> {
         let doing = || sweep.doing.to_owned();
-        let work = on(|db| {
-            let query = sqlx::query_as(sweep.count).bind(gone.clone()).bind(sweep.cutoff);
-            Box::pin(async move { query.fetch_one(db).await })
-        });
-        let (count, bytes): (i64, i64) = self.pool.call(doing, work).await?;
-        let amount = Amount { count: counted(count)?, bytes: counted(bytes)? };
+        let amount = self.amount(&sweep).await?;
         let mut left = !dry && amount.count > 0;
         while left {
             let work = on(|db| {
-                // The runs are not there by now.
-                let query = sqlx::query(sweep.remove)
-                    .bind(Vec::<String>::new())
-                    .bind(sweep.cutoff)
-                    .bind(ROWS_AT_ONCE);
+                let mut query = sqlx::query(sweep.remove);
+                for argument in &sweep.arguments {
+                    query = match argument {
+                        // They are not there by now.
+                        Argument::Gone(_) => query.bind(Vec::<String>::new()),
+                        Argument::Number(number) => query.bind(*number),
+                    };
+                }
+                let query = query.bind(ROWS_AT_ONCE);
                 Box::pin(async move { query.execute(db).await.map(|done| done.rows_affected()) })
             });
             left = self.pool.call(doing, work).await? > 0;
         }
         Ok(amount)
+    }
+
+    async fn amount(&self, sweep: &Sweep) -> Result<Amount, StoreError> {
+        let work = on(|db| {
+            let mut query = sqlx::query_as(sweep.count);
+            for argument in &sweep.arguments {
+                query = match argument {
+                    Argument::Gone(runs) => query.bind(ids(runs)),
+                    Argument::Number(number) => query.bind(*number),
+                };
+            }
+            Box::pin(async move { query.fetch_one(db).await })
+        });
+        let (count, bytes): (i64, i64) = self.pool.call(|| sweep.doing.to_owned(), work).await?;
+        Ok(Amount { count: counted(count)?, bytes: counted(bytes)? })
     }
 
     /// Shows the texts of a table, in the order of their keys.
@@ -94,6 +76,30 @@ impl Postgres {
             }
         }
     }
+}
+
+/// Removes some events, and keeps the keys of those whose tag has no history that knows them.
+const REMOVE_EVENTS: &str = concat!(
+    "WITH gone AS (DELETE FROM event WHERE number IN (SELECT number",
+    old_events!(" <> ALL ($1)"),
+    " LIMIT $3) RETURNING key, received_at, tag), \
+     kept AS (INSERT INTO event_key (key, received_at) SELECT key, received_at FROM gone \
+     WHERE tag IS NULL ON CONFLICT DO NOTHING) SELECT count(*) FROM gone"
+);
+
+async fn remove_events(db: &mut PgConnection, cutoff: i64) -> sqlx::Result<i64> {
+    let mut change = db.begin().await?;
+    // An insert that has looked for the key before this and comes to the event behind it would find
+    // neither. It waits here, and looks then.
+    sqlx::query("LOCK TABLE event IN SHARE ROW EXCLUSIVE MODE").execute(&mut *change).await?;
+    let removed = sqlx::query_scalar(REMOVE_EVENTS)
+        .bind(Vec::<String>::new())
+        .bind(cutoff)
+        .bind(ROWS_AT_ONCE)
+        .fetch_one(&mut *change)
+        .await?;
+    change.commit().await?;
+    Ok(removed)
 }
 
 async fn remove_runs(
@@ -144,16 +150,9 @@ impl Shelves for Postgres {
     fn choose(&self, choice: Choice) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
         Box::pin(async move {
             let work = on(|db| {
-                let query = sqlx::query_scalar(concat!(
-                    "SELECT id FROM (SELECT id, ended_at, row_number() OVER \
-                     (PARTITION BY pipeline ORDER BY ended_at DESC, id DESC) AS place \
-                     FROM run WHERE ended_at IS NOT NULL) AS ended \
-                     WHERE ($1::bigint IS NULL OR ended_at < $1) AND place > $2 AND",
-                    not_needed!("ended"),
-                    " ORDER BY id",
-                ))
-                .bind(choice.ended_before.map(micros))
-                .bind(stored(choice.keep_last.unwrap_or(0) as u64));
+                let query = sqlx::query_scalar(CHOOSE)
+                    .bind(choice.ended_before.map(micros))
+                    .bind(stored(choice.keep_last.unwrap_or(0) as u64));
                 Box::pin(async move { query.fetch_all(db).await })
             });
             let doing = || "choose the runs to remove".to_owned();
@@ -195,26 +194,21 @@ impl Shelves for Postgres {
         dry: bool,
     ) -> BoxFuture<'a, Result<Amount, StoreError>> {
         macro_rules! unnamed {
-            ($select:literal, $limit:literal) => {
-                concat!(
-                    $select,
-                    " FROM plan WHERE NOT EXISTS (SELECT 1 FROM run WHERE run.plan = plan.digest \
-                     AND run.id <> ALL ($1)) AND $2::bigint = 0",
-                    $limit
-                )
+            ($select:expr, $limit:literal) => {
+                concat!($select, unnamed_plans!(" <> ALL ($1)"), $limit)
             };
         }
         let sweep = Sweep {
             doing: "remove plans",
-            count: unnamed!("SELECT count(*), coalesce(sum(octet_length(bytes)), 0)::bigint", ""),
+            count: unnamed!(amount!("bytes"), ""),
             remove: concat!(
                 "DELETE FROM plan WHERE digest IN (",
-                unnamed!("SELECT digest", " LIMIT $3"),
+                unnamed!("SELECT digest", " LIMIT $2"),
                 ")"
             ),
-            cutoff: 0,
+            arguments: vec![Argument::Gone(gone.iter().cloned().collect())],
         };
-        Box::pin(self.sweep(sweep, ids(gone), dry))
+        Box::pin(self.sweep(sweep, dry))
     }
 
     fn remove_events<'a>(
@@ -223,28 +217,39 @@ impl Shelves for Postgres {
         gone: &'a BTreeSet<RunId>,
         dry: bool,
     ) -> BoxFuture<'a, Result<Amount, StoreError>> {
-        macro_rules! old {
-            ($select:literal, $limit:literal) => {
-                concat!(
-                    $select,
-                    " FROM event WHERE NOT EXISTS (SELECT 1 FROM event_run \
-                     WHERE event_run.key = event.key AND event_run.run <> ALL ($1)) \
-                     AND handled_at < $2",
-                    $limit
-                )
-            };
-        }
         let sweep = Sweep {
             doing: "remove events",
-            count: old!("SELECT count(*), coalesce(sum(octet_length(document)), 0)::bigint", ""),
-            remove: concat!(
-                "DELETE FROM event WHERE number IN (",
-                old!("SELECT number", " LIMIT $3"),
-                ")"
-            ),
-            cutoff: micros(cutoff),
+            count: concat!(amount!("document"), old_events!(" <> ALL ($1)")),
+            remove: REMOVE_EVENTS,
+            arguments: vec![
+                Argument::Gone(gone.iter().cloned().collect()),
+                Argument::Number(micros(cutoff)),
+            ],
         };
-        Box::pin(self.sweep(sweep, ids(gone), dry))
+        Box::pin(async move {
+            let amount = self.amount(&sweep).await?;
+            let mut left = !dry && amount.count > 0;
+            while left {
+                let work = on(|db| Box::pin(remove_events(db, micros(cutoff))));
+                left = self.pool.call(|| sweep.doing.to_owned(), work).await? > 0;
+            }
+            Ok(amount)
+        })
+    }
+
+    fn remove_keys(
+        &self,
+        cutoff: Timestamp,
+        most: u64,
+        dry: bool,
+    ) -> BoxFuture<'_, Result<Amount, StoreError>> {
+        Box::pin(async move {
+            let mut amount = Amount::default();
+            for sweep in statements::keys(cutoff, most) {
+                amount.add(self.sweep(sweep, dry).await?);
+            }
+            Ok(amount)
+        })
     }
 
     fn remove_remembered(
@@ -252,16 +257,7 @@ impl Shelves for Postgres {
         cutoff: Timestamp,
         dry: bool,
     ) -> BoxFuture<'_, Result<Amount, StoreError>> {
-        let sweep = Sweep {
-            doing: "remove remembered results",
-            count: "SELECT count(*), coalesce(sum(octet_length(outputs)), 0)::bigint \
-                    FROM remembered WHERE run <> ALL ($1) AND at < $2",
-            remove: "DELETE FROM remembered WHERE key IN (SELECT key FROM remembered \
-                     WHERE run <> ALL ($1) AND at < $2 LIMIT $3)",
-            cutoff: micros(cutoff),
-        };
-        // Which run made a result does not matter.
-        Box::pin(self.sweep(sweep, Vec::new(), dry))
+        Box::pin(self.sweep(statements::remembered(cutoff), dry))
     }
 
     fn oldest_driven(&self) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {

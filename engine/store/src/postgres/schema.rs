@@ -9,7 +9,10 @@ use super::{Options, Postgres, connect};
 use crate::error::{OpenError, Place};
 
 /// Each entry brings a schema one version forward. Entries are added, never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/postgres/0001_store.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/postgres/0001_store.sql"),
+    include_str!("../../migrations/postgres/0002_events.sql"),
+];
 
 /// What a migration locks in a database, beside its schema: `FLRL`.
 pub(super) const LOCK: i32 = 0x464c_524c;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use fairlead_plan::{ConcurrencyPolicy, RunOutcome};
 use fairlead_run::{
-    Admission, AppendError, Batch, Epoch, Group, Journal, LeaseError, LogKey, LogLine, NewRun,
-    PlanBlob, Record, Request, RunEvent, RunFilter, RunStatus, Signal, StoreError, Wake,
+    Admission, AppendError, Batch, Epoch, Group, Inserted, Journal, LeaseError, LogKey, LogLine,
+    NewEvent, NewRun, PlanBlob, Record, Request, RunEvent, RunFilter, RunStatus, Signal,
+    StoreError, Wake,
 };
 use fairlead_step::{RunId, Stream};
 use futures::StreamExt as _;
@@ -387,7 +388,81 @@ async fn of_many_that_open_a_new_schema_one_makes_the_tables() {
     let mut db = house.schema.connection().await;
     let versions: Vec<i32> =
         sqlx::query_scalar("SELECT version FROM fairlead_store").fetch_all(&mut db).await.unwrap();
-    assert_eq!(versions, [1]);
+    assert_eq!(versions, [2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_history_of_tags_is_found_in_a_schema_of_the_first_version() {
+    let Some(house) = House::new().await else { return };
+    let mut db = house.schema.connection().await;
+    db.execute(include_str!("../../migrations/postgres/0001_store.sql")).await.unwrap();
+    db.execute("INSERT INTO fairlead_store (version) VALUES (1)").await.unwrap();
+    let digest = |n: u32| fairlead_step::Digest::sha256(&n.to_be_bytes()).to_string();
+    let pushed = |tag: Option<&str>, digest: &str| {
+        let document = json!({
+            "type": "dev.fairlead.image.pushed.v1",
+            "data": {
+                "repository": "registry.example.com/shop", "tag": tag, "digest": digest,
+                "at": "2026-01-02T03:04:05.000000007Z",
+            },
+        });
+        document.to_string()
+    };
+    let mut events = vec![
+        ("no json".to_owned(), "dev.fairlead.image.pushed.v1".to_owned()),
+        ("damaged".to_owned(), "{\"dev.fairlead.image.pushed.v1\"".to_owned()),
+        ("zero".to_owned(), pushed(Some("a\0"), &digest(0))),
+        ("untagged".to_owned(), pushed(None, &digest(0))),
+    ];
+    events.extend((1..=70).map(|n| (format!("key-{n}"), pushed(Some("stable"), &digest(n)))));
+    for (key, document) in events {
+        sqlx::query("INSERT INTO event (key, id, received_at, document) VALUES ($1, $1, 5, $2)")
+            .bind(&key)
+            .bind(&document)
+            .execute(&mut db)
+            .await
+            .unwrap();
+    }
+    db.execute("UPDATE event SET handled_at = 7 WHERE key <> 'key-70'").await.unwrap();
+
+    let events = house.store().await.events();
+    let history = events.history("registry.example.com/shop:stable").await.unwrap();
+    let keys: Vec<String> = history.iter().map(|push| push.key.clone()).collect();
+    let wanted: Vec<String> = (7..=70).rev().map(|n| format!("key-{n}")).collect();
+    assert_eq!(keys, wanted, "the last 64");
+    assert_eq!((history[0].number, history[0].digest.to_string()), (70, digest(70)));
+    let at = history[0].at.map(|at| at.to_string());
+    assert_eq!(at.as_deref(), Some("2026-01-02T03:04:05.000000007Z"));
+    let due = events.due(9).await.unwrap();
+    assert_eq!(due.iter().map(|event| event.key.as_str()).collect::<Vec<_>>(), ["key-70"]);
+}
+
+/// A report that comes again while its event goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_known_at_every_moment_while_its_event_goes() {
+    let Some(house) = House::new().await else { return };
+    let store = house.store().await;
+    let new = NewEvent {
+        key: "key".to_owned(),
+        id: "id".to_owned(),
+        received_at: time(),
+        due_at: time(),
+        document: "{}".to_owned(),
+        push: None,
+    };
+    store.events().insert(new.clone()).await.unwrap();
+    store.events().mark_handled("key", time()).await.unwrap();
+    let day = Duration::from_secs(24 * 3600);
+    let now = time().checked_add(day * 3).unwrap();
+    let rules = crate::PruneRules::at(now).older_than(day);
+    let reports = async {
+        for _ in 0..200 {
+            let again = store.events().insert(new.clone()).await.unwrap();
+            assert_eq!(again, Inserted::Duplicate { received_at: time() });
+        }
+    };
+    let (report, ()) = join(store.prune(&rules, false), reports).await;
+    assert_eq!(report.unwrap().events.count, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -432,7 +507,7 @@ async fn what_is_not_ours_or_not_there_is_told() {
     db.execute("DROP TABLE recipes").await.unwrap();
     house.store().await.close().await;
     db.execute("UPDATE fairlead_store SET version = 7").await.unwrap();
-    assert!(matches!(refused(url).await, OpenError::Newer { found: 7, known: 1, .. }));
+    assert!(matches!(refused(url).await, OpenError::Newer { found: 7, known: 2, .. }));
     let nowhere = url.replace(&house.schema.name, "nowhere");
     assert!(matches!(refused(&nowhere).await, OpenError::Unfit { .. }));
 

@@ -10,74 +10,38 @@ use sqlx::SqliteConnection;
 
 use super::{Sqlite, lease, store_error};
 use crate::prune::{Amount, Choice, Gone, Shelves};
+use crate::statements::{
+    self, Argument, CHOOSE, ROWS_AT_ONCE, SHOWING, Sweep, TEXTS_AT_ONCE, amount, not_needed,
+    old_events, unnamed_plans,
+};
 use crate::values::{counted, micros, run_id, stored, timestamp};
-
-/// What keeps a finished run from going: an unfinished one that begins from it, and an event that
-/// has not been handled, which would start it again.
-macro_rules! not_needed {
-    ($run:literal) => {
-        concat!(
-            " NOT EXISTS (SELECT 1 FROM run AS later WHERE later.origin = ",
-            $run,
-            ".id AND later.ended_at IS NULL) AND NOT EXISTS (SELECT 1 FROM event_run \
-             JOIN event ON event.key = event_run.key WHERE event_run.run = ",
-            $run,
-            ".id AND event.handled_at IS NULL)"
-        )
-    };
-}
-
-/// Texts that are shown at once: a page that fits in memory many times over.
-const TEXTS_AT_ONCE: i64 = 256;
-/// Rows of the smaller tables that are removed in one transaction.
-const ROWS_AT_ONCE: i64 = 512;
-
-/// Rows of one table that go, because no run names them, or because they are old.
-struct Sweep {
-    doing: &'static str,
-    count: &'static str,
-    remove: &'static str,
-    /// The runs that count as gone, for texts that ask for them first.
-    gone: Option<String>,
-    /// For texts that ask for a time then.
-    cutoff: Option<i64>,
-}
 
 impl Sqlite {
     async fn sweep(&self, sweep: Sweep, dry: bool) -> Result<Amount, StoreError> {
-        let Sweep { doing, count, remove, gone, cutoff } = sweep;
+        let Sweep { doing, count, remove, arguments } = sweep;
         let mut query = sqlx::query_as(count);
-        if let Some(argument) = &gone {
-            query = query.bind(argument);
-        }
-        if let Some(argument) = cutoff {
-            query = query.bind(argument);
+        for argument in &arguments {
+            query = match argument {
+                Argument::Gone(runs) => query.bind(ids(runs)),
+                Argument::Number(number) => query.bind(number),
+            };
         }
         let (count, bytes): (i64, i64) =
             query.fetch_one(&self.readers).await.map_err(|error| store_error(doing, error))?;
         let amount = Amount { count: counted(count)?, bytes: counted(bytes)? };
         let mut left = !dry && amount.count > 0;
         while left {
-            let has_gone = gone.is_some();
-            let removed = self
-                .writer
-                .write(
-                    || doing.to_owned(),
-                    move |db| {
-                        Box::pin(async move {
-                            let mut query = sqlx::query(remove);
-                            if has_gone {
-                                // They are not there by now.
-                                query = query.bind("[]");
-                            }
-                            if let Some(argument) = cutoff {
-                                query = query.bind(argument);
-                            }
-                            query.bind(ROWS_AT_ONCE).execute(db).await
-                        })
-                    },
-                )
-                .await?;
+            let mut query = sqlx::query(remove);
+            for argument in &arguments {
+                query = match argument {
+                    // They are not there by now.
+                    Argument::Gone(_) => query.bind("[]"),
+                    Argument::Number(number) => query.bind(*number),
+                };
+            }
+            let query = query.bind(ROWS_AT_ONCE);
+            let removed =
+                self.writer.write(|| doing.to_owned(), |db| Box::pin(query.execute(db))).await?;
             left = removed.rows_affected() > 0;
         }
         Ok(amount)
@@ -110,8 +74,6 @@ impl Sqlite {
         }
     }
 }
-
-const SHOWING: &str = "look for what names artifacts";
 
 /// Ids for `json_each`.
 fn ids<'r>(runs: impl IntoIterator<Item = &'r RunId>) -> String {
@@ -157,20 +119,12 @@ async fn remove_runs(
 impl Shelves for Sqlite {
     fn choose(&self, choice: Choice) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
         Box::pin(async move {
-            let chosen: Vec<String> = sqlx::query_scalar(concat!(
-                "SELECT id FROM (SELECT id, ended_at, row_number() OVER \
-                 (PARTITION BY pipeline ORDER BY ended_at DESC, id DESC) AS place \
-                 FROM run WHERE ended_at IS NOT NULL) AS ended \
-                 WHERE (? IS NULL OR ended_at < ?) AND place > ? AND",
-                not_needed!("ended"),
-                " ORDER BY id",
-            ))
-            .bind(choice.ended_before.map(micros))
-            .bind(choice.ended_before.map(micros))
-            .bind(stored(choice.keep_last.unwrap_or(0) as u64))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(|error| store_error("choose the runs to remove", error))?;
+            let chosen: Vec<String> = sqlx::query_scalar(CHOOSE)
+                .bind(choice.ended_before.map(micros))
+                .bind(stored(choice.keep_last.unwrap_or(0) as u64))
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| store_error("choose the runs to remove", error))?;
             chosen.iter().map(|id| run_id(id)).collect()
         })
     }
@@ -210,11 +164,10 @@ impl Shelves for Sqlite {
         dry: bool,
     ) -> BoxFuture<'a, Result<Amount, StoreError>> {
         macro_rules! unnamed {
-            ($select:literal, $limit:literal) => {
+            ($select:expr, $limit:literal) => {
                 concat!(
                     $select,
-                    " FROM plan WHERE NOT EXISTS (SELECT 1 FROM run WHERE run.plan = plan.digest \
-                     AND run.id NOT IN (SELECT value FROM json_each(?)))",
+                    unnamed_plans!(" NOT IN (SELECT value FROM json_each($1))"),
                     $limit
                 )
             };
@@ -222,14 +175,13 @@ impl Shelves for Sqlite {
         Box::pin(self.sweep(
             Sweep {
                 doing: "remove plans",
-                count: unnamed!("SELECT count(*), coalesce(sum(length(bytes)), 0)", ""),
+                count: unnamed!(amount!("bytes"), ""),
                 remove: concat!(
                     "DELETE FROM plan WHERE digest IN (",
-                    unnamed!("SELECT digest", " LIMIT ?"),
+                    unnamed!("SELECT digest", " LIMIT $2"),
                     ")"
                 ),
-                gone: Some(ids(gone)),
-                cutoff: None,
+                arguments: vec![Argument::Gone(gone.iter().cloned().collect())],
             },
             dry,
         ))
@@ -242,31 +194,42 @@ impl Shelves for Sqlite {
         dry: bool,
     ) -> BoxFuture<'a, Result<Amount, StoreError>> {
         macro_rules! old {
-            ($select:literal, $limit:literal) => {
-                concat!(
-                    $select,
-                    " FROM event WHERE NOT EXISTS (SELECT 1 FROM event_run \
-                     WHERE event_run.key = event.key \
-                     AND event_run.run NOT IN (SELECT value FROM json_each(?))) \
-                     AND handled_at < ?",
-                    $limit
-                )
+            ($select:expr, $limit:literal) => {
+                concat!($select, old_events!(" NOT IN (SELECT value FROM json_each($1))"), $limit)
             };
         }
+        // A trigger keeps the keys of those that go.
         Box::pin(self.sweep(
             Sweep {
                 doing: "remove events",
-                count: old!("SELECT count(*), coalesce(sum(octet_length(document)), 0)", ""),
+                count: old!(amount!("document"), ""),
                 remove: concat!(
                     "DELETE FROM event WHERE number IN (",
-                    old!("SELECT number", " LIMIT ?"),
+                    old!("SELECT number", " LIMIT $3"),
                     ")"
                 ),
-                gone: Some(ids(gone)),
-                cutoff: Some(micros(cutoff)),
+                arguments: vec![
+                    Argument::Gone(gone.iter().cloned().collect()),
+                    Argument::Number(micros(cutoff)),
+                ],
             },
             dry,
         ))
+    }
+
+    fn remove_keys(
+        &self,
+        cutoff: Timestamp,
+        most: u64,
+        dry: bool,
+    ) -> BoxFuture<'_, Result<Amount, StoreError>> {
+        Box::pin(async move {
+            let mut amount = Amount::default();
+            for sweep in statements::keys(cutoff, most) {
+                amount.add(self.sweep(sweep, dry).await?);
+            }
+            Ok(amount)
+        })
     }
 
     fn remove_remembered(
@@ -274,18 +237,7 @@ impl Shelves for Sqlite {
         cutoff: Timestamp,
         dry: bool,
     ) -> BoxFuture<'_, Result<Amount, StoreError>> {
-        Box::pin(self.sweep(
-            Sweep {
-                doing: "remove remembered results",
-                count: "SELECT count(*), coalesce(sum(octet_length(outputs)), 0) \
-                        FROM remembered WHERE at < ?",
-                remove: "DELETE FROM remembered WHERE key IN \
-                         (SELECT key FROM remembered WHERE at < ? LIMIT ?)",
-                gone: None,
-                cutoff: Some(micros(cutoff)),
-            },
-            dry,
-        ))
+        Box::pin(self.sweep(statements::remembered(cutoff), dry))
     }
 
     fn oldest_driven(&self) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {

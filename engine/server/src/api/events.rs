@@ -1,0 +1,96 @@
+//! The events: the list, one of them, and handing one out again.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use fairlead_run::{EventFilter, EventState, EventView, Retried};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use crate::server::Shared;
+
+/// How many events a page has when nobody says.
+const PAGE: usize = 50;
+/// The longest id that is looked up.
+const MAX_ID: usize = 255;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    #[serde(default)]
+    state: Option<String>,
+    #[serde(default)]
+    before: Option<String>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+pub(crate) async fn list(
+    State(shared): State<Arc<Shared>>,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query.map_err(|e| Problem::bad_request(e.body_text()))?;
+    let state = query.state.map(|state| state.parse::<EventState>()).transpose();
+    let state = state.map_err(|error| Problem::bad_request(error.to_string()))?;
+    let before = query.before.map(known_id).transpose()?;
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, EventFilter::MOST);
+    let filter = EventFilter { state, prefix: None, before, limit };
+    let events = shared.ports.events.list(filter).await?;
+    let next = (events.len() == limit).then(|| events.last().map(|event| event.key.clone()));
+    let views: Vec<EventView> = events.iter().map(fairlead_run::StoredEvent::view).collect();
+    Ok(Json(json!({ "events": views, "next": next.flatten() })))
+}
+
+pub(crate) async fn show(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let id = known_id(id)?;
+    let event = shared.ports.events.event(&id).await?.ok_or_else(|| no_event(&id))?;
+    let runs = shared.ports.events.runs_of(&id).await?;
+    let runs = runs.iter().map(|run| json!({ "pipeline": run.pipeline, "run": run.run }));
+    let runs: Vec<Value> = runs.collect();
+    // What cannot be read is shown as it is.
+    let document = serde_json::from_str(&event.document);
+    let document = document.unwrap_or_else(|_| Value::String(event.document.clone()));
+    let mut shown = serde_json::to_value(event.view()).unwrap_or_default();
+    shown["runs"] = json!(runs);
+    shown["event"] = document;
+    Ok(Json(shown))
+}
+
+pub(crate) async fn retry(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let id = known_id(id)?;
+    match shared.ports.events.retry(&id, shared.ports.clock.now()).await? {
+        Retried::Due => {
+            tracing::info!(event = id, "the event is handed out again, as somebody asks");
+            shared.due.notify_one();
+            Ok((StatusCode::ACCEPTED, Json(json!({ "id": id, "state": EventState::Pending }))))
+        }
+        Retried::Handled => {
+            let detail = format!("event `{id}` is handled: there is nothing to try again");
+            let status = StatusCode::CONFLICT;
+            Err(Problem::new(status, "handled", "the event is handled", detail)
+                .hint("`fairlead retry RUN` makes one of its runs again"))
+        }
+        Retried::Unknown => Err(no_event(&id)),
+    }
+}
+
+fn known_id(id: String) -> Result<String, Problem> {
+    if id.len() > MAX_ID || id.contains(char::is_control) {
+        return Err(Problem::bad_request("an event has no such id"));
+    }
+    Ok(id)
+}
+
+fn no_event(id: &str) -> Problem {
+    Problem::missing(format!("there is no event `{id}`"))
+        .hint("retention removes events that are over: docs/store.md")
+}

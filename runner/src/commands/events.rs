@@ -1,0 +1,157 @@
+//! `fairlead events`: what happened outside, what became of it, and handing an event out again.
+
+use fairlead_run::{EventFilter, EventState, EventView, Retried, StoredEvent};
+use fairlead_store::Store;
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::cli::{EventsCommand, EventsListArgs};
+use crate::exit::{Exit, Stop};
+use crate::output::{Output, Style, tame};
+
+/// How much of an id a list shows; `show` and `retry` take so much, too.
+const SHOWN: usize = 12;
+/// The fewest characters of an id that name an event.
+const FEWEST: usize = 6;
+
+pub(crate) async fn events(context: &Context<'_>, command: EventsCommand) -> Result<Exit, Stop> {
+    let store = context.store().await?;
+    let output = context.output;
+    match command {
+        EventsCommand::List(args) => list(&store, output, args).await?,
+        EventsCommand::Show { id, json } => show(&store, output, &id, json).await?,
+        EventsCommand::Retry { id, json } => retry(context, &store, &id, json).await?,
+    }
+    store.close().await;
+    Ok(Exit::Passed)
+}
+
+async fn list(store: &Store, output: &Output, args: EventsListArgs) -> Result<(), Stop> {
+    let before = match &args.before {
+        Some(id) => Some(named(store, id).await?.key),
+        None => None,
+    };
+    let limit = args.limit.min(EventFilter::MOST);
+    let filter = EventFilter { state: args.state, prefix: None, before, limit };
+    let found = store.events().list(filter).await.map_err(|e| Stop::of(&e))?;
+    let views: Vec<EventView> = found.iter().map(StoredEvent::view).collect();
+    if args.json {
+        return output.json(&views);
+    }
+    if views.is_empty() {
+        let which = args.state.map_or("no".to_owned(), |state| format!("no {state}"));
+        output.say(format!("there are {which} events"));
+        return Ok(());
+    }
+    output.data(format!(
+        "{:<SHOWN$}  {:<8}  {:<20}  {:>5}  {}",
+        "EVENT", "STATE", "RECEIVED", "TRIED", "ABOUT"
+    ));
+    for event in &views {
+        let id: String = event.id.chars().take(SHOWN).collect();
+        let state = output.paint(style(event.state), format!("{:<8}", event.state.name()));
+        let at = event.received_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
+        let about = event.subject.as_deref().unwrap_or("?");
+        let line = format!("{id:<SHOWN$}  {state}  {at:<20}  {:>5}", event.attempts);
+        output.data(format!("{line}  {}", tame(about)));
+        if let Some(reason) = &event.reason {
+            output.data(format!("{:<SHOWN$}  {}", "", tame(reason)));
+        }
+    }
+    Ok(())
+}
+
+const fn style(state: EventState) -> Style {
+    match state {
+        EventState::Pending => Style::Warn,
+        EventState::Handled => Style::Good,
+        EventState::Dead => Style::Bad,
+    }
+}
+
+async fn show(store: &Store, output: &Output, id: &str, json: bool) -> Result<(), Stop> {
+    let event = named(store, id).await?;
+    let runs = store.events().runs_of(&event.key).await.map_err(|e| Stop::of(&e))?;
+    let view = event.view();
+    let document = serde_json::from_str(&event.document);
+    let document = document.unwrap_or_else(|_| Value::String(event.document.clone()));
+    if json {
+        let runs: Vec<Value> =
+            runs.iter().map(|run| json!({ "pipeline": run.pipeline, "run": run.run })).collect();
+        let mut shown = serde_json::to_value(&view)
+            .map_err(|e| Stop::internal("cannot write JSON").because(&e))?;
+        shown["runs"] = json!(runs);
+        shown["event"] = document;
+        return output.json(&shown);
+    }
+    let line = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            output.data(format!("{name:<10} {}", tame(&value)));
+        }
+    };
+    let state = output.paint(style(view.state), view.state.name());
+    output.data(format!("{:<10} {}", "event", view.id));
+    output.data(format!("{:<10} {state}", "state"));
+    line("type", view.kind);
+    line("source", view.source);
+    line("about", view.subject);
+    line("received", Some(view.received_at.to_string()));
+    line("published", view.published_at.map(|at| at.to_string()));
+    line("handled", view.handled_at.map(|at| at.to_string()));
+    line("given up", view.dead_at.map(|at| at.to_string()));
+    line("tried", Some(view.attempts.to_string()));
+    line("next", view.next_at.map(|at| at.to_string()));
+    line("reason", view.reason);
+    for run in runs {
+        line("run", Some(format!("{} of {}", run.run, run.pipeline)));
+    }
+    let document = serde_json::to_string_pretty(&document)
+        .map_err(|e| Stop::internal("cannot write JSON").because(&e))?;
+    output.data(document);
+    Ok(())
+}
+
+async fn retry(context: &Context<'_>, store: &Store, id: &str, json: bool) -> Result<(), Stop> {
+    let event = named(store, id).await?;
+    let now = context.settings.clock.now();
+    match store.events().retry(&event.key, now).await.map_err(|e| Stop::of(&e))? {
+        Retried::Due if json => {
+            context.output.json(&json!({ "id": event.key, "state": EventState::Pending }))
+        }
+        Retried::Due => {
+            let said = "the event is due: a server that runs hands it out within seconds";
+            context.output.say(said);
+            Ok(())
+        }
+        Retried::Handled => {
+            Err(Stop::failed(format!("event {} is handled: there is nothing to try", event.key))
+                .hint("`fairlead retry RUN` makes one of its runs again"))
+        }
+        Retried::Unknown => Err(unknown(id)),
+    }
+}
+
+/// The event with this id, or the only one whose id begins so.
+async fn named(store: &Store, id: &str) -> Result<StoredEvent, Stop> {
+    let exact = store.events().event(id).await.map_err(|e| Stop::of(&e))?;
+    if let Some(event) = exact {
+        return Ok(event);
+    }
+    if id.len() < FEWEST {
+        return Err(Stop::usage(format!("`{}` is too short for the id of an event", tame(id)))
+            .hint(format!("give at least {FEWEST} characters of it")));
+    }
+    let filter = EventFilter { prefix: Some(id.to_owned()), limit: 2, ..EventFilter::default() };
+    let mut found = store.events().list(filter).await.map_err(|e| Stop::of(&e))?.into_iter();
+    match (found.next(), found.next()) {
+        (Some(event), None) => Ok(event),
+        (Some(_), Some(_)) => Err(Stop::usage(format!("several events begin with `{}`", tame(id)))
+            .hint("give more of the id: `fairlead events list --json` has all of it")),
+        (None, _) => Err(unknown(id)),
+    }
+}
+
+fn unknown(id: &str) -> Stop {
+    Stop::usage(format!("there is no event `{}`", tame(id)))
+        .hint("`fairlead events list` shows the newest; retention removes those that are over")
+}

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::from_stderr;
+use crate::program::DEADLINE;
 use crate::{Branch, Git, GitError, Remote};
 
 /// How many commits of history are fetched: what an earlier attempt committed is looked for there.
@@ -69,7 +70,7 @@ impl<'g> Checkout<'g> {
             args.extend(["--branch", branch.as_str()]);
         }
         args.extend(["--", remote.as_str(), &target]);
-        let exit = git.run(git.home(), &args, None).await?;
+        let exit = git.reach(remote, git.home(), &args, DEADLINE).await?;
         if !exit.success() {
             return Err(from_stderr("clone", remote.as_str(), &exit.stderr_tail));
         }
@@ -109,7 +110,7 @@ impl<'g> Checkout<'g> {
             return Err(from_stderr("init", remote.as_str(), &init.stderr_tail));
         }
         let fetch = ["fetch", "--quiet", "--no-tags", "--depth=1", "--", remote.as_str(), commit];
-        let exit = git.run(folder, &fetch, None).await?;
+        let exit = git.reach(remote, folder, &fetch, DEADLINE).await?;
         if !exit.success() {
             return Err(from_stderr("fetch", remote.as_str(), &exit.stderr_tail));
         }
@@ -119,6 +120,9 @@ impl<'g> Checkout<'g> {
             return Err(from_stderr("checkout", remote.as_str(), &exit.stderr_tail));
         }
         let head = text_of(git, folder, "rev-parse", &["rev-parse", "HEAD^{commit}"]).await?;
+        if head != commit {
+            return Err(missing(format!("what it gave for that is {head}")));
+        }
         Ok(Commit(head))
     }
 
@@ -213,7 +217,7 @@ impl<'g> Checkout<'g> {
     pub async fn push(&self) -> Result<Push, GitError> {
         let target = format!("HEAD:refs/heads/{}", self.branch);
         let args = ["push", "--porcelain", "--no-verify", "--", "origin", &target];
-        let exit = self.git.run(&self.folder, &args, None).await?;
+        let exit = self.git.reach(&self.remote, &self.folder, &args, DEADLINE).await?;
         if exit.success() {
             return Ok(Push::Done);
         }
@@ -250,7 +254,7 @@ impl<'g> Checkout<'g> {
     pub async fn start_again(&self) -> Result<(), GitError> {
         let source = format!("refs/heads/{}", self.branch);
         let args = ["fetch", "--quiet", "--no-tags", DEPTH, "--", "origin", &source];
-        let exit = self.git.run(&self.folder, &args, None).await?;
+        let exit = self.git.reach(&self.remote, &self.folder, &args, DEADLINE).await?;
         if !exit.success() {
             return Err(from_stderr("fetch", self.remote.as_str(), &exit.stderr_tail));
         }

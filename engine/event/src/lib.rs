@@ -13,6 +13,7 @@ mod bus;
 mod cloud_event;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod forge;
 mod glob;
 mod history;
 mod object;
@@ -24,6 +25,7 @@ pub use bus::{
     Acknowledge, Bus, BusError, Deliveries, Delivery, ForeignDeliveries, ForeignDelivery,
 };
 pub use cloud_event::{CloudEvent, CloudEventError, Headers, STRUCTURED};
+pub use forge::{Forge, ForgeError};
 pub use glob::{Glob, GlobError, Globs, TagPattern, TagPatterns};
 pub use history::{HISTORY, repeated};
 pub use object::{GitRef, GitRefError, ObjectId, ObjectIdError};

@@ -7,7 +7,7 @@
 //!                       Outbox ◄────────── woken ───────────────┘
 //!                         │ publish, mark
 //!                         ▼
-//!                        Bus ─► Triggers: filters, registry asked ─► run created once ─► driven
+//!                        Bus ─► Triggers: filters, registry or forge asked ─► run created once ─► driven
 //! ```
 //!
 //! Every arrow may be cut at any time: an event is stored before its sender is answered, is
@@ -15,6 +15,7 @@
 //! start one run of a pipeline. [`Server::serve`] picks up whatever an earlier process left.
 
 mod api;
+mod commits;
 mod drives;
 mod foreign;
 mod images;
@@ -39,4 +40,4 @@ pub use pipelines::{Pipeline, Pipelines, PipelinesError};
 pub use server::{Ports, ServeError, Server};
 pub use settings::{ApiAccess, Options};
 pub use sources::{SourceProblem, SourceSettings, Sources};
-pub use workspaces::Workspaces;
+pub use workspaces::{FoundRef, Workspaces};

@@ -111,6 +111,9 @@ impl<'g> Checkout<'g> {
         }
         let fetch = ["fetch", "--quiet", "--no-tags", "--depth=1", "--", remote.as_str(), commit];
         let exit = git.reach(remote, folder, &fetch, DEADLINE).await?;
+        if ["not our ref", "unadvertised object"].iter().any(|it| exit.stderr_tail.contains(it)) {
+            return Err(missing("it refuses to give it".into()));
+        }
         if !exit.success() {
             return Err(from_stderr("fetch", remote.as_str(), &exit.stderr_tail));
         }

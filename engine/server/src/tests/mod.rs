@@ -2,6 +2,7 @@
 //! small fakes. That a real NATS server does what the fake one does is for the tests of the bus.
 
 mod decisions;
+mod forge;
 mod gates;
 mod house;
 mod news;

@@ -11,7 +11,7 @@ use fairlead_exec::{Mask, ProcessHost, ProcessOptions, SecretProvider};
 use fairlead_git::{Checkout, Git, GitAuth, Remote};
 use fairlead_run::{Journal, Run, RunFilter, StoreError};
 use fairlead_server::{FoundRef, Workspaces};
-use fairlead_step::{BoxFuture, CancelToken, Log, Progress, StepError, Stream};
+use fairlead_step::{BoxFuture, CancelHandle, CancelToken, Log, Progress, StepError, Stream};
 
 use crate::forges::ForgeLogins;
 
@@ -37,6 +37,15 @@ pub(crate) struct Checkouts {
     pub(crate) logins: ForgeLogins,
 }
 
+/// What one piece of work needs. All of it goes with the value: the home in the folder holds
+/// credentials, and processes end when nobody waits for them any more.
+struct Work {
+    git: Git,
+    remote: Remote,
+    place: tempfile::TempDir,
+    _handle: CancelHandle,
+}
+
 /// A log for what happens outside of any run.
 pub(crate) struct Silent;
 
@@ -52,9 +61,8 @@ impl Workspaces for Checkouts {
         push: &'a GitPushed,
     ) -> BoxFuture<'a, Result<Option<FoundRef>, StepError>> {
         Box::pin(async move {
-            let place = self.place()?;
-            let (git, remote) = self.git(push, place.path()).await?;
-            let Some(target) = git.ref_target(&remote, &push.reference.to_string()).await? else {
+            let Work { git, remote, .. } = &self.work(push).await?;
+            let Some(target) = git.ref_target(remote, &push.reference.to_string()).await? else {
                 return Ok(None);
             };
             let id = |text: &str| {
@@ -69,10 +77,9 @@ impl Workspaces for Checkouts {
     fn contains<'a>(&'a self, push: &'a GitPushed) -> BoxFuture<'a, Result<bool, StepError>> {
         Box::pin(async move {
             let Some(commit) = &push.commit else { return Ok(false) };
-            let place = self.place()?;
-            let (git, remote) = self.git(push, place.path()).await?;
+            let Work { git, remote, place, .. } = &self.work(push).await?;
             let (reference, history) = (push.reference.to_string(), place.path().join("history"));
-            Ok(git.history_has(&remote, &reference, commit.as_str(), &history).await?)
+            Ok(git.history_has(remote, &reference, commit.as_str(), &history).await?)
         })
     }
 
@@ -114,11 +121,10 @@ impl Checkouts {
             let _ = File::open(&whole).and_then(|it| it.set_modified(now()));
             return Ok(files);
         }
-        let place = self.place()?;
-        let (git, remote) = self.git(push, place.path()).await?;
+        let Work { git, remote, place, .. } = &self.work(push).await?;
         let made = place.path().join("made");
         std::fs::create_dir(&made).map_err(failed("make", &made))?;
-        Checkout::at_commit(&git, &remote, commit.as_str(), &made.join("files")).await?;
+        Checkout::at_commit(git, remote, commit.as_str(), &made.join("files")).await?;
         if whole.exists() {
             // An older build left it half done: it has no files, or there would have been no need.
             std::fs::remove_dir_all(&whole).map_err(failed("remove", &whole))?;
@@ -134,18 +140,20 @@ impl Checkouts {
         place.map_err(failed("make a folder in", &self.folder))
     }
 
-    /// The git program in `place`, and the address to fetch from, with who to be there.
-    async fn git(&self, push: &GitPushed, place: &Path) -> Result<(Git, Remote), StepError> {
+    /// The git program in a place of its own, and the address to fetch from, with who to be there.
+    async fn work(&self, push: &GitPushed) -> Result<Work, StepError> {
+        let place = self.place()?;
         let (remote, auth) = self.remote(push).await?;
-        let (_handle, cancel) = CancelToken::new();
+        let (handle, cancel) = CancelToken::new();
         let host = ProcessHost::new(
             Arc::clone(&self.processes),
-            place,
+            place.path(),
             Arc::new(Silent),
             Arc::new(Mask::default()),
             cancel,
         );
-        Ok((Git::new(Arc::new(host), &place.join("home"), &auth)?, remote))
+        let git = Git::new(Arc::new(host), &place.path().join("home"), &auth)?;
+        Ok(Work { git, remote, place, _handle: handle })
     }
 
     /// The address to fetch from, and who to be there: over ssh where there is a key for the host of
@@ -259,4 +267,91 @@ fn is_recent(found: &std::fs::Metadata) -> bool {
 #[expect(clippy::disallowed_methods, reason = "ages of files are by the machine's own clock")]
 fn now() -> SystemTime {
     SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use fairlead_event::ChangedPaths;
+
+    use super::*;
+    use crate::secrets::Secrets;
+
+    #[expect(clippy::disallowed_methods, reason = "a test arranges its repository itself")]
+    fn shell(folder: &Path, script: &str) -> String {
+        let output = Command::new("sh").args(["-ec", script]).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn checkouts(folder: &Path) -> Arc<Checkouts> {
+        Arc::new(Checkouts {
+            folder: folder.join("checkouts"),
+            processes: Arc::new(ProcessOptions::default()),
+            secrets: Arc::new(Secrets::new(Vec::new(), None)),
+            journal: fairlead_store::Store::memory().journal(),
+            logins: ForgeLogins::default(),
+        })
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn of_two_handlers_of_an_event_neither_disturbs_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let commit = shell(
+            folder.path(),
+            "git init -q -b main seed && cd seed && git config user.name t \
+             && git config user.email t@example.com && echo x > file && git add . \
+             && git commit -q -m first && git rev-parse HEAD",
+        );
+        let commit: ObjectId = commit.parse().unwrap();
+        let push = GitPushed {
+            repository: "acme/shop".into(),
+            clone_url: Some(format!("file://{}/seed", folder.path().display())),
+            ssh_url: None,
+            reference: "refs/heads/main".parse().unwrap(),
+            before: None,
+            after: Some(commit.clone()),
+            commit: Some(commit.clone()),
+            forced: false,
+            paths: ChangedPaths::Unknown,
+            actor: None,
+        };
+        // Two servers on one state folder, each with several handlers. An older build left half of it.
+        let all = [checkouts(folder.path()), checkouts(folder.path())];
+        std::fs::create_dir_all(all[0].folder.join("event/unfinished")).unwrap();
+        let tasks: Vec<_> = (0..6)
+            .map(|number| {
+                let (checkouts, push) = (Arc::clone(&all[number % 2]), push.clone());
+                tokio::spawn(async move {
+                    let files = checkouts.checkout(&push, "event").await.unwrap().unwrap();
+                    // Whoever is answered finds all of it, and so it stays.
+                    for _ in 0..20 {
+                        assert_eq!(std::fs::read_to_string(files.join("file")).unwrap(), "x\n");
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    files
+                })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), all[0].folder.join("event/files"));
+        }
+        assert_eq!(names(&all[0].folder), ["event"], "nothing is left of the work");
+        let found = all[0].find(&push).await.unwrap().unwrap();
+        assert_eq!((&found.object, &found.commit), (&commit, &commit));
+        assert!(all[0].contains(&push).await.unwrap());
+
+        // It is young; when it is old and nobody needs it, it goes.
+        all[0].prune().await.unwrap();
+        assert_eq!(names(&all[0].folder), ["event"]);
+        shell(&all[0].folder, "mkdir .unfinished-x && touch -d '2 hours ago' event .unfinished-x");
+        all[0].prune().await.unwrap();
+        assert_eq!(names(&all[0].folder), [""; 0]);
+    }
 }

@@ -1,19 +1,23 @@
-//! Checkouts of pushed commits, for the runs that pushes start.
+//! Checkouts of pushed commits, for the runs that pushes start, and what forges say of pushes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::DirEntry;
+use std::collections::BTreeSet;
+use std::fs::{DirEntry, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use fairlead_event::GitPushed;
+use fairlead_event::{GitPushed, ObjectId};
 use fairlead_exec::{Mask, ProcessHost, ProcessOptions, SecretProvider};
 use fairlead_git::{Checkout, Git, GitAuth, Remote};
 use fairlead_run::{Journal, Run, RunFilter, StoreError};
-use fairlead_server::Workspaces;
-use fairlead_step::{BoxFuture, CancelToken, Log, Progress, StepError, Stream};
-use schemars::JsonSchema;
-use serde::Deserialize;
+use fairlead_server::{FoundRef, Workspaces};
+use fairlead_step::{BoxFuture, CancelHandle, CancelToken, Log, Progress, StepError, Stream};
+
+use crate::forges::ForgeLogins;
+
+mod lock;
+
+use lock::Lock;
 
 /// How many checkouts may lie about before those that no run needs are removed.
 const KEPT: usize = 32;
@@ -21,17 +25,8 @@ const KEPT: usize = 32;
 /// How long a checkout may lie about before its run is written down.
 const YOUNG: Duration = Duration::from_secs(3600);
 
-/// Who to be at one forge. Each field but `username` names a secret.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ForgeLogin {
-    /// The user over HTTP.
-    username: Option<String>,
-    /// The secret with the password or token over HTTP.
-    password: Option<String>,
-    /// The secret with the private key over ssh. With it, repositories are fetched over ssh.
-    ssh_key: Option<String>,
-}
+/// What the names of folders begin with in which somebody works. They are never anybody's checkout.
+const UNFINISHED: &str = ".unfinished-";
 
 /// Checks out commits into folders of the state folder, one for each event.
 pub(crate) struct Checkouts {
@@ -39,8 +34,16 @@ pub(crate) struct Checkouts {
     pub(crate) processes: Arc<ProcessOptions>,
     pub(crate) secrets: Arc<dyn SecretProvider>,
     pub(crate) journal: Arc<dyn Journal>,
-    /// By the host of the forge.
-    pub(crate) logins: BTreeMap<String, ForgeLogin>,
+    pub(crate) logins: ForgeLogins,
+}
+
+/// What one piece of work needs. All of it goes with the value: the home in the folder holds
+/// credentials, and processes end when nobody waits for them any more.
+struct Work {
+    git: Git,
+    remote: Remote,
+    place: tempfile::TempDir,
+    _handle: CancelHandle,
 }
 
 /// A log for what happens outside of any run.
@@ -53,91 +56,148 @@ impl Log for Silent {
 }
 
 impl Workspaces for Checkouts {
+    fn find<'a>(
+        &'a self,
+        push: &'a GitPushed,
+    ) -> BoxFuture<'a, Result<Option<FoundRef>, StepError>> {
+        Box::pin(async move {
+            let Work { git, remote, .. } = &self.work(push).await?;
+            let Some(target) = git.ref_target(remote, &push.reference.to_string()).await? else {
+                return Ok(None);
+            };
+            let id = |text: &str| {
+                text.parse::<ObjectId>().map_err(|error| {
+                    StepError::terminal(format!("{remote} answers nonsense")).because(error)
+                })
+            };
+            Ok(Some(FoundRef { object: id(&target.object)?, commit: id(&target.peeled)? }))
+        })
+    }
+
+    fn contains<'a>(&'a self, push: &'a GitPushed) -> BoxFuture<'a, Result<bool, StepError>> {
+        Box::pin(async move {
+            let Some(commit) = &push.commit else { return Ok(false) };
+            let Work { git, remote, place, .. } = &self.work(push).await?;
+            let (reference, history) = (push.reference.to_string(), place.path().join("history"));
+            Ok(git.history_has(remote, &reference, commit.as_str(), &history).await?)
+        })
+    }
+
     fn checkout<'a>(
         &'a self,
         push: &'a GitPushed,
         key: &'a str,
     ) -> BoxFuture<'a, Result<Option<PathBuf>, StepError>> {
-        Box::pin(self.check_out(push, key))
+        Box::pin(async move {
+            let Some(commit) = push.commit.as_ref().or(push.after.as_ref()) else {
+                return Ok(None);
+            };
+            if self.count() >= KEPT {
+                self.prune().await.map_err(|error| {
+                    StepError::retryable("cannot see which checkouts are needed").because(error)
+                })?;
+            }
+            let name = key.get(..32).unwrap_or(key);
+            self.check_out(push, commit, name).await.map(Some)
+        })
     }
 }
 
 impl Checkouts {
-    async fn check_out(&self, push: &GitPushed, key: &str) -> Result<Option<PathBuf>, StepError> {
-        let Some(commit) = push.commit.as_ref().or(push.after.as_ref()) else { return Ok(None) };
-        let folder = self.folder.join(key.get(..32).unwrap_or(key));
-        let files = folder.join("files");
-        if files.exists() {
-            return Ok(Some(files));
+    /// The folder with the files of `commit`, under the name `name`. Whoever makes it holds its lock,
+    /// and it appears under its name as a whole: others find all of it or nothing.
+    pub(crate) async fn check_out(
+        &self,
+        push: &GitPushed,
+        commit: &ObjectId,
+        name: &str,
+    ) -> Result<PathBuf, StepError> {
+        let whole = self.folder.join(name);
+        let files = whole.join("files");
+        std::fs::create_dir_all(&self.folder).map_err(failed("make", &self.folder))?;
+        let _lock = Lock::take(&whole).await.map_err(failed("lock", &whole))?;
+        if files.is_dir() {
+            // Looked at by its age when checkouts are pruned: it is about to be needed.
+            let _ = File::open(&whole).and_then(|it| it.set_modified(now()));
+            return Ok(files);
         }
-        let fail = |what: &str, path: &Path| {
-            let message = format!("cannot {what} {}", path.display());
-            move |error: std::io::Error| StepError::retryable(message).because(error)
-        };
-        if self.count() >= KEPT {
-            self.prune().await.map_err(|error| {
-                StepError::retryable("cannot see which checkouts are needed").because(error)
-            })?;
+        let Work { git, remote, place, .. } = &self.work(push).await?;
+        let made = place.path().join("made");
+        std::fs::create_dir(&made).map_err(failed("make", &made))?;
+        Checkout::at_commit(git, remote, commit.as_str(), &made.join("files")).await?;
+        if whole.exists() {
+            // An older build left it half done: it has no files, or there would have been no need.
+            std::fs::remove_dir_all(&whole).map_err(failed("remove", &whole))?;
         }
-        // What an earlier attempt left half done is begun anew.
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).map_err(fail("remove", &folder))?;
-        }
-        std::fs::create_dir_all(&folder).map_err(fail("make", &folder))?;
+        std::fs::rename(&made, &whole).map_err(failed("name", &made))?;
+        Ok(files)
+    }
+
+    /// A folder to work in, which goes with whatever is left in it: the home holds credentials.
+    fn place(&self) -> Result<tempfile::TempDir, StepError> {
+        std::fs::create_dir_all(&self.folder).map_err(failed("make", &self.folder))?;
+        let place = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&self.folder);
+        place.map_err(failed("make a folder in", &self.folder))
+    }
+
+    /// The git program in a place of its own, and the address to fetch from, with who to be there.
+    async fn work(&self, push: &GitPushed) -> Result<Work, StepError> {
+        let place = self.place()?;
         let (remote, auth) = self.remote(push).await?;
-        let (_handle, cancel) = CancelToken::new();
+        let (handle, cancel) = CancelToken::new();
         let host = ProcessHost::new(
             Arc::clone(&self.processes),
-            folder.clone(),
+            place.path(),
             Arc::new(Silent),
             Arc::new(Mask::default()),
             cancel,
         );
-        let home = folder.join("home");
-        let git = Git::new(Arc::new(host), &home, &auth)?;
-        let unfinished = folder.join("unfinished");
-        let done = Checkout::at_commit(&git, &remote, commit.as_str(), &unfinished).await;
-        // The home holds credentials: it goes at once, whatever came of it.
-        std::fs::remove_dir_all(&home).map_err(fail("remove", &home))?;
-        done?;
-        std::fs::rename(&unfinished, &files).map_err(fail("name", &unfinished))?;
-        Ok(Some(files))
+        let git = Git::new(Arc::new(host), &place.path().join("home"), &auth)?;
+        Ok(Work { git, remote, place, _handle: handle })
     }
 
-    /// The address to fetch from, and who to be there.
+    /// The address to fetch from, and who to be there: over ssh where there is a key for the host of
+    /// the address over ssh, else over HTTP. A login is that of the very address.
     async fn remote(&self, push: &GitPushed) -> Result<(Remote, GitAuth), StepError> {
-        let host = push.clone_url.as_deref().or(push.ssh_url.as_deref()).and_then(host_of);
-        let login = host.and_then(|host| self.logins.get(host)).cloned().unwrap_or_default();
         let secret = async |name: &str| {
             self.secrets.get(name).await.map_err(|error| StepError::terminal(error.to_string()))
         };
-        let over_ssh = login.ssh_key.is_some() || push.clone_url.is_none();
-        let address = if over_ssh { &push.ssh_url } else { &push.clone_url };
-        let address = address.as_ref().ok_or_else(|| {
-            StepError::terminal(format!("the push to {} says no address", push.repository))
+        let parsed = |address: &Option<String>| -> Result<Option<Remote>, StepError> {
+            let parsed = address.as_deref().map(str::parse::<Remote>).transpose();
+            parsed.map_err(|error| StepError::terminal(error.to_string()))
+        };
+        let (http, ssh) = (parsed(&push.clone_url)?, parsed(&push.ssh_url)?);
+        if let Some(remote) = ssh
+            && let Some(key) = self.logins.of(&remote).and_then(|login| login.ssh_key.as_ref())
+        {
+            return Ok((remote, GitAuth::SshKey { key: secret(key).await?, known_hosts: None }));
+        }
+        let remote = http.ok_or_else(|| {
+            StepError::terminal(format!("the push to {} names no address", push.repository))
+                .hint("name the `forge` of the source in the server's configuration")
         })?;
-        let remote = address
-            .parse()
-            .map_err(|error: fairlead_git::RemoteError| StepError::terminal(error.to_string()))?;
-        let auth = match (&login.ssh_key, &login.username, &login.password) {
-            (Some(key), _, _) => GitAuth::SshKey { key: secret(key).await?, known_hosts: None },
-            (None, Some(user), Some(password)) => {
+        let auth = match self.logins.of(&remote).map(|login| (&login.username, &login.password)) {
+            Some((Some(user), Some(password))) => {
                 GitAuth::Password { user: user.clone(), password: secret(password).await? }
             }
-            (None, _, _) => GitAuth::Ambient,
+            Some(_) | None => GitAuth::Ambient,
         };
         Ok((remote, auth))
     }
 
-    fn count(&self) -> usize {
-        std::fs::read_dir(&self.folder).map_or(0, Iterator::count)
+    /// What lies in the folder: checkouts, and what somebody works on.
+    fn entries(&self) -> impl Iterator<Item = DirEntry> {
+        std::fs::read_dir(&self.folder).into_iter().flatten().flatten()
     }
 
-    /// Removes the checkouts that no unfinished run works in.
+    fn count(&self) -> usize {
+        self.entries().filter(|entry| !is_hidden(entry)).count()
+    }
+
+    /// Removes the checkouts that no unfinished run works in, and what was left half done.
     pub(crate) async fn prune(&self) -> Result<(), StoreError> {
         // Listed first: what is made after that is not looked at.
-        let made: Vec<DirEntry> =
-            std::fs::read_dir(&self.folder).into_iter().flatten().flatten().collect();
+        let made: Vec<DirEntry> = self.entries().collect();
         let mut filter =
             RunFilter { unfinished: true, limit: RunFilter::MOST, ..RunFilter::default() };
         let mut needed = BTreeSet::new();
@@ -149,50 +209,149 @@ impl Checkouts {
                 let stored = self.journal.load(&summary.id).await?;
                 // A run that cannot be read may still be mended: then nothing is removed.
                 let Ok(run) = Run::restore(&stored) else { return Ok(()) };
-                needed.insert(run.request().workspace.clone());
+                // By its name: the folder above may be called otherwise when the server starts again.
+                let whole = run.request().workspace.parent().and_then(Path::file_name);
+                needed.extend(whole.map(ToOwned::to_owned));
             }
             if is_last {
                 break;
             }
         }
         for entry in made {
-            if !needed.contains(&entry.path().join("files")) && !is_young(&entry) {
-                // What cannot be removed now is found again the next time.
-                let _ = std::fs::remove_dir_all(entry.path());
+            if needed.contains(&entry.file_name()) || is_young(&entry) {
+                continue;
             }
+            if is_hidden(&entry) {
+                // A lock is its holder's to remove; a folder has nobody left who works in it.
+                let _ = std::fs::remove_dir_all(entry.path());
+                continue;
+            }
+            self.remove(&entry.path());
         }
         Ok(())
     }
+
+    /// Removes a checkout, unless somebody is about to use it. It is gone under its name at once.
+    fn remove(&self, whole: &Path) {
+        let Ok(Some(_lock)) = Lock::try_take(whole) else { return };
+        if std::fs::metadata(whole).is_ok_and(|found| is_recent(&found)) {
+            return;
+        }
+        // What cannot be removed now is found again the next time.
+        let Ok(place) = self.place() else { return };
+        let _ = std::fs::rename(whole, place.path().join("gone"));
+    }
+}
+
+fn failed(what: &str, path: &Path) -> impl FnOnce(std::io::Error) -> StepError {
+    let message = format!("cannot {what} {}", path.display());
+    move |error| StepError::retryable(message).because(error)
+}
+
+/// Whether it is a lock or a place to work in, and no checkout.
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.file_name().as_encoded_bytes().starts_with(b".")
 }
 
 /// Whether it was made so lately that its run may still have to be written down.
-fn is_young(checkout: &DirEntry) -> bool {
-    let changed = checkout.metadata().and_then(|found| found.modified());
-    let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+fn is_young(entry: &DirEntry) -> bool {
+    entry.metadata().is_ok_and(|found| is_recent(&found))
+}
+
+fn is_recent(found: &std::fs::Metadata) -> bool {
+    let age = found.modified().ok().and_then(|changed| changed.elapsed().ok());
     age.is_none_or(|age| age < YOUNG)
 }
 
-/// The host in a repository's address, with its port.
-fn host_of(address: &str) -> Option<&str> {
-    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
-    let authority = rest.split('/').next()?;
-    let host = authority.rsplit('@').next()?;
-    if address.contains("://") { Some(host) } else { host.split(':').next() }
+/// The time of the file system's clock, which ages are measured by.
+#[expect(clippy::disallowed_methods, reason = "ages of files are by the machine's own clock")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::process::Command;
 
-    #[test]
-    fn the_host_is_found_in_every_form_of_address() {
-        for (address, want) in [
-            ("https://git.example.com/a/b.git", "git.example.com"),
-            ("http://127.0.0.1:3000/a/b.git", "127.0.0.1:3000"),
-            ("ssh://git@git.example.com:2222/a/b.git", "git.example.com:2222"),
-            ("git@git.example.com:a/b.git", "git.example.com"),
-        ] {
-            assert_eq!(host_of(address), Some(want));
+    use fairlead_event::ChangedPaths;
+
+    use super::*;
+    use crate::secrets::Secrets;
+
+    #[expect(clippy::disallowed_methods, reason = "a test arranges its repository itself")]
+    fn shell(folder: &Path, script: &str) -> String {
+        let output = Command::new("sh").args(["-ec", script]).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn checkouts(folder: &Path) -> Arc<Checkouts> {
+        Arc::new(Checkouts {
+            folder: folder.join("checkouts"),
+            processes: Arc::new(ProcessOptions::default()),
+            secrets: Arc::new(Secrets::new(Vec::new(), None)),
+            journal: fairlead_store::Store::memory().journal(),
+            logins: ForgeLogins::default(),
+        })
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn of_two_handlers_of_an_event_neither_disturbs_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let commit = shell(
+            folder.path(),
+            "git init -q -b main seed && cd seed && git config user.name t \
+             && git config user.email t@example.com && echo x > file && git add . \
+             && git commit -q -m first && git rev-parse HEAD",
+        );
+        let commit: ObjectId = commit.parse().unwrap();
+        let push = GitPushed {
+            repository: "acme/shop".into(),
+            clone_url: Some(format!("file://{}/seed", folder.path().display())),
+            ssh_url: None,
+            reference: "refs/heads/main".parse().unwrap(),
+            before: None,
+            after: Some(commit.clone()),
+            commit: Some(commit.clone()),
+            forced: false,
+            paths: ChangedPaths::Unknown,
+            actor: None,
+        };
+        // Two servers on one state folder, each with several handlers. An older build left half of it.
+        let all = [checkouts(folder.path()), checkouts(folder.path())];
+        std::fs::create_dir_all(all[0].folder.join("event/unfinished")).unwrap();
+        let tasks: Vec<_> = (0..6)
+            .map(|number| {
+                let (checkouts, push) = (Arc::clone(&all[number % 2]), push.clone());
+                tokio::spawn(async move {
+                    let files = checkouts.checkout(&push, "event").await.unwrap().unwrap();
+                    // Whoever is answered finds all of it, and so it stays.
+                    for _ in 0..20 {
+                        assert_eq!(std::fs::read_to_string(files.join("file")).unwrap(), "x\n");
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    files
+                })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), all[0].folder.join("event/files"));
         }
+        assert_eq!(names(&all[0].folder), ["event"], "nothing is left of the work");
+        let found = all[0].find(&push).await.unwrap().unwrap();
+        assert_eq!((&found.object, &found.commit), (&commit, &commit));
+        assert!(all[0].contains(&push).await.unwrap());
+
+        // It is young; when it is old and nobody needs it, it goes.
+        all[0].prune().await.unwrap();
+        assert_eq!(names(&all[0].folder), ["event"]);
+        shell(&all[0].folder, "mkdir .unfinished-x && touch -d '2 hours ago' event .unfinished-x");
+        all[0].prune().await.unwrap();
+        assert_eq!(names(&all[0].folder), [""; 0]);
     }
 }

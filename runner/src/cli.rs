@@ -180,6 +180,10 @@ pub(crate) struct RetryArgs {
     /// Make it by this pipeline file, as it is now [default: by the plan that the run was pinned to]
     #[arg(long, value_name = "FILE")]
     pub(crate) replan: Option<PathBuf>,
+    /// The configuration of the server (YAML), when the commit that a push started the run with must be
+    /// checked out again: it says which forges are trusted, and who to be there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) drive: DriveArgs,
 }
@@ -194,6 +198,10 @@ pub(crate) struct UndoArgs {
     /// Take it back although that was begun before
     #[arg(long)]
     pub(crate) once_more: bool,
+    /// The configuration of the server (YAML), when the commit that a push started the run with must be
+    /// checked out again: it says which forges are trusted, and who to be there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) drive: DriveArgs,
 }

@@ -29,6 +29,7 @@ mod checkouts;
 mod cli;
 mod commands;
 mod exit;
+mod forges;
 mod live;
 mod load;
 mod output;

@@ -132,6 +132,13 @@ pub(crate) fn secret_variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+/// The path as it is from the root: programs that are started elsewhere are told of it, and runs that
+/// are gone on with from elsewhere.
+fn absolute(path: PathBuf) -> Result<PathBuf, Stop> {
+    std::path::absolute(&path)
+        .map_err(|e| Stop::usage(format!("`{}` is no path", path.display())).because(&e))
+}
+
 impl Settings {
     /// Whether steps would find the program `name`: on the `PATH` that they are given.
     pub(crate) fn has_program(&self, name: &str) -> bool {
@@ -155,6 +162,7 @@ impl Settings {
                     .hint("give one with `--state DIR`, or set HOME"));
             }
         };
+        let state = absolute(state)?;
         let engine = match &args.engine {
             None => EngineAddress::default(),
             Some(text) => text.parse().map_err(|e| Stop::usage("the Docker engine").because(&e))?,
@@ -175,11 +183,14 @@ impl Settings {
             })?,
         };
         Ok(Self {
-            advisories: args.advisories.unwrap_or_else(|| state.join("advisories")),
+            advisories: match args.advisories {
+                Some(advisories) => absolute(advisories)?,
+                None => state.join("advisories"),
+            },
             state,
             store: args.store.map(Secret::new),
             engine,
-            secrets: Arc::new(Secrets::new(explicit, args.secrets_dir)),
+            secrets: Arc::new(Secrets::new(explicit, args.secrets_dir.map(absolute).transpose()?)),
             registries: Arc::new(DockerConfig::new(args.plain_http, extra_ca)),
             processes: ProcessOptions {
                 environment,
@@ -188,5 +199,31 @@ impl Settings {
             },
             clock: Arc::new(SystemClock),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: SettingsArgs,
+    }
+
+    #[test]
+    fn paths_are_absolute_from_the_start() {
+        let here = std::env::current_dir().unwrap();
+        let line = ["fairlead", "--state", "kept", "--secrets-dir", "secrets"];
+        let settings = Settings::read(Line::parse_from(line).settings).unwrap();
+        assert_eq!(settings.state, here.join("kept"));
+        assert_eq!(settings.advisories, here.join("kept/advisories"));
+        let line = ["fairlead", "--state", "/kept", "--advisories", "./known"];
+        let settings = Settings::read(Line::parse_from(line).settings).unwrap();
+        assert_eq!(settings.state, PathBuf::from("/kept"));
+        assert_eq!(settings.advisories, here.join("known"));
     }
 }

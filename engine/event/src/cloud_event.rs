@@ -107,8 +107,13 @@ impl CloudEvent {
     /// # Errors
     /// When the bytes are not a CloudEvent of version 1.0 whose data is JSON.
     pub fn from_json(bytes: &[u8]) -> Result<Self, CloudEventError> {
-        let mut object: Map<String, Value> = serde_json::from_slice(bytes)
+        let object = serde_json::from_slice(bytes)
             .map_err(|e| CloudEventError::NotJson { what: "event", reason: e.to_string() })?;
+        Self::from_object(object)
+    }
+
+    /// Reads the object of the structured mode.
+    pub(crate) fn from_object(mut object: Map<String, Value>) -> Result<Self, CloudEventError> {
         let data = match (object.remove("data"), object.remove("data_base64")) {
             (Some(data), None) => data,
             (None, Some(Value::String(text))) => {

@@ -14,6 +14,7 @@ mod cloud_event;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod fields;
+mod forge;
 mod history;
 mod object;
 mod senders;
@@ -26,6 +27,7 @@ pub use bus::{
 pub use cloud_event::{CloudEvent, CloudEventError, Headers, STRUCTURED};
 pub use fairlead_step::{Glob, GlobError, Globs, TagPattern, TagPatterns};
 pub use fields::{EventField, Nullness};
+pub use forge::{Forge, ForgeError};
 pub use history::{KnownPush, repeated};
 pub use object::{GitRef, GitRefError, ObjectId, ObjectIdError};
 pub use senders::{

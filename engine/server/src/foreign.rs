@@ -47,6 +47,9 @@ async fn store(shared: &Shared, name: &str, delivery: &ForeignDelivery) -> bool 
     for why in &received.ignored {
         tracing::debug!(source = name, "ignored: {why}");
     }
+    for why in &received.refused {
+        tracing::warn!(source = name, "a part of a message on NATS is refused: {why}");
+    }
     for event in received.events {
         match shared.intake.accept(name, event).await {
             Ok(accepted) => tracing::info!(

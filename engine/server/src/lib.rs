@@ -7,7 +7,7 @@
 //!                       Outbox ◄────────── woken ───────────────┘
 //!                         │ publish, mark
 //!                         ▼
-//!                        Bus ─► Attempt: claimed ─► Triggers: filters, registry asked ─► run created
+//!                        Bus ─► Attempt: claimed ─► Triggers: filters, source asked ─► run created
 //!   Redelivery ────────────────────┘  ▲   │                                             once, driven
 //!     └── what is due in the store ───┼───┴─► handled, or due later, or a dead letter
 //! ```
@@ -18,6 +18,7 @@
 
 mod api;
 mod attempts;
+mod commits;
 mod drives;
 mod foreign;
 mod images;
@@ -43,4 +44,4 @@ pub use pipelines::{Pipeline, Pipelines, PipelinesError};
 pub use server::{Ports, ServeError, Server};
 pub use settings::{ApiAccess, Options};
 pub use sources::{SourceProblem, SourceSettings, Sources};
-pub use workspaces::Workspaces;
+pub use workspaces::{FoundRef, Workspaces};

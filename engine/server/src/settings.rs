@@ -33,7 +33,9 @@ pub struct Options {
     pub sweep: Duration,
     /// How long one question to a registry may take.
     pub registry: Duration,
-    /// How long after a push was reported its registry may take to show it. The CNCF registry
+    /// How long the questions to a forge about one push may take.
+    pub forge: Duration,
+    /// How long after a push was reported its registry or forge may take to show it. The CNCF registry
     /// reports a push before it moves the tag: who asks at once sees the tag as it was.
     pub settle: Duration,
 }
@@ -48,6 +50,7 @@ impl Default for Options {
             direct: Duration::from_secs(2),
             sweep: Duration::from_secs(300),
             registry: Duration::from_secs(20),
+            forge: Duration::from_secs(150),
             settle: Duration::from_secs(10),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_event::{Sender, SenderError, SenderKind};
+use fairlead_event::{Forge, ForgeError, Sender, SenderError, SenderKind};
 use fairlead_exec::{SecretError, SecretProvider};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,15 @@ pub struct SourceSettings {
     /// The registry that image events are of, as `host` or `host:port`. Registries do not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
+    /// The base URL of the forge that pushes of branches and tags are at, such as
+    /// `https://git.example.com`. Addresses of repositories are built from it; those in a message are
+    /// compared and not believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forge: Option<String>,
+    /// Where the forge is over ssh, such as `ssh://git@git.example.com:2222`, when that is not the
+    /// host of `forge` with the user `git`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forge_ssh: Option<String>,
     /// Whether a run that a git push starts works in a checkout of the pushed commit. Otherwise it
     /// works in the server's own workspace.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
@@ -31,6 +40,17 @@ pub struct SourceSettings {
     /// A NATS subject on which the sender publishes, besides or instead of HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+}
+
+impl SourceSettings {
+    /// The forge that pushes of branches and tags are at, where there is one.
+    ///
+    /// # Errors
+    /// When an address of it is malformed.
+    pub fn forge(&self) -> Result<Option<Forge>, ForgeError> {
+        let forge = self.forge.as_deref().map(|base| Forge::new(base, self.forge_ssh.as_deref()));
+        forge.transpose()
+    }
 }
 
 const fn yes() -> bool {
@@ -83,6 +103,30 @@ pub enum SourceProblem {
         /// Why.
         #[source]
         source: SecretError,
+    },
+    /// There are checkouts, and nobody says where from.
+    #[error(
+        "source `{name}` names no `forge`, the base URL that its repositories are fetched from; name \
+         it, or set `checkout: false`"
+    )]
+    NoForge {
+        /// The source.
+        name: String,
+    },
+    /// The address over ssh has nothing to stand beside.
+    #[error("source `{name}` has a `forge_ssh` and no `forge`")]
+    SshAlone {
+        /// The source.
+        name: String,
+    },
+    /// The forge cannot be where it is to be.
+    #[error("source `{name}`")]
+    Forge {
+        /// The source.
+        name: String,
+        /// Why.
+        #[source]
+        source: ForgeError,
     },
     /// The sender cannot be what it is to be.
     #[error("source `{name}`")]
@@ -175,7 +219,19 @@ async fn open(
         },
         None => None,
     };
-    match Sender::new(settings.kind, secret, settings.registry.as_deref()) {
+    let forge = match settings.forge() {
+        Ok(forge) => forge,
+        Err(source) => return Err(SourceProblem::Forge { name, source }),
+    };
+    match forge {
+        Some(_) => {}
+        None if settings.forge_ssh.is_some() => return Err(SourceProblem::SshAlone { name }),
+        None if settings.kind.is_forge() && settings.checkout => {
+            return Err(SourceProblem::NoForge { name });
+        }
+        None => {}
+    }
+    match Sender::new(settings.kind, secret, settings.registry.as_deref(), forge) {
         Ok(sender) => {
             let (subject, checkout) = (settings.subject.clone(), settings.checkout);
             Ok(Source { sender, subject, checkout, http })
@@ -216,22 +272,37 @@ mod tests {
         let settings = |json: serde_json::Value| -> BTreeMap<String, SourceSettings> {
             serde_json::from_value(json).unwrap()
         };
+        let forge = "https://git.example.com";
         let bad = settings(serde_json::json!({
-            "a": { "kind": "github" },
-            "b": { "kind": "github", "secret": "unknown" },
-            "c": { "kind": "github", "secret": "known", "unsigned": true },
+            "a": { "kind": "github", "forge": forge },
+            "b": { "kind": "github", "secret": "unknown", "forge": forge },
+            "c": { "kind": "github", "secret": "known", "unsigned": true, "forge": forge },
             "d": { "kind": "distribution", "secret": "known" },
-            "e": { "kind": "gitea", "secret": "known", "subject": "x" },
+            "e": { "kind": "gitea", "secret": "known", "subject": "x", "forge": forge },
             "f": { "kind": "zot", "registry": "r.example.com", "subject": "a.>" },
-            "G": { "kind": "github", "secret": "known" },
+            "G": { "kind": "github", "secret": "known", "forge": forge },
+            "h": { "kind": "github", "secret": "known" },
+            "i": { "kind": "gitea", "secret": "known", "registry": "r.example.com" },
+            "j": { "kind": "cloudevents", "secret": "known" },
+            "k": { "kind": "gitlab", "secret": "known", "forge": "file:///srv/git" },
+            "l": { "kind": "gitlab", "secret": "known", "forge": "https://x:y@git.example.com" },
+            "m": { "kind": "gitlab", "secret": "known", "forge": forge, "forge_ssh": "git@x:y" },
+            "n": { "kind": "gitlab", "secret": "known", "checkout": false,
+                "forge_ssh": "ssh://git@git.example.com" },
+            "o": { "kind": "distribution", "secret": "known", "registry": "r.example.com",
+                "forge": forge },
         }));
         let problems = Sources::open(&bad, &Known).await.unwrap_err();
         let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 7, "{told:?}");
+        assert_eq!(told.len(), 15, "{told:?}");
         let good = settings(serde_json::json!({
-            "hub": { "kind": "github", "secret": "known" },
+            "hub": { "kind": "github", "secret": "known", "forge": forge },
             "zot": { "kind": "zot", "registry": "r.example.com:5000", "subject": "zot.events" },
-            "lab": { "kind": "gitlab", "unsigned": true },
+            "lab": { "kind": "gitlab", "unsigned": true, "checkout": false },
+            "tea": { "kind": "gitea", "secret": "known", "forge": "http://git.example.com:3000/tea",
+                "forge_ssh": "ssh://git@git.example.com:2222" },
+            "images": { "kind": "cloudevents", "secret": "known", "registry": "r.example.com" },
+            "pushes": { "kind": "cloudevents", "secret": "known", "forge": forge },
         }));
         let sources = Sources::open(&good, &Known).await.unwrap();
         assert!(!sources.get("zot").unwrap().http, "without a secret it is heard on NATS alone");

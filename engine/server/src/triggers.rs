@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::attempts::{self, Attempted, Failure};
+use crate::commits;
 use crate::images::{Truth, look_up, resolve_images};
 use crate::intake;
 use crate::news;
@@ -211,15 +212,22 @@ async fn start(shared: &Shared, from: From<'_>, event: SourceEvent) -> Result<()
     if refused.is_empty() { Ok(()) } else { Err(Failure::Never(refused.join("; "))) }
 }
 
-/// The event as the registry confirms it; none when it does not. An event that is no image needs no
-/// confirmation: the forge's repository is read by the run itself, at the commit.
+/// The event as its registry or its forge confirms it; none when it does not.
 async fn confirmed(
     shared: &Shared,
     from: From<'_>,
     event: SourceEvent,
 ) -> Result<Option<SourceEvent>, String> {
     let From { key, source, received_at } = from;
-    let SourceEvent::ImagePushed(push) = &event else { return Ok(Some(event)) };
+    let push = match &event {
+        SourceEvent::ImagePushed(push) => push,
+        SourceEvent::GitPushed(push) => {
+            let young = young(shared, received_at);
+            let push = commits::confirmed(shared, key, source, push.clone(), young).await?;
+            return Ok(push.map(SourceEvent::GitPushed));
+        }
+        SourceEvent::Requested(_) => return Ok(Some(event)),
+    };
     let question = look_up(&*shared.ports.images, push);
     let subject = event.subject();
     match tokio::time::timeout(shared.options.registry, question).await {
@@ -243,7 +251,7 @@ async fn confirmed(
     }
 }
 
-/// Whether the registry may not yet show what was reported at this time.
+/// Whether the registry or the forge may not yet show what was reported at this time.
 fn young(shared: &Shared, received_at: Timestamp) -> bool {
     let age = shared.ports.clock.now().duration_since(received_at);
     SignedDuration::try_from(shared.options.settle).is_ok_and(|settle| age < settle)

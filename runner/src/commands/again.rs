@@ -10,7 +10,7 @@ use fairlead_step::RunId;
 use fairlead_store::Store;
 use serde_json::Value;
 
-use super::{Context, drive, load, named_run};
+use super::{Context, drive, load, named_run, workspace};
 use crate::cli::{RetryArgs, UndoArgs};
 use crate::exit::{Exit, Stop};
 
@@ -29,6 +29,7 @@ pub(crate) async fn retry(context: &Context<'_>, args: RetryArgs) -> Result<Exit
     let by = args.drive.name.clone().unwrap_or_else(drive::person);
     let request =
         RunRequest::retry(&old, &args.from, replan, by).map_err(|error| refused(&run, &error))?;
+    workspace::restore(context, &store, &run, &old, args.config.as_deref()).await?;
     if let Some(Origin { kept, .. }) = &request.origin {
         let names: Vec<&str> = kept.iter().map(|kept| kept.step.as_str()).collect();
         context.output.say(match names.as_slice() {
@@ -79,6 +80,7 @@ pub(crate) async fn undo(context: &Context<'_>, args: UndoArgs) -> Result<Exit, 
         return Err(Stop::usage(format!("run {earlier} takes it back already: it is {status}"))
             .hint("`--once-more` takes it back all the same"));
     }
+    workspace::restore(context, &store, &run, &old, args.config.as_deref()).await?;
     Ok(drive::request_and_drive_in(context, store, request, args.drive).await?.0)
 }
 

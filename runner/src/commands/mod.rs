@@ -19,6 +19,7 @@ mod serve;
 mod show;
 mod steps;
 mod votes;
+mod workspace;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;

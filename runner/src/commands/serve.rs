@@ -13,16 +13,19 @@ use fairlead_server::{
     SourceSettings, Sources,
 };
 use fairlead_step::{BoxFuture, Digest, Image, ImageRef, StepError, error_chain};
+use fairlead_store::Store;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, drive, votes};
-use crate::checkouts::{Checkouts, ForgeLogin};
+use crate::checkouts::Checkouts;
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Stop};
+use crate::forges::{ForgeLogin, ForgeLogins};
 use crate::load;
+use crate::settings::Settings;
 
 /// The most bytes of a configuration.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -33,10 +36,35 @@ const MAX_CONFIG: u64 = 1 << 20;
 pub(crate) struct Config {
     /// From whom events are taken, by the name in the path `/webhooks/NAME`.
     #[serde(default)]
-    sources: BTreeMap<String, SourceSettings>,
-    /// Who to be at a forge when a pushed commit is checked out, by the forge's host.
+    pub(super) sources: BTreeMap<String, SourceSettings>,
+    /// Who to be at a forge when a pushed commit is checked out, by the host (`host` or `host:port`)
+    /// of the address that is fetched from.
     #[serde(default)]
     forges: BTreeMap<String, ForgeLogin>,
+}
+
+impl Config {
+    /// Reads the configuration in a file.
+    pub(super) fn read(path: &Path) -> Result<Self, Stop> {
+        let text = load::text(path, MAX_CONFIG)?;
+        serde_saphyr::from_str(&text).map_err(|e| {
+            Stop::usage(format!("{} is not a configuration of `serve`", path.display()))
+                .because(&e)
+                .hint("`fairlead schema server` prints its schema")
+        })
+    }
+
+    /// The checkouts of a server with this configuration, and of what it makes again.
+    pub(super) fn checkouts(&self, settings: &Settings, store: &Store) -> Result<Checkouts, Stop> {
+        let logins = ForgeLogins::new(self.forges.clone()).map_err(Stop::usage)?;
+        Ok(Checkouts {
+            folder: settings.state.join("checkouts"),
+            processes: Arc::new(settings.processes.clone()),
+            secrets: settings.secrets.clone(),
+            journal: store.journal(),
+            logins,
+        })
+    }
 }
 
 /// Asks registries what an event speaks of, and what a tag stands for.
@@ -79,7 +107,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         pipelines.push(Pipeline { plan: Arc::new(plan), workspace: workspace.clone() });
     }
     let pipelines = Pipelines::new(pipelines).map_err(|e| Stop::usage(e.to_string()))?;
-    let config = args.config.as_deref().map(config).transpose()?.unwrap_or_default();
+    let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let sources = Sources::open(&config.sources, &*settings.secrets).await.map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(|p| error_chain(p)).collect();
         Stop::usage(lines.join("; ")).hint("docs/events.md has the fields of a source")
@@ -102,13 +130,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     let max_runs = usize::try_from(args.max_runs.get()).unwrap_or(usize::MAX);
     let options = Options { max_runs, ..Options::default() };
     let engine = context.engine(&store, args.max_parallel, Some(args.max_runs), Vec::new());
-    let checkouts = Checkouts {
-        folder: settings.state.join("checkouts"),
-        processes: Arc::new(settings.processes.clone()),
-        secrets: settings.secrets.clone(),
-        journal: store.journal(),
-        logins: config.forges,
-    };
+    let checkouts = config.checkouts(settings, &store)?;
     checkouts.prune().await.map_err(|e| Stop::of(&e))?;
     let ports = Ports {
         engine,
@@ -142,15 +164,6 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     })?;
     store.close().await;
     Ok(Exit::Passed)
-}
-
-fn config(path: &Path) -> Result<Config, Stop> {
-    let text = load::text(path, MAX_CONFIG)?;
-    serde_saphyr::from_str(&text).map_err(|e| {
-        Stop::usage(format!("{} is not a configuration of `serve`", path.display()))
-            .because(&e)
-            .hint("`fairlead schema server` prints its schema")
-    })
 }
 
 /// Ready at the first interrupt or termination signal.

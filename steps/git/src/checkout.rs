@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::objects::{Entry, EntryKind};
 use crate::error::from_stderr;
+use crate::program::DEADLINE;
 use crate::{Branch, Git, GitError, Remote};
 
 /// How many commits of history are fetched: what an earlier attempt committed is looked for there.
@@ -72,7 +73,7 @@ impl<'g> Checkout<'g> {
             args.extend(["--branch", branch.as_str()]);
         }
         args.extend(["--", remote.as_str(), &target]);
-        let exit = git.run(git.home(), &args, None).await?;
+        let exit = git.reach(remote, git.home(), &args, DEADLINE).await?;
         if !exit.success() {
             return Err(from_stderr("clone", remote.as_str(), &exit.stderr_tail));
         }
@@ -112,7 +113,10 @@ impl<'g> Checkout<'g> {
             return Err(from_stderr("init", remote.as_str(), &init.stderr_tail));
         }
         let fetch = ["fetch", "--quiet", "--no-tags", "--depth=1", "--", remote.as_str(), commit];
-        let exit = git.run(folder, &fetch, None).await?;
+        let exit = git.reach(remote, folder, &fetch, DEADLINE).await?;
+        if ["not our ref", "unadvertised object"].iter().any(|it| exit.stderr_tail.contains(it)) {
+            return Err(missing("it refuses to give it".into()));
+        }
         if !exit.success() {
             return Err(from_stderr("fetch", remote.as_str(), &exit.stderr_tail));
         }
@@ -122,6 +126,9 @@ impl<'g> Checkout<'g> {
             return Err(from_stderr("checkout", remote.as_str(), &exit.stderr_tail));
         }
         let head = text_of(git, folder, "rev-parse", &["rev-parse", "HEAD^{commit}"]).await?;
+        if head != commit {
+            return Err(missing(format!("what it gave for that is {head}")));
+        }
         Ok(Commit(head))
     }
 
@@ -195,7 +202,7 @@ impl<'g> Checkout<'g> {
     pub async fn push(&self) -> Result<Push, GitError> {
         let target = format!("HEAD:refs/heads/{}", self.branch);
         let args = ["push", "--porcelain", "--no-verify", "--", "origin", &target];
-        let exit = self.git.run(&self.folder, &args, None).await?;
+        let exit = self.git.reach(&self.remote, &self.folder, &args, DEADLINE).await?;
         if exit.success() {
             return Ok(Push::Done);
         }
@@ -232,7 +239,7 @@ impl<'g> Checkout<'g> {
     pub async fn start_again(&self) -> Result<(), GitError> {
         let source = format!("refs/heads/{}", self.branch);
         let args = ["fetch", "--quiet", "--no-tags", DEPTH, "--", "origin", &source];
-        let exit = self.git.run(&self.folder, &args, None).await?;
+        let exit = self.git.reach(&self.remote, &self.folder, &args, DEADLINE).await?;
         if !exit.success() {
             return Err(from_stderr("fetch", self.remote.as_str(), &exit.stderr_tail));
         }

@@ -40,6 +40,16 @@ pub enum GitError {
         /// What git said.
         said: String,
     },
+    /// The remote sent us elsewhere.
+    #[error(
+        "the remote {remote} redirects to another address, and redirects are not followed: {said}"
+    )]
+    Redirected {
+        /// Which remote.
+        remote: String,
+        /// What git said.
+        said: String,
+    },
     /// There is no such repository or branch.
     #[error("the remote {remote} has no {what}: {said}")]
     Missing {
@@ -85,6 +95,10 @@ impl From<GitError> for StepError {
             GitError::Unreachable { .. } => {
                 (ErrorClass::Retryable, Some("is the address right, and the server up?"))
             }
+            GitError::Redirected { .. } => (
+                ErrorClass::Terminal,
+                Some("give the address that it redirects to, if you trust it"),
+            ),
             GitError::Missing { .. } => {
                 (ErrorClass::Terminal, Some("check the address and the branch; is it private?"))
             }
@@ -119,6 +133,10 @@ pub(crate) fn from_stderr(operation: &'static str, remote: &str, stderr: &str) -
         || has(&["couldn't find remote ref"])
     {
         return GitError::Missing { remote, what: "such branch".into(), said };
+    }
+    // A login must not go where a remote points; see `Git`.
+    if has(&["requested url returned error: 3", "unable to update url base from redirection"]) {
+        return GitError::Redirected { remote, said };
     }
     if has(&[
         "authentication failed",
@@ -188,6 +206,10 @@ mod tests {
         assert!(matches!(
             read("fatal: Authentication failed for 'http://127.0.0.1/x'"),
             GitError::Refused { .. }
+        ));
+        assert!(matches!(
+            read("fatal: unable to access 'http://x/y/': The requested URL returned error: 302"),
+            GitError::Redirected { .. }
         ));
         assert!(matches!(
             read("fatal: '/x' does not appear to be a git repository"),

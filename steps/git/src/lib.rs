@@ -8,9 +8,11 @@
 mod checkout;
 mod error;
 mod program;
+mod refs;
 mod remote;
 
 pub use checkout::{Checkout, Commit, Entry, EntryKind, Identity, Push};
 pub use error::GitError;
 pub use program::{Git, MINIMUM_VERSION};
-pub use remote::{Branch, GitAuth, Remote, RemoteError};
+pub use refs::RefTarget;
+pub use remote::{Branch, GitAuth, Remote, RemoteError, Transport};

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use fairlead_step::{ProcessExit, ProcessSpec, Spawn};
 
-use crate::{GitAuth, GitError};
+use crate::{GitAuth, GitError, Remote};
 
 /// The oldest git that is known to work.
 pub const MINIMUM_VERSION: (u32, u32) = (2, 30);
 
-/// How long one git command may take.
-const DEADLINE: Duration = Duration::from_secs(300);
+/// How long one git command may take that moves content.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
 
 /// The most bytes that one git command may answer with.
 const MAX_OUTPUT: usize = 8 << 20;
@@ -24,11 +24,15 @@ const MAX_OUTPUT: usize = 8 << 20;
 /// The `git` program with a private home and one identity towards remotes.
 ///
 /// Credentials are files in the private home, readable by us alone: they are in no argument and in
-/// no environment variable, so no process list shows them.
+/// no environment variable, so no process list shows them. A password is named to git for the origin
+/// of the address that a command fetches from or pushes to, and for no other; redirects are not
+/// followed, and no transport is allowed but that of the address.
 pub struct Git {
     spawn: Arc<dyn Spawn>,
     home: PathBuf,
     settings: Vec<String>,
+    /// The file with the user and the password, in the form of git's credential helpers.
+    login: Option<PathBuf>,
     env: Vec<(OsString, OsString)>,
 }
 
@@ -55,7 +59,7 @@ impl Git {
             file.write_all(text.as_bytes()).map_err(prepare(&path))?;
             Ok(path)
         };
-        let mut settings = vec![
+        let settings = vec![
             "core.hooksPath=/dev/null".to_owned(),
             "protocol.ext.allow=never".to_owned(),
             "credential.helper=".to_owned(),
@@ -66,6 +70,7 @@ impl Git {
             "init.defaultBranch=main".to_owned(),
             "http.lowSpeedLimit=1000".to_owned(),
             "http.lowSpeedTime=60".to_owned(),
+            "http.followRedirects=false".to_owned(),
         ];
         let mut env: Vec<(OsString, OsString)> = [
             ("HOME", home.as_os_str()),
@@ -75,12 +80,12 @@ impl Git {
             ("SSH_ASKPASS", "".as_ref()),
             // A file that is called `*.yaml` or `:(top)x` is that file and no pattern.
             ("GIT_LITERAL_PATHSPECS", "1".as_ref()),
-            ("GIT_ALLOW_PROTOCOL", "file:http:https:ssh".as_ref()),
             ("LC_ALL", "C".as_ref()),
         ]
         .into_iter()
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
+        let mut login = None;
         let mut ssh = "ssh -o BatchMode=yes -o ConnectTimeout=20".to_owned();
         match auth {
             GitAuth::Ambient => {}
@@ -90,9 +95,7 @@ impl Git {
                     user.replace(['\n', '\r'], ""),
                     password.expose().replace(['\n', '\r'], "")
                 );
-                let path = private("credential", &helper)?;
-                // A helper is asked by running it; this one prints the file and knows no secret.
-                settings.push(format!("credential.helper=!cat {} #", quoted(&path)));
+                login = Some(private("credential", &helper)?);
             }
             GitAuth::SshKey { key, known_hosts } => {
                 let mut text = key.expose().clone();
@@ -111,7 +114,7 @@ impl Git {
             }
         }
         env.push(("GIT_SSH_COMMAND".into(), ssh.into()));
-        Ok(Self { spawn, home: home.to_owned(), settings, env })
+        Ok(Self { spawn, home: home.to_owned(), settings, login, env })
     }
 
     /// The private home.
@@ -119,19 +122,48 @@ impl Git {
         &self.home
     }
 
-    /// Runs one git command in `directory` and answers how it ended.
+    /// Runs one git command in `directory` that reaches no remote, and answers how it ended.
     pub(crate) async fn run(
         &self,
         directory: &Path,
         args: &[&str],
         stdin: Option<String>,
     ) -> Result<ProcessExit, GitError> {
-        let settings = self.settings.iter().flat_map(|s| ["-c", s.as_str()]);
+        self.start(directory, args, stdin, "", &[], DEADLINE).await
+    }
+
+    /// Runs one git command in `directory` that reaches `remote`, and answers how it ended.
+    pub(crate) async fn reach(
+        &self,
+        remote: &Remote,
+        directory: &Path,
+        args: &[&str],
+        deadline: Duration,
+    ) -> Result<ProcessExit, GitError> {
+        let mut settings = Vec::new();
+        if let (Some(login), Some(origin)) = (&self.login, remote.origin()) {
+            // A helper is asked by running it; this one prints the file and knows no secret.
+            settings.push(format!("credential.{origin}.helper=!cat {} #", quoted(login)));
+        }
+        self.start(directory, args, None, remote.transport().name(), &settings, deadline).await
+    }
+
+    async fn start(
+        &self,
+        directory: &Path,
+        args: &[&str],
+        stdin: Option<String>,
+        transport: &str,
+        settings: &[String],
+        deadline: Duration,
+    ) -> Result<ProcessExit, GitError> {
+        let settings = self.settings.iter().chain(settings).flat_map(|s| ["-c", s.as_str()]);
         let args = settings.chain(args.iter().copied()).map(OsString::from);
         let mut process = ProcessSpec::new("git", args).capture(MAX_OUTPUT).current_dir(directory);
         process.env.extend(self.env.iter().cloned());
+        process.env.push(("GIT_ALLOW_PROTOCOL".into(), transport.into()));
         process.stdin = stdin.map(|text| text.into_bytes().into());
-        process.timeout = Some(DEADLINE);
+        process.timeout = Some(deadline);
         Ok(self.spawn.run(process).await?)
     }
 

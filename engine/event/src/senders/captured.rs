@@ -10,7 +10,7 @@ use fairlead_step::Secret;
 use jiff::Timestamp;
 
 use super::{Incoming, ReceiveError, Received, Sender, SenderKind};
-use crate::{ChangedPaths, GitPushed, Headers, ImagePushed, SourceEvent};
+use crate::{ChangedPaths, Forge, GitPushed, Headers, ImagePushed, SourceEvent};
 
 struct Captured {
     name: String,
@@ -48,7 +48,9 @@ fn captured(prefix: &str) -> Vec<Captured> {
 
 fn sender(kind: SenderKind, secret: Option<&str>) -> Sender {
     let secret = secret.map(|secret| Secret::new(secret.to_owned()));
-    Sender::new(kind, secret, Some("registry.example.com")).unwrap()
+    // The address that the captured forge was reached at.
+    let forge = kind.is_forge().then(|| Forge::new("http://127.0.0.1:3999", None).unwrap());
+    Sender::new(kind, secret, Some("registry.example.com"), forge).unwrap()
 }
 
 fn receive(sender: &Sender, message: &Captured) -> Result<Received, ReceiveError> {
@@ -108,7 +110,7 @@ fn gitea_pushes_are_verified_and_read() {
     let first = &pushes["01"];
     assert_eq!(first.repository, "adm/shop");
     assert_eq!(first.clone_url.as_deref(), Some("http://127.0.0.1:3999/adm/shop.git"));
-    assert_eq!(first.ssh_url.as_deref(), Some("git@localhost:adm/shop.git"));
+    assert_eq!(first.ssh_url.as_deref(), Some("ssh://git@127.0.0.1/adm/shop.git"));
     assert_eq!(first.paths, ChangedPaths::Known(["src/a".to_owned()].into()));
     assert_eq!(first.actor.as_deref(), Some("adm"));
     // The annotated tag points to its tag object, the commit is the head.

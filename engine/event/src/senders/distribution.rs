@@ -4,6 +4,7 @@
 use fairlead_step::{ImageRef, Repository};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{MAX_EVENTS, ReceiveError, Received, actor, is_manifest, json};
 use crate::{ImagePushed, SourceEvent};
@@ -12,12 +13,11 @@ const WHAT: &str = "notification of the CNCF registry";
 
 #[derive(Deserialize)]
 struct Envelope {
-    events: Vec<Event>,
+    events: Vec<Value>,
 }
 
 #[derive(Deserialize)]
 struct Event {
-    action: String,
     #[serde(default)]
     timestamp: Option<Timestamp>,
     target: Target,
@@ -29,11 +29,11 @@ struct Event {
 #[serde(rename_all = "camelCase")]
 struct Target {
     #[serde(default)]
-    media_type: String,
+    media_type: Option<String>,
     #[serde(default)]
-    digest: String,
+    digest: Option<String>,
     #[serde(default)]
-    repository: String,
+    repository: Option<String>,
     #[serde(default)]
     tag: Option<String>,
 }
@@ -50,30 +50,52 @@ pub(super) fn read(body: &[u8], registry: Option<&str>) -> Result<Received, Rece
         return Err(ReceiveError::TooLarge { limit: MAX_EVENTS, unit: "events" });
     }
     let mut received = Received::default();
-    for event in envelope.events {
+    for (index, event) in envelope.events.into_iter().enumerate() {
         // One event that cannot be read must not take the others with it: the registry would send
         // the whole batch again and again, and nothing behind it.
-        match normalize(event, registry.unwrap_or_default()) {
-            Ok(push) => received.events.push(SourceEvent::ImagePushed(push)),
+        match of_interest(&event) {
+            Ok(()) => match normalize(event, registry.unwrap_or_default()) {
+                Ok(push) => received.events.push(SourceEvent::ImagePushed(push)),
+                Err(why) => received.refused.push(format!("event {}: {why}", index + 1)),
+            },
             Err(why) => received.ignored.push(why),
         }
     }
     Ok(received)
 }
 
-fn normalize(event: Event, registry: &str) -> Result<ImagePushed, String> {
-    let Event { action, timestamp, target, actor: who } = event;
-    let clip = |text: &str| text.chars().take(120).collect::<String>();
-    let name = clip(&target.repository);
+fn clip(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(120).collect()
+}
+
+/// Whether the event is one that may start something; the text says why it does not.
+fn of_interest(event: &Value) -> Result<(), String> {
+    let text = |place: &str| event.pointer(place).and_then(Value::as_str);
+    let name = clip(text("/target/repository").unwrap_or_default());
     // A mount is of a blob; the push of the manifest that needs it follows.
-    if action != "push" {
-        return Err(format!("`{}` of `{name}`: not a push", clip(&action)));
+    if let Some(action) = text("/action").filter(|action| *action != "push") {
+        return Err(format!("`{}` of `{name}`: not a push", clip(action)));
     }
-    if !is_manifest(&target.media_type) {
-        return Err(format!("push of `{}` to `{name}`: not a manifest", clip(&target.media_type)));
+    let media_type = text("/target/mediaType");
+    if let Some(other) = media_type.filter(|media_type| !is_manifest(media_type)) {
+        return Err(format!("push of `{}` to `{name}`: not a manifest", clip(other)));
     }
-    let repository = Repository::new(registry, &target.repository).map_err(|e| e.to_string())?;
-    let digest = target.digest.parse().map_err(|e| format!("push to `{name}`: {e}"))?;
+    Ok(())
+}
+
+fn normalize(event: Value, registry: &str) -> Result<ImagePushed, String> {
+    if event.get("action").and_then(Value::as_str).is_none() {
+        return Err("there is no `action` in it".to_owned());
+    }
+    let event: Event = serde_json::from_value(event).map_err(|e| clip(&e.to_string()))?;
+    let Event { timestamp, target, actor: who } = event;
+    let missing = |what: &str| format!("its `target` has no `{what}`");
+    let repository = target.repository.ok_or_else(|| missing("repository"))?;
+    let name = clip(&repository);
+    let digest = target.digest.ok_or_else(|| missing("digest"))?;
+    let media_type = target.media_type.ok_or_else(|| missing("mediaType"))?;
+    let repository = Repository::new(registry, &repository).map_err(|e| e.to_string())?;
+    let digest = digest.parse().map_err(|e| format!("push to `{name}`: {e}"))?;
     let tag = target.tag.filter(|tag| !tag.is_empty());
     if let Some(tag) = tag.as_deref().filter(|tag| !ImageRef::is_tag(tag)) {
         return Err(format!("push to `{name}`: `{}` is not a tag", clip(tag)));
@@ -82,7 +104,7 @@ fn normalize(event: Event, registry: &str) -> Result<ImagePushed, String> {
         repository,
         tag,
         digest: Some(digest),
-        media_type: Some(target.media_type),
+        media_type: Some(media_type),
         actor: actor(who.and_then(|who| who.name)),
         at: timestamp,
     })
@@ -124,14 +146,65 @@ mod tests {
                 format!("r.example.com:5000/apps/shop@{digest}")
             ]
         );
-        assert_eq!(received.ignored.len(), 6, "{:?}", received.ignored);
+        assert_eq!(received.ignored.len(), 4, "{:?}", received.ignored);
+        assert_eq!(received.refused.len(), 2, "{:?}", received.refused);
         let SourceEvent::ImagePushed(push) = &received.events[0] else { unreachable!() };
         assert_eq!(push.actor.as_deref(), Some("ci"));
     }
 
     #[test]
+    fn an_event_that_cannot_be_read_takes_no_other_with_it() {
+        let digest = Digest::sha256(b"a").to_string();
+        let good = |tag: &str| {
+            json!({ "action": "push", "target": { "mediaType": MANIFEST, "digest": digest,
+                "repository": "apps/shop", "tag": tag } })
+        };
+        let without = |field: &str| {
+            let mut event = good("1.0");
+            event["target"].as_object_mut().unwrap().remove(field);
+            event
+        };
+        let with = |place: &str, value: Value| {
+            let mut event = good("1.0");
+            *event.pointer_mut(place).unwrap() = value;
+            event
+        };
+        for (bad, want) in [
+            (json!({ "action": "push", "id": "1" }), "target"),
+            (json!({ "action": "push", "target": null }), "invalid type: null"),
+            (json!({ "action": "push", "target": {} }), "repository"),
+            (json!({ "action": 1 }), "action"),
+            (json!({ "target": good("1.0")["target"] }), "action"),
+            (json!(null), "action"),
+            (json!("push"), "action"),
+            (json!([]), "action"),
+            (without("repository"), "repository"),
+            (without("digest"), "digest"),
+            (without("mediaType"), "mediaType"),
+            (with("/target/digest", json!(null)), "digest"),
+            (with("/target/digest", json!(7)), "integer"),
+            (with("/target/tag", json!(["1.0"])), "sequence"),
+            (with("/target/repository", json!("Apps/..")), "Apps/.."),
+            (
+                json!({ "action": "push", "timestamp": "yesterday", "target": good("1")["target"] }),
+                "",
+            ),
+        ] {
+            let body = json!({ "events": [good("1.0"), bad, good("1.1")] }).to_string();
+            let received = read(body.as_bytes(), Some("r.example.com")).unwrap();
+            assert_eq!(received.events.len(), 2, "{bad}");
+            let [why] = received.refused.as_slice() else { panic!("{bad}: {received:?}") };
+            assert!(why.starts_with("event 2: ") && why.contains(want), "{bad}: {why}");
+        }
+        // What is of no interest need not be whole.
+        let pull = json!({ "events": [{ "action": "pull" }] }).to_string();
+        let received = read(pull.as_bytes(), Some("r.example.com")).unwrap();
+        assert_eq!((received.refused.len(), received.ignored.len()), (0, 1));
+    }
+
+    #[test]
     fn what_is_no_notification_is_refused() {
-        for body in ["", "{}", r#"{"events":{}}"#, r#"{"events":[{"action":1}]}"#] {
+        for body in ["", "{}", "[]", r#"{"events":{}}"#, r#"{"events":null}"#] {
             assert!(
                 matches!(read(body.as_bytes(), Some("r:1")), Err(ReceiveError::Malformed { .. })),
                 "{body}"

@@ -57,7 +57,7 @@ struct Body {
     checkout_sha: Option<String>,
     project: Project,
     #[serde(default)]
-    commits: Vec<Commit>,
+    commits: Option<Vec<Commit>>,
     #[serde(default)]
     total_commits_count: Option<u64>,
     #[serde(default)]
@@ -110,15 +110,15 @@ fn push(body: &[u8]) -> Result<Received, ReceiveError> {
         GitRef::Tag(_) => after.is_some().then_some(checkout).flatten(),
     };
     Ok(Received::one(SourceEvent::GitPushed(GitPushed {
-        repository: push_body::full_name(WHAT, body.project.path_with_namespace)?,
-        clone_url: push_body::address(body.project.git_http_url),
-        ssh_url: push_body::address(body.project.git_ssh_url),
+        repository: body.project.path_with_namespace,
+        clone_url: body.project.git_http_url,
+        ssh_url: body.project.git_ssh_url,
         reference,
         before,
         after,
         commit,
         forced: false,
-        paths: push_body::changed_paths(body.commits, &extent),
+        paths: push_body::changed_paths(body.commits.unwrap_or_default(), &extent),
         actor: actor(body.user_username),
     })))
 }

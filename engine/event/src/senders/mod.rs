@@ -23,7 +23,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Headers, SourceEvent};
+use crate::forge::check_name;
+use crate::{Forge, GitPushed, Headers, SourceEvent};
 
 /// The most bytes of one body.
 pub const MAX_BODY: usize = 8 << 20;
@@ -74,6 +75,24 @@ impl SenderKind {
             Self::GitHub | Self::GitLab | Self::Gitea | Self::CloudEvents => false,
         }
     }
+
+    /// Whether it is a forge, which reports pushes of branches and tags.
+    #[must_use]
+    pub const fn is_forge(self) -> bool {
+        match self {
+            Self::GitHub | Self::GitLab | Self::Gitea => true,
+            Self::Distribution | Self::Zot | Self::CloudEvents => false,
+        }
+    }
+
+    /// Whether its events may be pushes of branches and tags.
+    #[must_use]
+    pub const fn reports_git(self) -> bool {
+        match self {
+            Self::GitHub | Self::GitLab | Self::Gitea | Self::CloudEvents => true,
+            Self::Distribution | Self::Zot => false,
+        }
+    }
 }
 
 impl fmt::Display for SenderKind {
@@ -88,6 +107,7 @@ pub struct Sender {
     kind: SenderKind,
     secret: Option<Secret<String>>,
     registry: Option<Box<str>>,
+    forge: Option<Forge>,
 }
 
 /// Why a sender cannot be configured so.
@@ -97,6 +117,21 @@ pub enum SenderError {
     /// The registry is not told.
     #[error("a `{kind}` source must say which registry it speaks of; its events do not")]
     NoRegistry {
+        /// The kind.
+        kind: SenderKind,
+    },
+    /// Neither the registry nor the forge is told.
+    #[error(
+        "a `{kind}` source must name the `registry` whose images it reports, the `forge` whose pushes \
+         it reports, or both"
+    )]
+    NoPlace {
+        /// The kind.
+        kind: SenderKind,
+    },
+    /// There is a forge, and the sender reports nothing of any.
+    #[error("a `{kind}` source reports nothing of a forge; take `forge` away")]
+    NoForge {
         /// The kind.
         kind: SenderKind,
     },
@@ -130,8 +165,11 @@ pub struct Incoming<'a> {
 pub struct Received {
     /// The events in it.
     pub events: Vec<SourceEvent>,
-    /// What else was in it, one line each: what, and why it is no event.
+    /// What else was in it and is of no interest, one line each: what, and why it is no event.
     pub ignored: Vec<String>,
+    /// What in it may be an event and is not taken, one line each: it cannot be read, or speaks of a
+    /// place that is not the source's.
+    pub refused: Vec<String>,
 }
 
 /// Why a message was not taken.
@@ -164,6 +202,12 @@ pub enum ReceiveError {
         /// What is wrong.
         reason: String,
     },
+    /// It is an event, and not one that the source may report.
+    #[error("the event is refused: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
     /// There are too many bytes or events in it.
     #[error("the body is too large: at most {limit} {unit}")]
     TooLarge {
@@ -182,22 +226,30 @@ impl ReceiveError {
             Self::Unsigned { .. } | Self::WrongSignature { .. } | Self::OutsideWindow { .. } => {
                 true
             }
-            Self::Malformed { .. } | Self::TooLarge { .. } => false,
+            Self::Malformed { .. } | Self::Refused { .. } | Self::TooLarge { .. } => false,
         }
     }
 }
 
 impl Sender {
     /// A sender of `kind`. Without a `secret` every message is believed. `registry` is the host
-    /// (`host` or `host:port`) that image events are of.
+    /// (`host` or `host:port`) that image events are of, `forge` the forge that pushes of branches and
+    /// tags are at. Without a forge their events name no address.
     ///
     /// # Errors
-    /// When the kind needs a registry and there is none, or when either is malformed.
+    /// When the kind needs a registry or a forge and there is none, or when one is malformed.
     pub fn new(
         kind: SenderKind,
         secret: Option<Secret<String>>,
         registry: Option<&str>,
+        forge: Option<Forge>,
     ) -> Result<Self, SenderError> {
+        if forge.is_some() && !kind.reports_git() {
+            return Err(SenderError::NoForge { kind });
+        }
+        if kind == SenderKind::CloudEvents && registry.is_none() && forge.is_none() {
+            return Err(SenderError::NoPlace { kind });
+        }
         if let Some(host) = registry {
             // Any path does; it is the host that is being checked.
             Repository::new(host, "x").map_err(SenderError::BadRegistry)?;
@@ -209,7 +261,7 @@ impl Sender {
         if let Some(secret) = &secret {
             signature::check_secret(secret)?;
         }
-        Ok(Self { kind, secret, registry: registry.map(Into::into) })
+        Ok(Self { kind, secret, registry: registry.map(Into::into), forge })
     }
 
     /// Its kind.
@@ -218,11 +270,38 @@ impl Sender {
         self.kind
     }
 
+    /// The forge that its pushes are at.
+    #[must_use]
+    pub const fn forge(&self) -> Option<&Forge> {
+        self.forge.as_ref()
+    }
+
+    /// The push with the addresses that the forge of this source has for its repository, whatever the
+    /// message says; with none where the source names no forge.
+    ///
+    /// # Errors
+    /// Says what does not fit: the name of the repository is none, or an address of the message is
+    /// not at this forge.
+    pub fn locate(&self, push: GitPushed) -> Result<GitPushed, String> {
+        match &self.forge {
+            Some(forge) => forge.locate(self.kind, push),
+            None if self.kind.is_forge() => {
+                check_name(self.kind, &push.repository)?;
+                Ok(GitPushed { clone_url: None, ssh_url: None, ..push })
+            }
+            None => Err(format!(
+                "push to `{}`: this source names no `forge` that it may be at",
+                push.repository
+            )),
+        }
+    }
+
     /// Checks the proof of a message and reads it.
     ///
     /// # Errors
     /// When the proof is missing or wrong, before anything of the body is read; when the body is
-    /// malformed. What is well-formed and of no interest is not an error.
+    /// malformed, or is one event that the source may not report. What is well-formed and of no
+    /// interest is not an error. Of several events in a message each is taken or not by itself.
     pub fn receive(&self, message: Incoming<'_>) -> Result<Received, ReceiveError> {
         if message.body.len() > MAX_BODY {
             return Err(ReceiveError::TooLarge { limit: MAX_BODY, unit: "bytes" });
@@ -240,24 +319,55 @@ impl Sender {
             }
         }
         let registry = self.registry.as_deref();
-        match self.kind {
+        let mut received = match self.kind {
             SenderKind::Distribution => distribution::read(message.body, registry),
             SenderKind::Zot => zot::read(message.headers, message.body, registry),
             SenderKind::CloudEvents => cloud_events::read(message.headers, message.body, registry),
             SenderKind::GitHub => github::read(message.headers, message.body),
             SenderKind::GitLab => gitlab::read(message.headers, message.body),
             SenderKind::Gitea => gitea::read(message.headers, message.body, registry),
+        }?;
+        for event in std::mem::take(&mut received.events) {
+            let event = match event {
+                SourceEvent::GitPushed(push) => self.locate(push).map(SourceEvent::GitPushed),
+                SourceEvent::ImagePushed(_) | SourceEvent::Requested(_) => Ok(event),
+            };
+            match event {
+                Ok(event) => received.events.push(event),
+                Err(why) => received.refused.push(why),
+            }
+        }
+        // A registry sends a batch again and again until it is taken, and nothing behind it.
+        if !self.sends_batches(message.headers)
+            && received.events.is_empty()
+            && let Some(reason) = received.refused.pop()
+        {
+            return Err(ReceiveError::Refused { reason });
+        }
+        Ok(received)
+    }
+
+    /// Whether there may be several events in this message.
+    fn sends_batches(&self, headers: &Headers) -> bool {
+        match self.kind {
+            SenderKind::Distribution => true,
+            SenderKind::CloudEvents => cloud_events::is_batch(headers),
+            SenderKind::Zot | SenderKind::GitHub | SenderKind::GitLab | SenderKind::Gitea => false,
         }
     }
 }
 
 impl Received {
     fn one(event: SourceEvent) -> Self {
-        Self { events: vec![event], ignored: Vec::new() }
+        Self { events: vec![event], ..Self::default() }
     }
 
     fn nothing(why: impl Into<String>) -> Self {
-        Self { events: Vec::new(), ignored: vec![why.into()] }
+        Self { ignored: vec![why.into()], ..Self::default() }
+    }
+
+    fn refused(why: impl Into<String>) -> Self {
+        Self { refused: vec![why.into()], ..Self::default() }
     }
 }
 
@@ -287,6 +397,7 @@ fn is_manifest(media_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
 
@@ -302,17 +413,25 @@ mod tests {
     #[test]
     fn a_source_must_say_what_its_events_do_not() {
         for kind in KINDS {
-            let without = Sender::new(kind, None, None);
-            assert_eq!(without.is_err(), kind.needs_registry(), "{kind}");
-            assert!(Sender::new(kind, None, Some("registry")).is_err(), "{kind}");
-            assert!(Sender::new(kind, None, Some("registry.example.com:5000")).is_ok(), "{kind}");
+            let forge = || Some(Forge::new("https://git.example.com", None).unwrap());
+            let without = Sender::new(kind, None, None, None);
+            assert_eq!(without.is_ok(), kind.is_forge(), "{kind}");
+            assert_eq!(
+                Sender::new(kind, None, None, forge()).is_ok(),
+                kind.reports_git(),
+                "{kind}"
+            );
+            assert!(Sender::new(kind, None, Some("registry"), None).is_err(), "{kind}");
+            let registry = Some("registry.example.com:5000");
+            assert!(Sender::new(kind, None, registry, None).is_ok(), "{kind}");
         }
     }
 
     #[test]
     fn the_body_is_not_read_before_the_proof() {
         for kind in KINDS {
-            let sender = Sender::new(kind, Some(Secret::new("k".into())), Some("r.example.com"));
+            let secret = Some(Secret::new("k".into()));
+            let sender = Sender::new(kind, secret, Some("r.example.com"), None);
             let message = Incoming {
                 headers: &Headers::default(),
                 body: b"{",
@@ -324,6 +443,57 @@ mod tests {
         }
     }
 
+    /// A push that GitHub, Gitea or GitLab reports.
+    fn push(kind: SenderKind, repository: &str, clone_url: &str) -> (Headers, String) {
+        let (after, before) = ("a".repeat(40), "b".repeat(40));
+        let urls = json!({ "full_name": repository, "path_with_namespace": repository,
+            "clone_url": clone_url, "git_http_url": clone_url });
+        let body = json!({ "object_kind": "push", "ref": "refs/heads/main", "before": before,
+            "after": after, "repository": urls, "project": urls });
+        let headers = [("X-GitHub-Event", "push"), ("X-Gitlab-Event", "Push Hook")];
+        assert!(kind.is_forge());
+        (headers.into_iter().collect(), body.to_string())
+    }
+
+    #[test]
+    fn a_push_has_the_addresses_of_the_forge_of_its_source_or_none() {
+        let good = "https://git.example.com/acme/shop.git";
+        let elsewhere = "http://other.example.com#@git.example.com/acme/shop.git";
+        for kind in [SenderKind::GitHub, SenderKind::GitLab, SenderKind::Gitea] {
+            let receive = |forge: Option<&str>, repository: &str, clone_url: &str| {
+                let forge = forge.map(|base| Forge::new(base, None).unwrap());
+                let sender = Sender::new(kind, None, None, forge).unwrap();
+                let (headers, body) = push(kind, repository, clone_url);
+                let message = Incoming {
+                    headers: &headers,
+                    body: body.as_bytes(),
+                    now: Timestamp::UNIX_EPOCH,
+                    trusted_channel: false,
+                };
+                sender.receive(message).map(|received| match received.events.into_iter().next() {
+                    Some(SourceEvent::GitPushed(push)) => push.clone_url,
+                    other => panic!("{other:?}"),
+                })
+            };
+            let forge = Some("https://git.example.com");
+            assert_eq!(receive(forge, "acme/shop", good), Ok(Some(good.to_owned())), "{kind}");
+            assert_eq!(receive(None, "acme/shop", good), Ok(None), "{kind}");
+            assert_eq!(receive(None, "acme/shop", elsewhere), Ok(None), "{kind}");
+            for (forge, repository, clone_url) in [
+                (forge, "acme/shop", elsewhere),
+                (forge, "acme/other", good),
+                (forge, "acme/../shop", "https://git.example.com/acme/../shop.git"),
+                (None, "acme/../shop", good),
+            ] {
+                let refused = receive(forge, repository, clone_url);
+                assert!(
+                    matches!(refused, Err(ReceiveError::Refused { .. })),
+                    "{kind}: {refused:?}"
+                );
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn hostile_bytes_are_refused_or_ignored(
@@ -332,7 +502,7 @@ mod tests {
             event in "push|package|Push Hook|[a-z]{0,5}",
         ) {
             for kind in KINDS {
-                let sender = Sender::new(kind, None, Some("r.example.com")).unwrap();
+                let sender = Sender::new(kind, None, Some("r.example.com"), None).unwrap();
                 let headers: Headers =
                     ["X-GitHub-Event", "X-Gitea-Event", "X-Gitlab-Event", "Ce-Specversion"]
                         .into_iter()

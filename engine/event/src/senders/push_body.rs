@@ -11,8 +11,6 @@ const MAX_COMMITS: usize = 2048;
 const MAX_PATHS: usize = 10_000;
 /// The longest path of a file, in bytes.
 const MAX_PATH: usize = 4096;
-/// The longest address or name of a repository, in bytes.
-const MAX_ADDRESS: usize = 2048;
 
 #[derive(Deserialize)]
 struct Body {
@@ -21,9 +19,9 @@ struct Body {
     before: String,
     after: String,
     #[serde(default)]
-    forced: bool,
+    forced: Option<bool>,
     #[serde(default)]
-    commits: Vec<Commit>,
+    commits: Option<Vec<Commit>>,
     #[serde(default)]
     total_commits: Option<u64>,
     #[serde(default)]
@@ -101,33 +99,9 @@ pub(super) fn changed_paths(commits: Vec<Commit>, extent: &Extent) -> ChangedPat
     ChangedPaths::Known(paths)
 }
 
-/// The address of a repository, where it is one that git may be given: of HTTP or ssh, and never
-/// something that a command line would take for an option.
-pub(super) fn address(text: Option<String>) -> Option<String> {
-    text.filter(|text| {
-        let known = ["https://", "http://", "ssh://"].iter().any(|s| text.starts_with(s));
-        let scp = || {
-            text.split_once(':').is_some_and(|(host, _)| {
-                host.contains('@') && !host.contains('/') && !host.starts_with('-')
-            })
-        };
-        let plain = |c: char| !c.is_control() && !c.is_whitespace();
-        text.len() <= MAX_ADDRESS && text.chars().all(plain) && (known || scp())
-    })
-}
-
 /// What a push that moves neither a branch nor a tag is called in the log.
 pub(super) fn other_reference(text: &str) -> String {
     format!("push of `{}`: neither a branch nor a tag", text.chars().take(120).collect::<String>())
-}
-
-/// The name of a repository, where it can be one.
-pub(super) fn full_name(what: &'static str, name: String) -> Result<String, ReceiveError> {
-    if name.is_empty() || name.len() > MAX_ADDRESS || name.contains(char::is_control) {
-        let reason = "the name of the repository is empty or malformed".to_owned();
-        return Err(ReceiveError::Malformed { what, reason });
-    }
-    Ok(name)
 }
 
 /// Reads a push; the text says why when it is none that Fairlead knows.
@@ -145,10 +119,9 @@ pub(super) fn read(
     let Ok(reference) = body.reference.parse::<GitRef>() else {
         return Ok(Err(other_reference(&body.reference)));
     };
-    let plain = before.is_some()
-        && after.is_some()
-        && !body.forced
-        && matches!(reference, GitRef::Branch(_));
+    let forced = body.forced.unwrap_or(false);
+    let plain =
+        before.is_some() && after.is_some() && !forced && matches!(reference, GitRef::Branch(_));
     // `after` of an annotated tag is the tag; the head is always a commit.
     let head = body.head_commit.and_then(|head| head.id.parse().ok());
     let commit = match &reference {
@@ -157,15 +130,18 @@ pub(super) fn read(
     };
     let login = |person: Person| person.login.filter(|l| !l.is_empty()).or(person.name);
     Ok(Ok(GitPushed {
-        repository: full_name(what, body.repository.full_name)?,
-        clone_url: address(body.repository.clone_url),
-        ssh_url: address(body.repository.ssh_url),
+        repository: body.repository.full_name,
+        clone_url: body.repository.clone_url,
+        ssh_url: body.repository.ssh_url,
         reference,
         before,
         after,
         commit,
-        forced: body.forced,
-        paths: changed_paths(body.commits, &Extent { total: body.total_commits, plain }),
+        forced,
+        paths: changed_paths(
+            body.commits.unwrap_or_default(),
+            &Extent { total: body.total_commits, plain },
+        ),
         actor: actor(body.pusher.and_then(login).or_else(|| body.sender.and_then(login))),
     }))
 }
@@ -235,12 +211,21 @@ mod tests {
         assert_eq!((tag.commit.unwrap().as_str(), tag.after.unwrap().as_str()), (A, B));
     }
 
+    /// What a sender may leave out or call null says nothing, and is no reason to lose the push.
     #[test]
-    fn hostile_addresses_are_left_out() {
-        for bad in ["--upload-pack=x", "file:///etc", "ext::sh -c x", "https://a b", "-o@h:x", "/x"]
-        {
-            assert_eq!(address(Some(bad.to_owned())), None, "{bad}");
+    fn what_is_null_is_as_if_it_were_not_said() {
+        for place in ["/forced", "/commits", "/head_commit", "/pusher", "/repository/clone_url"] {
+            let push = push(|body| *body.pointer_mut(place).unwrap() = Value::Null);
+            let push = push.unwrap_or_else(|e| panic!("{place}: {e}")).unwrap();
+            assert_eq!(push.commit.unwrap().as_str(), B, "{place}");
         }
+        let tag = push(|body| {
+            body["ref"] = json!("refs/tags/v1");
+            body["head_commit"] = Value::Null;
+        });
+        // `after` may be a tag object: the forge is asked before anything begins.
+        let tag = tag.unwrap().unwrap();
+        assert_eq!((tag.commit, tag.after.unwrap().as_str()), (None, B));
     }
 
     #[test]

@@ -64,12 +64,22 @@ pub(crate) async fn receive(
         tracing::warn!(source = name, "a webhook is refused: {error}");
         refused(&error)
     })?;
-    let mut events = Vec::new();
+    let is_batch = received.events.len() + received.ignored.len() + received.refused.len() > 1;
+    let (mut events, mut refused) = (Vec::new(), received.refused);
     for event in received.events {
-        let accepted = shared.intake.accept(&name, event).await.map_err(|error| {
-            tracing::error!(source = name, "a webhook cannot be stored: {error}");
-            not_stored(error)
-        })?;
+        let subject = event.subject();
+        let accepted = match shared.intake.accept(&name, event).await {
+            Ok(accepted) => accepted,
+            // What can never be stored must not take the rest of its message with it.
+            Err(error @ IntakeError::Envelope { .. }) if is_batch => {
+                refused.push(format!("{subject}: {error}"));
+                continue;
+            }
+            Err(error) => {
+                tracing::error!(source = name, "a webhook cannot be stored: {error}");
+                return Err(not_stored(error));
+            }
+        };
         let (id, duplicate) = (&accepted.id, accepted.duplicate);
         tracing::info!(source = name, event = id, duplicate, "{}", accepted.subject);
         events.push(json!({ "id": id, "subject": accepted.subject, "duplicate": duplicate }));
@@ -77,7 +87,11 @@ pub(crate) async fn receive(
     for why in &received.ignored {
         tracing::debug!(source = name, "ignored: {why}");
     }
-    let answer: Value = json!({ "events": events, "ignored": received.ignored });
+    for why in &refused {
+        tracing::warn!(source = name, "a part of a webhook is refused: {why}");
+    }
+    let answer: Value =
+        json!({ "events": events, "ignored": received.ignored, "refused": refused });
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
 }
 
@@ -93,6 +107,13 @@ fn refused(error: &ReceiveError) -> Problem {
             "the body is not taken",
             error.to_string(),
         ),
+        ReceiveError::Refused { .. } => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "event",
+            "the event is not taken",
+            error.to_string(),
+        )
+        .hint("compare `forge` and `registry` of the source with where the sender is"),
         ReceiveError::Malformed { .. }
         | ReceiveError::Unsigned { .. }
         | ReceiveError::WrongSignature { .. }

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use fairlead_bus::InProcess;
 use fairlead_event::{
-    Acknowledge, Bus, BusError, CloudEvent, Deliveries, ForeignDeliveries, ForeignDelivery,
-    GitPushed, Headers,
+    Acknowledge, Bus, BusError, CloudEvent, Deliveries, ForeignDeliveries, ForeignDelivery, Headers,
 };
 use fairlead_exec::{
     Engine, EngineOptions, ProcessOptions, RunRequest, SecretError, SecretProvider,
@@ -31,11 +30,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use super::forge::{FORGE, Forge};
 use super::pipelines::PIPELINES;
 use super::takings::Counting;
 use crate::{
     ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, ServeError, Server,
-    SourceSettings, Sources, Workspaces,
+    SourceSettings, Sources,
 };
 
 pub(super) const TOKEN: &str = "api-token";
@@ -167,19 +167,6 @@ impl Registries for Known {
             let auth = RegistryAuth::Anonymous;
             Ok(RegistryAccess { auth, plain_http: false, extra_ca: Vec::new() })
         })
-    }
-}
-
-/// A forge whose checkouts are folders of the test; it stands in for git.
-struct Forge(std::path::PathBuf);
-
-impl Workspaces for Forge {
-    fn checkout<'a>(
-        &'a self,
-        push: &'a GitPushed,
-        key: &'a str,
-    ) -> BoxFuture<'a, Result<Option<std::path::PathBuf>, StepError>> {
-        Box::pin(async move { Ok(push.after.as_ref().map(|_| self.0.join(key))) })
     }
 }
 
@@ -403,6 +390,7 @@ impl Bus for FakeNats {
 pub(super) struct House {
     pub(super) store: Store,
     pub(super) registry: Arc<Registry>,
+    pub(super) forge: Arc<Forge>,
     pub(super) nats: Arc<FakeNats>,
     /// How many steps may pass.
     pub(super) leave: Arc<Semaphore>,
@@ -440,9 +428,11 @@ impl Answer {
 
 impl House {
     pub(super) fn new() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
         Self {
             store: Store::memory(),
             registry: Arc::new(Registry::default()),
+            forge: Arc::new(Forge::new(scratch.path().join("checkouts"))),
             nats: Arc::new(FakeNats::new()),
             leave: Arc::new(Semaphore::new(1000)),
             proven: Arc::default(),
@@ -451,7 +441,7 @@ impl House {
             give_up: Options::default().give_up,
             takings: Arc::default(),
             clock: Arc::default(),
-            scratch: tempfile::tempdir().unwrap(),
+            scratch,
         }
     }
 
@@ -537,7 +527,8 @@ impl House {
         let pipelines = self.plans().map(|plan| Pipeline { plan, workspace: workspace.clone() });
         let sources: BTreeMap<String, SourceSettings> = serde_json::from_value(serde_json::json!({
             "registry": { "kind": "distribution", "secret": "registry", "registry": REGISTRY },
-            "github": { "kind": "github", "secret": "github" },
+            "github": { "kind": "github", "secret": "github", "forge": FORGE },
+            "gitea": { "kind": "gitea", "unsigned": true, "forge": FORGE },
             "zot": { "kind": "zot", "secret": "zot", "registry": REGISTRY, "subject": subject },
         }))
         .unwrap();
@@ -548,7 +539,7 @@ impl House {
             logs: self.store.logs(),
             bus: self.nats.clone(),
             images: self.registry.clone(),
-            workspaces: Arc::new(Forge(self.scratch.path().join("checkouts"))),
+            workspaces: self.forge.clone(),
             clock: self.clock.clone(),
             pipelines: Pipelines::new(pipelines).unwrap(),
             sources: Sources::open(&sources, &Known).await.unwrap(),

@@ -3,6 +3,7 @@
 
 mod decisions;
 mod events;
+mod forge;
 mod gates;
 mod house;
 mod images;

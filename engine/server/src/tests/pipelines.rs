@@ -32,7 +32,7 @@ steps:
 kind: Pipeline
 name: build
 on:
-  git.push: {branches: [main]}
+  git.push: [{branches: [main]}, {tags: 'v*'}]
   manual: {}
 params:
   version: {type: string, default: none}

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod credentials;
+mod refs;
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -48,9 +51,13 @@ fn bare_repository(folder: &Path) -> Remote {
 }
 
 fn git(host: &TestHost, folder: &Path) -> Git {
+    git_as(host, folder, &GitAuth::Ambient)
+}
+
+fn git_as(host: &TestHost, folder: &Path, auth: &GitAuth) -> Git {
     let step = erase(NeedsGit);
     let (context, _handle) = host.context(&*step, 1);
-    Git::new(context.spawn().unwrap(), &folder.join("home"), &GitAuth::Ambient).unwrap()
+    Git::new(context.spawn().unwrap(), &folder.join("home"), auth).unwrap()
 }
 
 async fn stage(checkout: &Checkout<'_>, text: &str) {

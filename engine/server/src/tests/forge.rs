@@ -1,0 +1,207 @@
+//! A forge that stands in for git, and what its pushes start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use fairlead_event::{GitPushed, ObjectId};
+use fairlead_step::{BoxFuture, StepError};
+use serde_json::{Value, json};
+
+use super::house::{Answer, House, Serving};
+use crate::{FoundRef, Workspaces};
+
+pub(super) const FORGE: &str = "https://git.example.com";
+
+/// A forge whose checkouts are folders of the test; it stands in for git.
+#[derive(Default)]
+pub(super) struct Forge {
+    folder: std::path::PathBuf,
+    /// What it has under which name, by address and full name of the reference.
+    refs: Mutex<BTreeMap<(String, String), FoundRef>>,
+    /// Commits that are in the history of every branch.
+    history: Mutex<BTreeSet<ObjectId>>,
+    /// The addresses that were asked for a checkout.
+    checked_out: Mutex<Vec<String>>,
+}
+
+impl Forge {
+    /// A forge whose checkouts are in `folder`.
+    pub(super) fn new(folder: std::path::PathBuf) -> Self {
+        Self { folder, ..Self::default() }
+    }
+
+    /// Points a name at an object, and the commit behind it.
+    pub(super) fn put(&self, repository: &str, reference: &str, object: &str, commit: &str) {
+        let name = (format!("{FORGE}/{repository}.git"), reference.to_owned());
+        let id = |letter: &str| letter.repeat(40).parse().unwrap();
+        let found = FoundRef { object: id(object), commit: id(commit) };
+        self.refs.lock().unwrap().insert(name, found);
+    }
+
+    /// Puts a commit into the history of what is there.
+    pub(super) fn remember(&self, commit: &str) {
+        self.history.lock().unwrap().insert(commit.repeat(40).parse().unwrap());
+    }
+
+    pub(super) fn checked_out(&self) -> Vec<String> {
+        self.checked_out.lock().unwrap().clone()
+    }
+}
+
+impl Workspaces for Forge {
+    fn find<'a>(
+        &'a self,
+        push: &'a GitPushed,
+    ) -> BoxFuture<'a, Result<Option<FoundRef>, StepError>> {
+        let name = (push.clone_url.clone().unwrap_or_default(), push.reference.to_string());
+        Box::pin(async move { Ok(self.refs.lock().unwrap().get(&name).cloned()) })
+    }
+
+    fn contains<'a>(&'a self, push: &'a GitPushed) -> BoxFuture<'a, Result<bool, StepError>> {
+        let history = self.history.lock().unwrap();
+        let contains = push.commit.as_ref().is_some_and(|commit| history.contains(commit));
+        Box::pin(async move { Ok(contains) })
+    }
+
+    fn checkout<'a>(
+        &'a self,
+        push: &'a GitPushed,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<std::path::PathBuf>, StepError>> {
+        self.checked_out.lock().unwrap().extend(push.clone_url.clone());
+        Box::pin(async move { Ok(push.after.as_ref().map(|_| self.folder.join(key))) })
+    }
+}
+
+/// A push of `acme/shop` as Gitea reports it, with what a test changes in it.
+async fn push(serving: &Serving, change: impl FnOnce(&mut Value)) -> Answer {
+    let mut body = json!({
+        "ref": "refs/heads/main", "before": "0".repeat(40), "after": "a".repeat(40),
+        "head_commit": { "id": "a".repeat(40) },
+        "repository": { "full_name": "acme/shop", "ssh_url": "git@git.example.com:acme/shop.git",
+            "clone_url": format!("{FORGE}/acme/shop.git") },
+    });
+    change(&mut body);
+    let headers = [("X-Gitea-Event", "push")];
+    serving.send("POST", "/webhooks/gitea", &headers, body.to_string().as_bytes()).await
+}
+
+/// What expressions of the only run see as `event`.
+async fn event_of_run(house: &House) -> Value {
+    let runs = house.ended(1).await;
+    assert_eq!(runs.len(), 1);
+    let stored = house.store.journal().load(&runs[0].id).await.unwrap();
+    let run = fairlead_run::Run::restore(&stored).unwrap();
+    run.request().event.clone()
+}
+
+#[tokio::test]
+async fn a_push_is_checked_out_from_the_forge_of_its_source() {
+    let house = House::new();
+    house.forge.put("acme/shop", "refs/heads/main", "a", "a");
+    let serving = house.serve().await;
+    let answer = push(&serving, |body| body["repository"]["ssh_url"] = Value::Null).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let event = event_of_run(&house).await;
+    assert_eq!(event["clone_url"], format!("{FORGE}/acme/shop.git"));
+    assert_eq!(event["ssh_url"], "ssh://git@git.example.com/acme/shop.git");
+    assert_eq!(house.forge.checked_out(), [format!("{FORGE}/acme/shop.git")]);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_of_elsewhere_is_told_and_refused() {
+    let house = House::new();
+    house.forge.put("acme/shop", "refs/heads/main", "a", "a");
+    let serving = house.serve().await;
+    for address in [
+        "https://other.example.com/acme/shop.git",
+        "http://other.example.com#@git.example.com/acme/shop.git",
+        "https://git.example.com/mallory/shop.git",
+        "file:///acme/shop.git",
+    ] {
+        let answer = push(&serving, |body| body["repository"]["clone_url"] = json!(address)).await;
+        assert_eq!(answer.status, 422, "{address}: {}", answer.body);
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("the forge of this source"), "{detail}");
+    }
+    let name = push(&serving, |body| body["repository"]["full_name"] = json!("../shop")).await;
+    assert_eq!(name.status, 422, "{}", name.body);
+    assert_eq!(house.stored_events().await, 0);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_commit_that_the_forge_does_not_have_under_its_name_starts_nothing() {
+    let house = House::new();
+    house.forge.put("acme/shop", "refs/heads/main", "b", "b");
+    let serving = house.serve().await;
+    // Forced away, or never there; and a branch that is not there at all.
+    assert_eq!(push(&serving, |_| ()).await.status, 202);
+    let gone = push(&serving, |body| {
+        body["repository"]["full_name"] = json!("acme/till");
+        body["repository"]["clone_url"] = json!(format!("{FORGE}/acme/till.git"));
+        body["repository"]["ssh_url"] = Value::Null;
+    });
+    assert_eq!(gone.await.status, 202);
+    house.settled().await;
+    assert_eq!(house.runs().await.len(), 0);
+    assert_eq!(house.forge.checked_out(), [""; 0]);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_commit_that_others_were_pushed_onto_is_still_that_of_its_branch() {
+    let house = House::new();
+    house.forge.put("acme/shop", "refs/heads/main", "b", "b");
+    house.forge.remember("a");
+    let serving = house.serve().await;
+    assert_eq!(push(&serving, |_| ()).await.status, 202);
+    assert_eq!(event_of_run(&house).await["commit"], "a".repeat(40));
+    serving.stop().await;
+}
+
+/// Gitea says no head of a tag; GitHub's is not believed.
+#[tokio::test]
+async fn the_commit_of_a_tag_is_that_of_the_forge() {
+    for head in [Value::Null, json!({ "id": "d".repeat(40) })] {
+        let house = House::new();
+        house.forge.put("acme/shop", "refs/tags/v1", "c", "a");
+        let serving = house.serve().await;
+        let answer = push(&serving, |body| {
+            body["ref"] = json!("refs/tags/v1");
+            body["after"] = json!("c".repeat(40));
+            body["head_commit"] = head;
+        });
+        assert_eq!(answer.await.status, 202);
+        let event = event_of_run(&house).await;
+        assert_eq!(
+            (&event["commit"], &event["after"]),
+            (&json!("a".repeat(40)), &json!("c".repeat(40)))
+        );
+        serving.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn one_bad_notification_takes_no_good_one_with_it() {
+    let house = House::new();
+    house.registry.put("apps/shop:1.0", "a");
+    house.registry.put("apps/shop:1.1", "b");
+    let serving = house.serve().await;
+    let event = |tag: &str, content: &str| {
+        let text = super::house::notification("1", "apps/shop", tag, content);
+        serde_json::from_str::<Value>(&text).unwrap()["events"][0].clone()
+    };
+    let bad = json!({ "id": "2", "action": "push", "timestamp": "2026-01-01T00:00:00Z" });
+    let body = json!({ "events": [event("1.0", "a"), bad, event("1.1", "b")] }).to_string();
+    let headers = [("Authorization", "Bearer registry-secret")];
+    let answer = serving.send("POST", "/webhooks/registry", &headers, body.as_bytes()).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let answer = answer.json();
+    assert_eq!(answer["events"].as_array().unwrap().len(), 2, "{answer}");
+    let refused = answer["refused"][0].as_str().unwrap();
+    assert!(refused.contains("event 2") && refused.contains("target"), "{refused}");
+    assert_eq!(house.ended(2).await.len(), 2);
+    serving.stop().await;
+}

@@ -156,3 +156,40 @@ fn names_are_checked_before_anything_runs() {
         assert!(problems[0].message.contains(want), "{problems:?}");
     }
 }
+
+#[tokio::test]
+async fn what_strangers_attached_is_told_and_stops_nothing() {
+    let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    there.behave(|b| b.referrers_api = false);
+    let image = here.seed_image("apps/shop", None, "new");
+    let subject = json!({ "mediaType": "x", "digest": image.digest, "size": 1 });
+    let odd = here.seed_manifest("apps/shop", None, &json!({ "subject": subject }));
+    let tag = format!("sha256-{}.att", image.digest.hex());
+    here.seed_manifest("apps/shop", Some(&tag), &json!("no manifest"));
+    let host = TestHost::new();
+    let input = with(&image, &there, &["v1"], &["stable"]);
+    let outputs = outputs(conformance(&host, &*step(), input).await);
+    let findings = outputs["findings"].to_string();
+    assert!(findings.contains(&odd.digest.to_string()) && findings.contains(&tag), "{findings}");
+    assert_eq!(there.tag("prod/shop", "v1"), Some(image.digest.to_string()));
+}
+
+#[tokio::test]
+async fn a_record_that_a_stranger_wrote_in_our_name_stops_nothing() {
+    let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    let image = here.seed_image("apps/shop", None, "new");
+    there.seed_image("prod/shop", None, "new");
+    let host = TestHost::new();
+    let input = with(&image, &there, &[], &["stable"]);
+    // What an earlier attempt left is damaged since.
+    outputs(host.run(&*step(), input.clone()).await);
+    let record = there.log().iter().rev().find_map(|line| {
+        let digest = line.strip_prefix("PUT /v2/prod/shop/manifests/")?.split(' ').next()?;
+        digest.starts_with("sha256:").then(|| digest.to_owned())
+    });
+    let manifest = there.manifest("prod/shop", &record.unwrap()).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    there.remove_blob("prod/shop", manifest["layers"][0]["digest"].as_str().unwrap());
+    let again = outputs(host.run(&*step(), input).await);
+    assert_eq!(again["channels"][0]["to"], json!(image.digest));
+}

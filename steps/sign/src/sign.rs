@@ -166,7 +166,8 @@ impl StepKind for Sign {
                 None => Ok(look(&client, &image, &public, &annotations).await),
             }
         };
-        let mut seen = context.cancel().guard(work).await?;
+        // Both formats at once are much for one frame of the stack.
+        let mut seen = context.cancel().guard(Box::pin(work)).await?;
         for format in &formats {
             let of_format: Vec<_> =
                 seen.findings.iter().filter(|finding| finding.format == *format).cloned().collect();

@@ -218,7 +218,6 @@ async fn the_registry_is_asked_no_more_often_than_needed() {
         registry.clear_log();
         verified(&image, &key()).await.unwrap();
         counts.push(registry.log().len());
-        println!("{api} {formats:?}: {counts:?}");
         assert!(
             counts[0] <= sign && counts[1] <= again && counts[2] <= verify,
             "{api} {formats:?}: {counts:?}, at most {:?}",

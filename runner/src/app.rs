@@ -10,6 +10,7 @@ use fairlead_step_build::Build;
 use fairlead_step_command::Command;
 use fairlead_step_gitops::Gitops;
 use fairlead_step_promote::Promote;
+use fairlead_step_resolve::Resolve;
 use fairlead_step_sbom::Sbom;
 use fairlead_step_scan::Scan;
 use fairlead_step_sign::{Sign, Verify};
@@ -43,6 +44,7 @@ impl App {
             .step(|settings| Command::new(settings.engine.clone()))
             .step(|_| Gitops)
             .step(|_| Promote)
+            .step(|_| Resolve)
             .step(|_| Sbom)
             .step(|settings| Scan::new(settings.advisories.clone()))
             .step(|_| Sign)

@@ -10,7 +10,7 @@ use fairlead_exec::Injection;
 use fairlead_step::{HumanDuration, StepId};
 
 use crate::output::Color;
-use crate::settings::SettingsArgs;
+use crate::settings::{GLOBAL, SettingsArgs};
 
 /// Moves container images from source to production, and leaves proof at every step
 #[derive(Debug, Parser)]
@@ -25,11 +25,11 @@ pub(crate) struct Cli {
     pub(crate) settings: SettingsArgs,
 
     /// When to use color
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, help_heading = GLOBAL)]
     pub(crate) color: Color,
 
     /// Say more of what goes on inside; twice for even more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     pub(crate) verbose: u8,
 }
 
@@ -120,8 +120,8 @@ pub(crate) struct VoteArgs {
 /// In whose name something is said.
 #[derive(Debug, Args)]
 pub(crate) struct WhoArgs {
-    /// In whose name [default: what the variable USER says]
-    #[arg(long = "as", value_name = "USER")]
+    /// In whose name [default: the user of the system]
+    #[arg(long = "as", value_name = "USER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) name: Option<String>,
     /// A file with the groups of users (YAML: GROUP: [USER, …])
     #[arg(long, env = "FAIRLEAD_GROUPS", value_name = "FILE")]
@@ -274,6 +274,9 @@ pub(crate) struct DriveArgs {
     /// Print no lines of the steps' logs
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// In whose name [default: the user of the system]
+    #[arg(long = "as", value_name = "USER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) name: Option<String>,
     /// Do not stay when the run only waits for its turn, people, a moment or evidence: exit with 6
     #[arg(long)]
     pub(crate) no_wait: bool,
@@ -435,9 +438,15 @@ pub(crate) struct DoctorArgs {
     /// Registries to try
     #[arg(long = "registry", value_name = "HOST")]
     pub(crate) registries: Vec<String>,
-    /// Pipeline files whose secrets to look for
+    /// Pipeline files, to look for what their steps will need
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Another way to name a pipeline file
     #[arg(long = "pipeline", value_name = "FILE")]
     pub(crate) pipelines: Vec<PathBuf>,
+    /// The folder that relative paths in their steps start from
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) workspace: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -480,5 +489,29 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_a_command_stand_before_those_of_all() {
+        let mut cli = super::Cli::command();
+        cli.build();
+        let mut commands: Vec<clap::Command> = vec![cli];
+        let mut seen = 0;
+        while let Some(mut command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
+            let help = command.render_long_help().to_string();
+            let (own, global) = help.split_once("\nGlobal options:\n").unwrap_or((&help, ""));
+            for option in ["--state", "--store", "--engine", "--secret ", "--color", "--verbose"] {
+                assert!(!own.contains(option), "{option} stands among those of its own:\n{help}");
+            }
+            for argument in command.get_arguments().filter(|a| !a.is_global_set()) {
+                let Some(long) = argument.get_long() else { continue };
+                let flag = format!("--{long}");
+                let listed = |text: &str| text.split_whitespace().any(|word| word == flag);
+                assert!(listed(own) && !listed(global), "{flag}:\n{help}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 40, "{seen} options were looked at");
     }
 }

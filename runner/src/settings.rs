@@ -15,8 +15,12 @@ use crate::exit::Stop;
 use crate::registries::DockerConfig;
 use crate::secrets::{SecretSource, Secrets};
 
+/// The heading of the flags that hold for every command.
+pub(crate) const GLOBAL: &str = "Global options";
+
 /// The flags that hold for every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = GLOBAL)]
 pub(crate) struct SettingsArgs {
     /// The folder with runs, logs, artifacts and advisories [default: `fairlead` in XDG_STATE_HOME, or
     /// in ~/.local/state]
@@ -124,6 +128,17 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 }
 
 impl Settings {
+    /// Whether steps would find the program `name`: on the `PATH` that they are given.
+    pub(crate) fn has_program(&self, name: &str) -> bool {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.processes.environment.iter().find(|(variable, _)| variable == "PATH");
+        let runs = |file: PathBuf| {
+            std::fs::metadata(file)
+                .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        };
+        path.is_some_and(|(_, path)| std::env::split_paths(path).any(|f| runs(f.join(name))))
+    }
+
     pub(crate) fn read(args: SettingsArgs) -> Result<Self, Stop> {
         let home = variable("HOME").map(PathBuf::from);
         let state = match (args.state, variable("XDG_STATE_HOME"), &home) {

@@ -8,6 +8,7 @@ mod bus;
 mod cli;
 mod containers;
 mod crash;
+mod door;
 mod durable;
 mod events;
 mod harness;

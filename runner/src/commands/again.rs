@@ -26,8 +26,9 @@ pub(crate) async fn retry(context: &Context<'_>, args: RetryArgs) -> Result<Exit
             Some((Arc::new(plan), params))
         }
     };
-    let request = RunRequest::retry(&old, &args.from, replan, drive::person())
-        .map_err(|error| refused(&run, &error))?;
+    let by = args.drive.name.clone().unwrap_or_else(drive::person);
+    let request =
+        RunRequest::retry(&old, &args.from, replan, by).map_err(|error| refused(&run, &error))?;
     if let Some(Origin { kept, .. }) = &request.origin {
         let names: Vec<&str> = kept.iter().map(|kept| kept.step.as_str()).collect();
         context.output.say(match names.as_slice() {
@@ -60,7 +61,8 @@ pub(crate) async fn undo(context: &Context<'_>, args: UndoArgs) -> Result<Exit, 
     let store = context.store().await?;
     let run = named_run(&store, &args.run).await?;
     let (_, old) = load(&store, &run).await?;
-    let request = RunRequest::undo(&old, drive::person()).map_err(|error| refused(&run, &error))?;
+    let by = args.drive.name.clone().unwrap_or_else(drive::person);
+    let request = RunRequest::undo(&old, by).map_err(|error| refused(&run, &error))?;
     let output = context.output;
     output.say(format!("to take back run {run}, in this order:"));
     for step in request.plan.steps() {

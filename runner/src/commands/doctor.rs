@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use fairlead_exec::{Mask, ProcessHost, SecretError, SecretProvider as _};
 use fairlead_git::{Git, GitAuth};
 use fairlead_oci::Client;
+use fairlead_plan::{Plan, Scope};
 use fairlead_step::{CancelToken, error_chain};
 use fairlead_step_build::engine_version;
 use fairlead_step_scan::Database;
 use fairlead_store::Store;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::Context;
+use super::{Context, preflight};
 use crate::checkouts::Silent;
 use crate::cli::DoctorArgs;
 use crate::exit::{Exit, Stop};
@@ -38,8 +40,10 @@ pub(crate) async fn doctor(context: &Context<'_>, args: DoctorArgs) -> Result<Ex
         found.push(("registry", registry(context, host).await));
     }
     let mut secrets = BTreeSet::new();
-    for path in &args.pipelines {
-        secrets.extend(load::plan(path, &context.catalog, context.output)?.secrets());
+    for path in args.pipelines.iter().chain(&args.files) {
+        let plan = load::plan(path, &context.catalog, context.output)?;
+        secrets.extend(plan.secrets());
+        found.extend(steps(context, &plan, &args.workspace).await);
     }
     for name in &secrets {
         found.push(("secret", secret(context, name).await));
@@ -133,6 +137,25 @@ async fn registry(context: &Context<'_>, host: &str) -> Found {
             Found::Bad(error_chain(&error), hint)
         }
     }
+}
+
+/// What the steps of a pipeline will need and do not find. Parameters have their defaults.
+async fn steps(context: &Context<'_>, plan: &Plan, workspace: &Path) -> Vec<(&'static str, Found)> {
+    let secrets = preflight::secrets(context, plan).await;
+    let scope = Scope { params: preflight::defaults(plan), ..Scope::default() };
+    let known = preflight::known(&secrets);
+    let none = BTreeSet::new();
+    let lacks = preflight::look(context, plan, &scope, workspace, &known, &none).await;
+    if lacks.is_empty() {
+        return vec![("pipeline", Found::Good(format!("`{}` has what it needs", plan.name())))];
+    }
+    let told = lacks.into_iter().map(|lack| {
+        let text = format!("`{}`: {}: {}", plan.name(), lack.names(), lack.missing.message);
+        let hint = lack.missing.hint.unwrap_or_else(|| "see to it before a run".to_owned());
+        let found = if lack.perhaps { Found::Missing(text, hint) } else { Found::Bad(text, hint) };
+        ("pipeline", found)
+    });
+    told.collect()
 }
 
 async fn secret(context: &Context<'_>, name: &str) -> Found {

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fairlead_exec::{
     DriveError, Driven, Engine, RequestError, Requested, RunRequest, SecretError, SecretsMissing,
     cancellation,
 };
+use fairlead_oci::Client;
 use fairlead_plan::{Plan, RunOutcome};
 use fairlead_run::{LeaseError, Run};
 use fairlead_step::{RunId, StepId};
@@ -14,7 +16,7 @@ use fairlead_store::Store;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, named_run, show};
+use super::{Context, named_run, preflight, show};
 use crate::cli::{DriveArgs, ResumeArgs, RunArgs};
 use crate::exit::{Exit, Stop};
 use crate::live::Live;
@@ -34,7 +36,7 @@ pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<Exit, St
         event,
         event_id,
         started_by: None,
-        by: person(),
+        by: args.drive.name.clone().unwrap_or_else(person),
         workspace: workspace(&args.workspace)?,
         origin: None,
     };
@@ -55,9 +57,11 @@ pub(crate) async fn request_and_drive(
 pub(crate) async fn request_and_drive_in(
     context: &Context<'_>,
     store: Store,
-    request: RunRequest,
+    mut request: RunRequest,
     args: DriveArgs,
 ) -> Result<(Exit, Run), Stop> {
+    resolve_images(context, &mut request).await?;
+    preflight::check(context, &request).await?;
     let engine = context.engine(&store, args.max_parallel, None, args.inject.clone());
     let plan = Arc::clone(&request.plan);
     let run = match engine.request(request).await {
@@ -93,6 +97,7 @@ async fn drive(
     let steps: Vec<StepId> = plan.steps().iter().map(|step| step.id.clone()).collect();
     let mut updates = engine.subscribe();
     let (canceller, listening) = cancellation();
+    let by = args.name.clone().unwrap_or_else(person);
     let interrupts = tokio::spawn(async move {
         let (Ok(mut interrupt), Ok(mut terminate)) =
             (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
@@ -105,7 +110,7 @@ async fn drive(
                 _ = interrupt.recv() => "interrupted from the keyboard",
                 _ = terminate.recv() => "the process was told to terminate",
             };
-            canceller.cancel(person(), Some(why.to_owned()));
+            canceller.cancel(by.clone(), Some(why.to_owned()));
         }
         interrupt.recv().await;
         #[expect(clippy::exit, reason = "the journal has everything; the run can be resumed")]
@@ -137,7 +142,7 @@ async fn drive(
     // What was told before the end came and is not shown yet.
     if driven.is_ok() {
         let rest = live.follow(&mut updates);
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(200), rest).await;
+        let _ = tokio::time::timeout(Duration::from_millis(200), rest).await;
     }
     drop(live);
 
@@ -204,11 +209,52 @@ pub(crate) fn workspace(path: &Path) -> Result<std::path::PathBuf, Stop> {
     })
 }
 
-/// Who is at the keyboard.
+/// Who is at the keyboard: as the shell says, or as the system knows the user of the process. Somebody
+/// who votes or asks for a run has a name, in a container and under cron, too.
 pub(crate) fn person() -> String {
-    crate::settings::variable("USER")
-        .and_then(|user| user.into_string().ok())
-        .unwrap_or_else(|| "somebody".into())
+    let said = ["USER", "LOGNAME"].into_iter().find_map(crate::settings::variable);
+    said.and_then(|user| user.into_string().ok())
+        .or_else(|| whoami::username().ok().filter(|user| !user.is_empty()))
+        .unwrap_or_else(user_number)
+}
+
+/// The user of the process where the system has no name for it.
+fn user_number() -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self")
+        .map_or_else(|_| "unknown-user".to_owned(), |process| format!("uid-{}", process.uid()))
+}
+
+/// How long a registry may take to say what a tag stands for.
+const RESOLVE: Duration = Duration::from_secs(30);
+
+/// Resolves the tags of the images that the run is asked with. A tag may move; the run is about what it
+/// stands for now.
+async fn resolve_images(context: &Context<'_>, request: &mut RunRequest) -> Result<(), Stop> {
+    let plan = Arc::clone(&request.plan);
+    if plan.params().unresolved(&request.params).is_empty() {
+        return Ok(());
+    }
+    let resolver = super::serve::Registry(Client::new(context.settings.registries.clone()));
+    let answer =
+        fairlead_server::resolve_images(&resolver, &plan, &mut request.params, RESOLVE).await;
+    match answer {
+        Ok(images) => {
+            for (name, image) in images {
+                context.output.say(format!("{name}: {image}"));
+            }
+            Ok(())
+        }
+        Err(problems) => {
+            let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            let text = texts.join("; ");
+            let away = problems.iter().any(|problem| problem.away);
+            let stop = if away { Stop::failed(text) } else { Stop::usage(text) };
+            let mut hints: Vec<String> = problems.into_iter().filter_map(|p| p.hint).collect();
+            hints.dedup();
+            Err(hints.into_iter().fold(stop, Stop::hint))
+        }
+    }
 }
 
 /// An empty event, for runs that no event started.

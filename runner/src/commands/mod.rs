@@ -10,6 +10,7 @@ mod journal;
 mod lint;
 mod logs;
 mod pipeline_source;
+mod preflight;
 mod prune;
 mod runs;
 mod schema;

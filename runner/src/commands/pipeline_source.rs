@@ -1,7 +1,7 @@
 //! A pipeline of one step, for `fairlead steps run`.
 
 use fairlead_plan::Source;
-use fairlead_step::{Step, StepId};
+use fairlead_step::{ImageRef, Step, StepId, schema_format};
 use serde_json::{Map, Value, json};
 
 use crate::exit::Stop;
@@ -10,12 +10,18 @@ use crate::exit::Stop;
 /// file, and expressions such as `{{ secrets.cosign }}` work.
 pub(crate) fn one_step(step: &dyn Step, with: &[String]) -> Result<(Source, StepId), Stop> {
     let spec = step.spec();
-    let mut inputs = Map::new();
+    let (mut inputs, mut params) = (Map::new(), Map::new());
     for text in with {
         let (name, value) = text.split_once('=').ok_or_else(|| {
             Stop::usage(format!("`--with {text}` has no `=`")).hint("write `--with NAME=VALUE`")
         })?;
         let schema = &spec.input_schema["properties"][name];
+        // A person has a tag where the step wants a digest: it is resolved as that of a parameter is.
+        if schema["format"] == schema_format::IMAGE && is_tagged(value) {
+            params.insert(name.to_owned(), json!({ "type": "image", "default": value }));
+            inputs.insert(name.to_owned(), format!("{{{{ params.{name} }}}}").into());
+            continue;
+        }
         inputs.insert(name.to_owned(), read(value, schema));
     }
     let id: StepId = spec.kind.parse().map_err(|_| {
@@ -25,9 +31,15 @@ pub(crate) fn one_step(step: &dyn Step, with: &[String]) -> Result<(Source, Step
         "apiVersion": "fairlead.dev/v1",
         "kind": "Pipeline",
         "name": format!("step-{}", spec.kind),
+        "params": params,
         "steps": {id.as_str(): {"uses": spec.kind, "with": inputs}},
     });
     Ok((Source::new("the command line", pipeline.to_string()), id))
+}
+
+/// Whether a text names an image by a tag.
+fn is_tagged(text: &str) -> bool {
+    text.parse::<ImageRef>().is_ok_and(|image| image.tag.is_some())
 }
 
 /// A text where the input takes texts; JSON elsewhere, and a text again where it is none.

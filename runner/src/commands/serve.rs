@@ -39,8 +39,8 @@ pub(crate) struct Config {
     forges: BTreeMap<String, ForgeLogin>,
 }
 
-/// Asks registries what an event speaks of.
-struct Registry(Client);
+/// Asks registries what an event speaks of, and what a tag stands for.
+pub(super) struct Registry(pub(super) Client);
 
 impl ImageResolver for Registry {
     fn find<'a>(

@@ -148,7 +148,7 @@ async fn run(
         event: drive::no_event(),
         event_id: None,
         started_by: None,
-        by: drive::person(),
+        by: args.name.clone().unwrap_or_else(drive::person),
         workspace: drive::workspace(workspace)?,
         origin: None,
     };

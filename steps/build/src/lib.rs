@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fairlead_oci::{Client, Platform};
 use fairlead_step::{
-    Capability, Digest, Effect, EngineAddress, Image, InputProblem, Repository, Secret,
-    StepContext, StepError, StepKind, Verdict,
+    Capability, Digest, Effect, EngineAddress, Image, InputProblem, Missing, Preflight, Repository,
+    Secret, StepContext, StepError, StepKind, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -201,6 +201,30 @@ impl StepKind for Build {
             }
         }
         problems
+    }
+
+    async fn preflight(&self, look: &Preflight<'_>) -> Vec<Missing> {
+        let mut missing: Vec<Missing> =
+            self.engine.version().await.err().into_iter().map(Missing::from).collect();
+        // A step before this one may make the context, and another name the folder.
+        if let (true, Some(context), Some(dockerfile)) =
+            (look.is_first(), look.text("/context", "."), look.text("/dockerfile", "Dockerfile"))
+        {
+            let folder = look.workspace().join(context);
+            let file = folder.join(dockerfile);
+            if !folder.is_dir() {
+                missing.push(
+                    Missing::new(format!("there is no folder {} to build", folder.display()))
+                        .hint("`context` is a folder of the workspace; `--workspace` names that"),
+                );
+            } else if !file.is_file() {
+                missing.push(
+                    Missing::new(format!("there is no Dockerfile at {}", file.display()))
+                        .hint("`dockerfile` names another one, from the context"),
+                );
+            }
+        }
+        missing
     }
 
     async fn run(&self, input: Input, context: &StepContext) -> Result<Verdict<Output>, StepError> {

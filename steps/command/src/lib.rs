@@ -9,10 +9,11 @@ mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
+use std::time::Duration;
 
 use fairlead_step::{
-    Capability, Effect, EngineAddress, ImageRef, InputProblem, ProcessError, ProcessSpec, Secret,
-    StepContext, StepError, StepKind, Verdict,
+    Capability, Effect, EngineAddress, ImageRef, InputProblem, Missing, Preflight, ProcessError,
+    ProcessSpec, Secret, StepContext, StepError, StepKind, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,9 @@ use serde_json::Value;
 
 /// The most bytes of standard output that `capture` keeps.
 const CAPTURE_LIMIT: usize = 512 * 1024;
+
+/// How long the engine has to answer before a run begins.
+const PREFLIGHT: Duration = Duration::from_secs(10);
 
 /// Runs a program on the host, or in a container.
 #[derive(Debug, Clone)]
@@ -129,6 +133,30 @@ impl StepKind for Command {
 
     fn check(&self, input: &Input) -> Vec<InputProblem> {
         check(input)
+    }
+
+    async fn preflight(&self, look: &Preflight<'_>) -> Vec<Missing> {
+        if look.get("/container").is_some_and(serde_json::Value::is_object) {
+            let answer = tokio::time::timeout(PREFLIGHT, engine::connect(&self.engine)).await;
+            return match answer {
+                Ok(Ok(_)) => Vec::new(),
+                Ok(Err(error)) => vec![error.into()],
+                Err(_) => vec![Missing::new(format!(
+                    "the container engine at {} does not answer",
+                    self.engine
+                ))],
+            };
+        }
+        // A path is one of the workspace, where another step may put it; a `PATH` of the step's own is
+        // for the host to walk.
+        let own_path = look.get("/env/PATH").is_some() || look.get("/secret_env/PATH").is_some();
+        match look.get("/program").and_then(serde_json::Value::as_str) {
+            Some(name) if !name.contains('/') && !own_path && !look.has_program(name) => {
+                let message = format!("the program `{name}` is not on this machine");
+                vec![Missing::new(message).hint("install it, or put it on the PATH")]
+            }
+            Some(_) | None => Vec::new(),
+        }
     }
 
     async fn run(&self, input: Input, context: &StepContext) -> Result<Verdict<Output>, StepError> {

@@ -5,7 +5,8 @@ use std::path::{Component, Path as FsPath, PathBuf};
 
 use fairlead_git::{Checkout, Commit, Git, GitAuth, Identity, Push, Remote};
 use fairlead_step::{
-    Artifact, Capability, Effect, InputProblem, Secret, StepContext, StepError, StepKind, Verdict,
+    Artifact, Capability, Effect, InputProblem, Missing, Preflight, Secret, StepContext, StepError,
+    StepKind, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,16 @@ impl StepKind for Gitops {
             }
         }
         problems
+    }
+
+    async fn preflight(&self, look: &Preflight<'_>) -> Vec<Missing> {
+        if look.has_program("git") {
+            return Vec::new();
+        }
+        vec![
+            Missing::new("the program `git` is not on this machine")
+                .hint("install git 2.30 or newer"),
+        ]
     }
 
     async fn run(&self, input: Input, context: &StepContext) -> Result<Verdict<Output>, StepError> {

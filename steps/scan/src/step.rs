@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fairlead_step::{
-    Artifact, ArtifactError, Capability, Digest, Effect, HumanDuration, InputProblem, StepContext,
-    StepError, StepKind, Verdict,
+    Artifact, ArtifactError, Capability, Digest, Effect, HumanDuration, InputProblem, Missing,
+    Preflight, StepContext, StepError, StepKind, Verdict,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -152,6 +152,20 @@ impl StepKind for Scan {
             problems.push(InputProblem::at("/sbom", "the bill of materials is over 256 MiB"));
         }
         problems
+    }
+
+    async fn preflight(&self, look: &Preflight<'_>) -> Vec<Missing> {
+        let (db_dir, now) = (Arc::clone(&self.db_dir), look.now());
+        let max_age = look.get("/max_db_age").and_then(serde_json::Value::as_str);
+        let max_age = max_age.and_then(|text| text.parse::<HumanDuration>().ok());
+        let opened = move || {
+            let database = Database::open(&db_dir)?;
+            max_age.map_or(Ok(()), |allowed| database.check_age(allowed.0, now))
+        };
+        match tokio::task::spawn_blocking(opened).await {
+            Ok(Err(error)) => vec![db_error(error).into()],
+            Ok(Ok(())) | Err(_) => Vec::new(),
+        }
     }
 
     async fn reads(

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use fairlead_oci::Client;
 use fairlead_step::{
-    Capability, Digest, Effect, Image, InputProblem, Secret, StepContext, StepError, StepKind,
-    Verdict,
+    Capability, Digest, Effect, Image, InputProblem, Missing, Preflight, Secret, StepContext,
+    StepError, StepKind, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -93,6 +93,28 @@ impl StepKind for Sign {
             problems.push(InputProblem::at("/formats", "no format is named"));
         }
         problems
+    }
+
+    async fn preflight(&self, look: &Preflight<'_>) -> Vec<Missing> {
+        let secret = |pointer: &str| {
+            let text = look.get(pointer)?.as_str()?;
+            Some(Secret::new(text.to_owned()))
+        };
+        // Opening a key takes a processor tenths of a second: a step that comes first says it as soon.
+        let (Some(key), false) = (secret("/key"), look.is_first()) else { return Vec::new() };
+        let password = match look.get("/password") {
+            None => None,
+            Some(_) => match secret("/password") {
+                Some(password) => Some(password),
+                None => return Vec::new(),
+            },
+        };
+        let opened =
+            tokio::task::spawn_blocking(move || SigningKey::from_pem(&key, password.as_ref()));
+        match opened.await {
+            Ok(Err(error)) => vec![key_error(&error).into()],
+            Ok(Ok(_)) | Err(_) => Vec::new(),
+        }
     }
 
     async fn run(

@@ -115,10 +115,10 @@ pub(super) async fn look(
     secrets: &BTreeMap<&str, &Secret<String>>,
     kept: &BTreeSet<&str>,
 ) -> Vec<Lack> {
-    let mut wills: BTreeMap<&StepId, (Will, bool)> = BTreeMap::new();
-    let now = context.settings.clock.now();
     let settings = &context.settings;
     let has_program = |name: &str| settings.has_program(name);
+    let (has_program, now) = (&has_program, settings.clock.now());
+    let mut wills: BTreeMap<&StepId, (Will, bool)> = BTreeMap::new();
     let mut looks = Vec::new();
     for step in plan.steps() {
         let will = will(step, &wills, scope);
@@ -132,7 +132,6 @@ pub(super) async fn look(
         let with = filled.fill_known(|name| secrets.get(name).map(|known| (*known).clone()));
         let first = step.needs.is_empty() && step.phase == Phase::Main;
         let perhaps = provided || will == Will::Perhaps;
-        let has_program = &has_program;
         looks.push(async move {
             let look = Preflight::new(&with, workspace, first, now, has_program);
             let found = tokio::time::timeout(LOOK, kind.preflight(&look)).await;

@@ -127,7 +127,7 @@ fn push(number: u64, content: &str) -> NewEvent {
         number,
         key: key.clone(),
         digest: Digest::sha256(content.as_bytes()),
-        at: (number % 2 == 0).then(|| time(7) + SignedDuration::from_nanos(1)),
+        at: number.is_multiple_of(2).then(|| time(7) + SignedDuration::from_nanos(1)),
     };
     NewEvent { key, push: Some(push), ..event(1) }
 }

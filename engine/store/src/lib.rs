@@ -11,6 +11,7 @@ mod accept;
 mod artifacts;
 mod bell;
 mod error;
+mod kept;
 mod logs;
 mod memory;
 mod postgres;

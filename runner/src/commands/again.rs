@@ -1,6 +1,7 @@
 //! `fairlead retry` and `fairlead undo`: runs that begin from another one.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use fairlead_exec::RunRequest;
@@ -26,8 +27,9 @@ pub(crate) async fn retry(context: &Context<'_>, args: RetryArgs) -> Result<Exit
             Some((Arc::new(plan), params))
         }
     };
-    let request = RunRequest::retry(&old, &args.from, replan, drive::person())
+    let mut request = RunRequest::retry(&old, &args.from, replan, drive::person())
         .map_err(|error| refused(&run, &error))?;
+    place(&run, &mut request, args.workspace.as_deref())?;
     if let Some(Origin { kept, .. }) = &request.origin {
         let names: Vec<&str> = kept.iter().map(|kept| kept.step.as_str()).collect();
         context.output.say(match names.as_slice() {
@@ -36,6 +38,24 @@ pub(crate) async fn retry(context: &Context<'_>, args: RetryArgs) -> Result<Exit
         });
     }
     Ok(drive::request_and_drive_in(context, store, request, args.drive).await?.0)
+}
+
+/// Where the new run works: in the folder that is named, or in that of the old run. What a server
+/// checked out for an event may have been removed since.
+fn place(run: &RunId, request: &mut RunRequest, named: Option<&Path>) -> Result<(), Stop> {
+    if let Some(named) = named {
+        request.workspace = drive::workspace(named)?;
+    } else if !request.workspace.is_dir() {
+        let folder = request.workspace.display();
+        return Err(Stop::usage(format!(
+            "the folder {folder}, in which run {run} worked, is gone"
+        ))
+        .hint(
+            "`--workspace DIR` names another one with the same files, such as a checkout of the \
+                   commit",
+        ));
+    }
+    Ok(())
 }
 
 /// The parameters of a run, bound to another plan; those that it does not know are left out.
@@ -60,7 +80,8 @@ pub(crate) async fn undo(context: &Context<'_>, args: UndoArgs) -> Result<Exit, 
     let store = context.store().await?;
     let run = named_run(&store, &args.run).await?;
     let (_, old) = load(&store, &run).await?;
-    let request = RunRequest::undo(&old, drive::person()).map_err(|error| refused(&run, &error))?;
+    let mut request =
+        RunRequest::undo(&old, drive::person()).map_err(|error| refused(&run, &error))?;
     let output = context.output;
     output.say(format!("to take back run {run}, in this order:"));
     for step in request.plan.steps() {
@@ -77,6 +98,7 @@ pub(crate) async fn undo(context: &Context<'_>, args: UndoArgs) -> Result<Exit, 
         return Err(Stop::usage(format!("run {earlier} takes it back already: it is {status}"))
             .hint("`--once-more` takes it back all the same"));
     }
+    place(&run, &mut request, args.workspace.as_deref())?;
     Ok(drive::request_and_drive_in(context, store, request, args.drive).await?.0)
 }
 

@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Settle(SettleArgs),
     /// Tell a run to stop; said twice, its `on_failure` and `finally` steps stop, too
     Cancel(CancelArgs),
+    /// End a run that nothing else can end: no step of it is made any more, and nobody may be driving it
+    Abandon(CancelArgs),
     /// Make a part of a run again, in a new run that keeps what was good
     Retry(RetryArgs),
     /// Take back what a run did, by the `on_undo` hooks of its steps, in reverse
@@ -180,6 +182,9 @@ pub(crate) struct RetryArgs {
     /// Make it by this pipeline file, as it is now [default: by the plan that the run was pinned to]
     #[arg(long, value_name = "FILE")]
     pub(crate) replan: Option<PathBuf>,
+    /// The folder that relative paths in steps start from [default: that of the run]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspace: Option<PathBuf>,
     /// The configuration of the server (YAML), when the commit that a push started the run with must be
     /// checked out again: it says which forges are trusted, and who to be there
     #[arg(long, value_name = "FILE")]
@@ -198,6 +203,9 @@ pub(crate) struct UndoArgs {
     /// Take it back although that was begun before
     #[arg(long)]
     pub(crate) once_more: bool,
+    /// The folder that relative paths in steps start from [default: that of the run]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspace: Option<PathBuf>,
     /// The configuration of the server (YAML), when the commit that a push started the run with must be
     /// checked out again: it says which forges are trusted, and who to be there
     #[arg(long, value_name = "FILE")]

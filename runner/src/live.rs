@@ -69,7 +69,7 @@ impl<'o> Live<'o> {
         match update {
             Update::Record { run, record } if *run == self.run => {
                 self.record(record.event(), record.at());
-                matches!(record.event(), RunEvent::Ended { .. })
+                record.event().ends_as().is_some()
             }
             Update::Line { log, line } if log.run == self.run => {
                 if !self.quiet {
@@ -220,6 +220,7 @@ impl<'o> Live<'o> {
             RunEvent::Requested(_)
             | RunEvent::Resumed { .. }
             | RunEvent::Admitted
+            | RunEvent::Abandoned { .. }
             | RunEvent::Ended { .. } => {}
         }
     }

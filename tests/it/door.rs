@@ -94,9 +94,9 @@ fn who_asks_is_the_user_of_the_system_or_whoever_is_named() {
     assert!(done.status.success());
     let user = stdout_of(Command::new("id").arg("-un"));
     assert_eq!(runs(&fairlead)[0]["by"], user.trim());
-    fairlead.run(["run", "x.yaml", "--as", "ann"]).code(0);
+    let _ = fairlead.run(["run", "x.yaml", "--as", "ann"]).code(0);
     assert_eq!(runs(&fairlead)[0]["by"], "ann");
-    fairlead.run(["retry", "latest", "--from", "a", "--as", "bob"]).code(0);
+    let _ = fairlead.run(["retry", "latest", "--from", "a", "--as", "bob"]).code(0);
     assert_eq!(runs(&fairlead)[0]["by"], "bob");
     let nobody = fairlead.run(["run", "x.yaml", "--as", ""]).code(2);
     assert!(nobody.stderr.contains("--as"), "{}", nobody.stderr);

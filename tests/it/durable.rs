@@ -366,6 +366,71 @@ fn the_example_with_gates_waits_goes_on_and_is_taken_back() {
 }
 
 #[test]
+fn a_run_that_begins_from_another_is_exported_with_the_results_that_it_keeps() {
+    let fairlead = project("0", None);
+    fairlead.write(
+        "two.yaml",
+        "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: two
+steps:
+  first: {uses: command, with: {program: echo, args: [first]}}
+  last: {uses: command, needs: [first], with: {program: echo, args: [last]}}
+",
+    );
+    let _ = fairlead.run(["run", "two.yaml", "--quiet"]).code(0);
+    let run = the_run(&fairlead);
+    let _ = fairlead.run(["retry", &run, "--from", "last", "--quiet"]).code(0);
+    let export = fairlead.run(["journal", "export", "latest"]).code(0);
+    let kept = format!("\"of\":\"{run}\"");
+    assert!(export.stdout.contains(&kept), "{}", export.stdout);
+    fairlead.write("again.jsonl", &export.stdout);
+    let verified = fairlead.run(["journal", "verify", "again.jsonl"]).code(0);
+    assert!(verified.stdout.contains("  whole  "), "{}", verified.stdout);
+    let _ = fairlead.run(["journal", "replay", "again.jsonl"]).code(0);
+    // What was kept is proven by its digest.
+    let lines: Vec<&str> = export.stdout.lines().filter(|line| !line.contains(&kept)).collect();
+    fairlead.write("less.jsonl", &(lines.join("\n") + "\n"));
+    let told = fairlead.run(["journal", "verify", "less.jsonl"]).code(1);
+    assert!(told.stdout.contains("is kept from another run"), "{}", told.stdout);
+}
+
+#[test]
+fn a_run_is_abandoned_by_a_person_and_a_retry_without_its_folder_says_so() {
+    let fairlead = project("0", None).env("USER", "ann");
+    fairlead.write(
+        "gate.yaml",
+        "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: gate
+concurrency: {group: one, policy: queue}
+steps:
+  ask: {approval: {from: [bob]}}
+",
+    );
+    let folder = fairlead.project().join("work");
+    std::fs::create_dir(&folder).unwrap();
+    let place = folder.display().to_string();
+    let _ = fairlead.run(["run", "gate.yaml", "--workspace", &place, "--no-wait"]).code(6);
+    let run = the_run(&fairlead);
+    let _ = fairlead.run(["abandon", &run, "--reason", "nobody is left"]).code(0);
+    let shown = fairlead.run(["show", &run]).code(0);
+    assert!(shown.stdout.contains("by ann: abandoned: nobody is left"), "{}", shown.stdout);
+    let twice = fairlead.run(["abandon", &run]).code(2);
+    assert!(twice.stderr.contains("has ended"), "{}", twice.stderr);
+    let verified = fairlead.run(["journal", "verify", &run]).code(0);
+    assert!(verified.stdout.contains("  cancelled  "), "{}", verified.stdout);
+    std::fs::remove_dir(folder).unwrap();
+    let gone = fairlead.run(["retry", &run, "--no-wait"]).code(2);
+    assert!(
+        gone.stderr.contains("is gone") && gone.stderr.contains("--workspace"),
+        "{}",
+        gone.stderr
+    );
+    let _ = fairlead.run(["retry", &run, "--workspace", ".", "--no-wait"]).code(6);
+}
+
+#[test]
 fn a_journal_that_was_changed_is_told_with_its_place() {
     let fairlead = project("0", None);
     let _ = fairlead.run(["run", "five.yaml", "--quiet"]).code(0);

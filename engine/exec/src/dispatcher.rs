@@ -26,10 +26,10 @@ use std::time::Duration;
 use fairlead_plan::RunOutcome;
 use fairlead_run::{
     AttemptToken, CancelReason, Command, Failure, Journal, Lease, Record, Run, RunEvent, RunStatus,
-    Seq, SignalId, StepResult,
+    Seq, SignalId, StepResult, bounded_text,
 };
 use fairlead_step::{
-    CancelHandle, CancelToken, Catalog, Clock, ErrorClass, HumanDuration, RunInfo, StepId,
+    CancelHandle, CancelToken, Catalog, Clock, ErrorClass, HumanDuration, RunInfo, Step, StepId,
 };
 use futures::FutureExt as _;
 use jiff::Timestamp;
@@ -149,10 +149,11 @@ type Queued = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send +
 pub(crate) struct Dispatcher<'e> {
     pub(crate) tools: &'e Tools,
     pub(crate) run: Run,
-    pub(crate) lease: Lease,
     ear: Ear,
     running: Vec<Running>,
     tasks: JoinSet<Ended>,
+    /// Behind the tasks, so that these end first where all of it is dropped.
+    pub(crate) lease: Lease,
     /// The place in the queue for a slot, while none is free.
     waiting: Option<Queued>,
     /// A slot that was waited for.
@@ -212,7 +213,7 @@ impl<'e> Dispatcher<'e> {
             self.follow(recovered, Vec::new()).await?;
         } else {
             // What was said meanwhile comes first: it may stop what would be started.
-            let signals = self.tools.journal.signals(self.run.id()).await;
+            let signals = self.while_held(self.tools.journal.signals(self.run.id())).await?;
             let (heard, taken) = self.take_signals(signals.unwrap_or_default())?;
             self.follow([recovered, heard].concat(), taken).await?;
         }
@@ -246,7 +247,7 @@ impl<'e> Dispatcher<'e> {
     pub(crate) async fn note(mut self) -> Result<Run, DispatchError> {
         let recovery = self.run.recovery(self.lease.epoch(), "its process ended before it did");
         let recovered = self.take_in(recovery)?;
-        let signals = self.tools.journal.signals(self.run.id()).await;
+        let signals = self.while_held(self.tools.journal.signals(self.run.id())).await?;
         let signals = signals.map_err(|error| DispatchError::Append {
             run: self.run.id().clone(),
             source: error.into(),
@@ -326,6 +327,8 @@ impl<'e> Dispatcher<'e> {
     /// What the run wants now.
     fn decide(&mut self) -> Decided {
         let mut decided = Decided::default();
+        // The attempts that fail as they start: this build cannot make them.
+        let mut failed: Vec<(StepId, u32, Failure)> = Vec::new();
         let mut wanted = false;
         self.wake = None;
         // The slot of an attempt that just ended: its end and the next start are one transaction.
@@ -337,12 +340,15 @@ impl<'e> Dispatcher<'e> {
         }
         for command in self.run.commands_with(self.tools.clock.now(), STARTS) {
             match command {
-                Command::Start { step, attempt } => {
-                    wanted = true;
-                    if let Some(slot) = self.take_slot() {
-                        decided.starts.push((step, attempt, slot));
+                Command::Start { step, attempt } => match self.kind_of(&step) {
+                    Ok(_) => {
+                        wanted = true;
+                        if let Some(slot) = self.take_slot() {
+                            decided.starts.push((step, attempt, slot));
+                        }
                     }
-                }
+                    Err(failure) => failed.push((step, attempt, failure)),
+                },
                 Command::StopAttempt { step, attempt } => decided.stops.push((step, attempt)),
                 Command::WaitUntil(time) => self.wake = Some(time),
                 fact @ (Command::Skip { .. }
@@ -365,7 +371,32 @@ impl<'e> Dispatcher<'e> {
             let start = Command::Start { step: step.clone(), attempt: *attempt };
             decided.facts.extend(start.fact(self.run.id(), self.lease.epoch()));
         }
+        // In one transaction: nobody shall ever take such an attempt for one that was lost.
+        for (step, attempt, failure) in failed {
+            let token = AttemptToken::mint(self.run.id(), &step, attempt, self.lease.epoch());
+            let (result, started) = (StepResult::Failure(failure), step.clone());
+            let fact = RunEvent::Started { step: started, attempt, token: token.clone() };
+            decided.facts.push(fact);
+            decided.facts.push(RunEvent::Finished { step, attempt, token, result });
+        }
         decided
+    }
+
+    /// The kind of a step, as its plan knew it.
+    fn kind_of(&self, step: &StepId) -> Result<&Arc<dyn Step>, Failure> {
+        let planned = self.run.step(step).map(|step| step.plan()).ok_or_else(|| {
+            let message = format!("the plan has no step `{step}`");
+            Failure { class: ErrorClass::Terminal, message, hint: None }
+        })?;
+        planned.kind_in(&self.tools.catalog).map_err(|mismatch| Failure {
+            class: ErrorClass::Terminal,
+            message: mismatch.to_string(),
+            hint: Some(format!(
+                "make the run again by the pipeline file as it is now: `fairlead retry {} \
+                 --replan FILE`",
+                self.run.id()
+            )),
+        })
     }
 
     /// A slot for the next attempt, or a place in the queue for one.
@@ -426,12 +457,14 @@ impl<'e> Dispatcher<'e> {
         stop: CancelToken,
         is_written: oneshot::Receiver<()>,
     ) -> Result<Job, Failure> {
-        let broken = |message: String| Failure { class: ErrorClass::Terminal, message, hint: None };
+        let broken = |message: String| Failure {
+            class: ErrorClass::Terminal,
+            message: bounded_text(message),
+            hint: None,
+        };
+        let kind = self.kind_of(step)?;
         let planned = self.run.step(step).map(|step| step.plan());
         let planned = planned.ok_or_else(|| broken(format!("the plan has no step `{step}`")))?;
-        let kind = self.tools.catalog.get(&planned.kind);
-        let kind =
-            kind.ok_or_else(|| broken(format!("there is no step kind `{}`", planned.kind)))?;
         let input = self.run.render(step).map_err(|error| broken(error.to_string()))?;
         Ok(Job {
             info: RunInfo {

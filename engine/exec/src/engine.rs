@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use fairlead_plan::{KindMismatch, Plan, RenderError, RunOutcome, Scope};
 use fairlead_run::{
-    AgainError, Created, Group, Journal, Lease, LeaseError, LogStore, NewRun, Origin, PlanBlob,
-    Record, Remembered, ReplayError, Request, Run, SealError, Signal, StoreError, Wake,
+    AgainError, AppendError, Batch, Created, DecodeError, Group, Journal, Lease, LeaseError,
+    LogStore, NewRun, Origin, PlanBlob, Record, Remembered, ReplayError, Request, Run, RunEvent,
+    RunStatus, SealError, Signal, StoreError, Wake, bounded_text,
 };
 use fairlead_step::{
-    Artifacts, Catalog, Clock, HumanDuration, ImageRef, Registries, RunId, StepId,
+    Artifacts, Catalog, Clock, HumanDuration, ImageRef, Registries, RunId, StepId, error_chain,
 };
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -29,7 +30,7 @@ use crate::inject::Injection;
 use crate::process::ProcessOptions;
 use crate::scratch::ScratchFolders;
 use crate::secrets::{SecretError, SecretProvider, fetch};
-use crate::update::{Broadcast, Updates};
+use crate::update::{Broadcast, Update, Updates};
 
 /// What an engine is made of.
 pub struct EngineOptions {
@@ -152,6 +153,9 @@ pub enum RequestError {
     /// Secrets are missing.
     #[error(transparent)]
     Secrets(#[from] SecretsMissing),
+    /// This build does not have step kinds as the plan knew them.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Kinds(Vec<KindMismatch>),
     /// The request does not become a record.
     #[error("the request cannot be written down")]
     Seal(#[from] SealError),
@@ -193,15 +197,51 @@ pub enum DriveError {
         #[source]
         source: ReplayError,
     },
-    /// This build does not have the step kinds that the plan was made with.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Kinds(Vec<KindMismatch>),
-    /// Secrets are missing.
-    #[error(transparent)]
-    Secrets(#[from] SecretsMissing),
     /// It was let go on its way.
     #[error(transparent)]
     Dispatch(#[from] DispatchError),
+}
+
+impl DriveError {
+    /// Whether the run was written by a newer build, which can go on with it.
+    #[must_use]
+    pub fn is_of_newer_build(&self) -> bool {
+        match self {
+            Self::Store(StoreError::Unreadable { source, .. }) => {
+                matches!(source, DecodeError::Newer { .. })
+            }
+            Self::Replay { source, .. } => matches!(source, ReplayError::NewerPlan { .. }),
+            Self::Store(_) | Self::Lease(_) | Self::Dispatch(_) => false,
+        }
+    }
+
+    /// Whether what the store holds of a run that is there makes no run, for this build and for every
+    /// older one.
+    pub(crate) const fn is_unreadable(&self) -> bool {
+        matches!(
+            self,
+            Self::Replay { .. }
+                | Self::Store(
+                    StoreError::Unreadable { .. }
+                        | StoreError::Damaged { .. }
+                        // Its plan or its records are gone.
+                        | StoreError::NoSuchRun { .. }
+                )
+        )
+    }
+}
+
+/// What became of a signal.
+#[derive(Debug)]
+pub enum Noted {
+    /// It is written down, and the run is this then.
+    Taken(Box<Run>),
+    /// Somebody drives the run, and deals with it.
+    ByDriver,
+    /// Nobody can drive the run, for this reason, so the request to stop ended it.
+    Ended(String),
+    /// A newer build wrote the run, as this says. The signal waits for that one.
+    Left(String),
 }
 
 /// How long to wait for a run that another process holds for a moment.
@@ -250,11 +290,12 @@ impl Engine {
     }
 
     /// Creates a run, which then waits for [`Engine::drive`]. Every secret that the plan names is
-    /// asked for first.
+    /// asked for first, and every kind of a step that is not kept from another run is looked up.
     ///
     /// # Errors
-    /// When secrets are missing, all of them at once, or the journal does not take the run.
+    /// When secrets or kinds are missing, all of them at once, or the journal does not take the run.
     pub async fn request(&self, request: RunRequest) -> Result<Requested, RequestError> {
+        self.check_kinds(&request).map_err(RequestError::Kinds)?;
         // A tag may move: what is written down is what it stood for when the run was asked for.
         let images = request.plan.params().unresolved(&request.params);
         if let Some((parameter, image)) = images.into_iter().next() {
@@ -294,9 +335,12 @@ impl Engine {
     ///
     /// Dropping the future ends the run's processes and gives the run back, as a crash would.
     ///
+    /// A step whose kind this build does not have as the plan knew it, or whose secret is missing, fails
+    /// when its attempt would start; the others go on.
+    ///
     /// # Errors
-    /// When another process drives it, it cannot be read, this build lacks its step kinds, a secret
-    /// is missing, or its journal fails. Nothing is lost then; it can be resumed.
+    /// When another process drives it, it cannot be read, or its journal fails. Nothing is lost then; it
+    /// can be resumed, or ended with [`Engine::abandon`].
     pub async fn drive(
         &self,
         run: &RunId,
@@ -308,8 +352,6 @@ impl Engine {
             if let Some((outcome, _)) = state.ended() {
                 return Ok((Driven::Ended(outcome), state));
             }
-            state.plan().check_against(&tools.catalog).map_err(DriveError::Kinds)?;
-            self.check_secrets(state.plan()).await?;
             let ear = tools.ears.open(run, cancel.canceller());
             let dispatcher = Dispatcher::new(tools, state, lease, ear);
             let (driven, state) = Box::pin(dispatcher.drive(cancel)).await?;
@@ -386,33 +428,119 @@ impl Engine {
     }
 
     /// Posts a signal to a run, and writes down what becomes of it at once where nobody drives the
-    /// run. Answers the run as it is then; none where somebody drives it, who deals with the signal.
+    /// run. A request to stop ends a run that nobody can drive because what the store holds of it makes
+    /// no run.
     ///
     /// # Errors
-    /// When there is no such run, it has ended, or the store fails.
-    pub async fn signal(&self, run: &RunId, signal: Signal) -> Result<Option<Run>, DriveError> {
+    /// When there is no such run, it has ended, or the store fails; and for every other signal when the
+    /// run cannot be read.
+    pub async fn signal(&self, run: &RunId, signal: Signal) -> Result<Noted, DriveError> {
         let tools = &self.0.tools;
+        let stop = match &signal {
+            Signal::Cancel { by, reason } => Some((by.clone(), reason.to_string())),
+            Signal::Vote { .. } | Signal::Settle { .. } | Signal::News { .. } => None,
+        };
         tools.journal.post(run, tools.clock.now(), signal).await?;
-        let (lease, state) = match self.take_up(run).await {
-            Err(DriveError::Lease(LeaseError::Held { .. })) => return Ok(None),
+        let lease = match tools.journal.acquire(run).await {
+            Err(LeaseError::Held { .. }) => return Ok(Noted::ByDriver),
             taken => taken?,
         };
+        let state = match (self.read(run).await, stop) {
+            (Ok(state), _) => state,
+            (Err(error), _) if error.is_of_newer_build() => {
+                return Ok(Noted::Left(error_chain(&error)));
+            }
+            (Err(error), Some((by, reason))) if error.is_unreadable() => {
+                let problem = error_chain(&error);
+                self.end(lease, by, Some(reason), Some(problem.clone())).await?;
+                return Ok(Noted::Ended(problem));
+            }
+            (Err(error), _) => return Err(error),
+        };
         if state.ended().is_some() {
-            return Ok(Some(state));
+            return Ok(Noted::Taken(Box::new(state)));
         }
         let (canceller, _cancellation) = cancellation();
         let ear = tools.ears.open(run, canceller);
-        Ok(Some(Box::pin(Dispatcher::new(tools, state, lease, ear).note()).await?))
+        let noted = Box::pin(Dispatcher::new(tools, state, lease, ear).note()).await?;
+        Ok(Noted::Taken(Box::new(noted)))
     }
 
     /// The lease of a run, and the run as its journal says.
     async fn take_up(&self, run: &RunId) -> Result<(Lease, Run), DriveError> {
-        let journal = &self.0.tools.journal;
-        let lease = journal.acquire(run).await?;
-        let stored = journal.load(run).await?;
-        let state = Run::restore(&stored)
-            .map_err(|source| DriveError::Replay { run: run.clone(), source })?;
-        Ok((lease, state))
+        let lease = self.0.tools.journal.acquire(run).await?;
+        Ok((lease, self.read(run).await?))
+    }
+
+    /// A run as its journal says.
+    async fn read(&self, run: &RunId) -> Result<Run, DriveError> {
+        let stored = self.0.tools.journal.load(run).await?;
+        Run::restore(&stored).map_err(|source| DriveError::Replay { run: run.clone(), source })
+    }
+
+    /// Ends a run that nothing else can end, such as one whose journal makes no run. Whatever has not
+    /// ended of it is cancelled, and no step is made any more, those under `finally` included. Answers
+    /// what keeps the run from being driven, where something does.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`] while a process drives it, and [`StoreError::RunEnded`] when it has ended.
+    pub async fn abandon(
+        &self,
+        run: &RunId,
+        by: String,
+        reason: Option<String>,
+    ) -> Result<Option<String>, DriveError> {
+        let lease = self.0.tools.journal.acquire(run).await?;
+        let problem = match self.read(run).await {
+            Ok(state) if state.ended().is_some() => {
+                return Err(StoreError::RunEnded { run: run.clone() }.into());
+            }
+            Ok(_) => None,
+            Err(error) if error.is_unreadable() => Some(error_chain(&error)),
+            Err(error) => return Err(error),
+        };
+        self.end(lease, by, reason, problem.clone()).await?;
+        Ok(problem)
+    }
+
+    /// Writes the end of a run behind whatever its journal says.
+    async fn end(
+        &self,
+        lease: Lease,
+        by: String,
+        reason: Option<String>,
+        problem: Option<String>,
+    ) -> Result<(), DriveError> {
+        let tools = &self.0.tools;
+        let run = lease.run().clone();
+        let head = tools.journal.head(&run).await?;
+        let now = tools.clock.now();
+        let (by, reason, problem) =
+            (bounded_text(by), reason.map(bounded_text), problem.map(bounded_text));
+        let record = Record::seal(
+            head.seq.next(),
+            head.at.map_or(now, |at| at.max(now)),
+            head.hash,
+            RunEvent::Abandoned { by, reason, problem },
+        );
+        let record = record.map_err(|source| DispatchError::Seal { run: run.clone(), source })?;
+        let batch = Batch {
+            run: run.clone(),
+            epoch: lease.epoch(),
+            records: vec![record.clone()],
+            status: RunStatus::Ended(RunOutcome::Cancelled),
+            wake_at: None,
+            taken: Vec::new(),
+        };
+        tools.journal.append(batch).await.map_err(|source| match source {
+            AppendError::Ended { run } => StoreError::RunEnded { run }.into(),
+            source @ (AppendError::Conflict { .. }
+            | AppendError::Fenced { .. }
+            | AppendError::Store(_)
+            | _) => DriveError::Dispatch(DispatchError::Append { run: run.clone(), source }),
+        })?;
+        tools.host.updates.send(|| Update::Record { run, record });
+        Ok(())
     }
 
     /// Asks a run that this engine drives to stop. False when it drives no such run.
@@ -424,6 +552,17 @@ impl Engine {
     #[must_use]
     pub fn subscribe(&self) -> Updates {
         self.0.tools.host.updates.subscribe()
+    }
+
+    /// Steps that are kept need no kind.
+    fn check_kinds(&self, request: &RunRequest) -> Result<(), Vec<KindMismatch>> {
+        let kept = request.origin.iter().flat_map(|origin| &origin.kept);
+        let kept: BTreeSet<&StepId> = kept.map(|kept| &kept.step).collect();
+        let made = request.plan.steps().iter().filter(|step| step.gate.is_none());
+        let made = made.filter(|step| !kept.contains(&step.id));
+        let missing = made.filter_map(|step| step.kind_in(&self.0.tools.catalog).err());
+        let missing: Vec<KindMismatch> = missing.collect();
+        if missing.is_empty() { Ok(()) } else { Err(missing) }
     }
 
     async fn check_secrets(&self, plan: &Plan) -> Result<(), SecretsMissing> {

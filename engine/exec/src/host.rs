@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_plan::{Cache, RenderedInput};
-use fairlead_run::{Failure, LogKey, LogStore, Remembered, StepResult};
+use fairlead_run::{Failure, LogKey, LogStore, Remembered, StepResult, bounded_text};
 use fairlead_step::{
     Artifacts, CancelHandle, CancelToken, Clock, Digest, ErrorClass, HumanDuration, InputProblem,
     Outputs, Ports, Registries, RunId, RunInfo, Secret, Step, StepContext, StepError, Verdict,
@@ -31,9 +31,6 @@ use crate::update::Broadcast;
 
 /// The most bytes of a step's outputs, as JSON: they are kept in the journal.
 pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
-
-/// The most bytes of a message in the journal.
-const MAX_MESSAGE_BYTES: usize = 8 << 10;
 
 /// How many times the grace of its processes a step may take to stop before it is dropped.
 const STOP_GRACES: u32 = 3;
@@ -301,7 +298,7 @@ fn refused(problems: &[InputProblem]) -> StepError {
 
 /// The result as it may be journaled: bounded, and without secrets.
 fn presentable(result: StepResult, mask: &Mask) -> StepResult {
-    let text = |text: String| bounded(mask.apply(&text));
+    let text = |text: String| bounded_text(mask.apply(&text));
     match result {
         StepResult::Verdict(Verdict::Passed { outputs }) => match fit(&outputs, mask) {
             Ok(()) => StepResult::Verdict(Verdict::Passed { outputs }),
@@ -338,16 +335,4 @@ fn fit(outputs: &Outputs, mask: &Mask) -> Result<(), StepError> {
         .hint("let the step keep the secret to itself"));
     }
     Ok(())
-}
-
-fn bounded(mut text: String) -> String {
-    if text.len() > MAX_MESSAGE_BYTES {
-        let mut end = MAX_MESSAGE_BYTES;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }

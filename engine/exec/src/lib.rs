@@ -31,7 +31,7 @@ mod writing;
 pub use cancel::{Cancellation, Canceller, cancellation};
 pub use dispatcher::{Driven, Parked};
 pub use engine::{
-    DriveError, Engine, EngineOptions, RequestError, Requested, RunRequest, SecretsMissing,
+    DriveError, Engine, EngineOptions, Noted, RequestError, Requested, RunRequest, SecretsMissing,
 };
 pub use error::DispatchError;
 pub use host::MAX_OUTPUT_BYTES;

@@ -10,7 +10,8 @@ use crate::dispatcher::{Dispatcher, LOOK_AGAIN};
 impl Dispatcher<'_> {
     /// Looks for signals, and takes them in with all that follows.
     pub(crate) async fn hear(&mut self) -> Result<(), DispatchError> {
-        match self.tools.journal.signals(self.run.id()).await {
+        let signals = self.tools.journal.signals(self.run.id());
+        match self.while_held(signals).await? {
             Ok(signals) if signals.is_empty() => Ok(()),
             Ok(signals) => {
                 let (records, taken) = self.take_signals(signals)?;

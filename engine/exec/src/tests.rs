@@ -4,6 +4,7 @@ mod attempts;
 mod faults;
 mod resume;
 mod scheduling;
+mod stuck;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -87,6 +88,8 @@ enum Do {
     Panic,
     /// Give more output than is kept.
     Big,
+    /// Give as much output as a step well may.
+    Much,
     /// Run `text` in a shell.
     Sh,
     /// Log the secret, and fail with it in the message.
@@ -161,6 +164,7 @@ impl StepKind for Fake {
             }
             Do::Stubborn => std::future::pending().await,
             Do::Panic => panic!("the fake panics, as it was told"),
+            Do::Much => return Ok(Verdict::passed(FakeOutput { text: "x".repeat(900_000) })),
             Do::Big => return Ok(Verdict::passed(FakeOutput { text: "x".repeat(2 << 20) })),
             Do::Sh => {
                 let exit = context.spawn()?.run(ProcessSpec::new("sh", ["-c", &text])).await?;
@@ -380,6 +384,9 @@ fn in_short(event: &RunEvent) -> String {
             format!("not started {step}: {}", failure.message)
         }
         RunEvent::CancelRequested { by, reason } => format!("cancel by {by}: {reason}"),
+        RunEvent::Abandoned { by, reason, .. } => {
+            format!("abandoned by {by}: {}", reason.as_deref().unwrap_or("no reason"))
+        }
         RunEvent::Ended { outcome } => format!("ended {outcome}"),
     }
 }

@@ -24,7 +24,7 @@ impl Dispatcher<'_> {
                 return Ok(true);
             }
             Admission::Wait { behind, holders } => {
-                self.make_room(&holders).await;
+                self.make_room(&holders).await?;
                 if self.run.queued().is_none() {
                     let group = self.run.request().group.clone();
                     self.react(vec![RunEvent::Queued { group, behind }]).await?;
@@ -40,18 +40,18 @@ impl Dispatcher<'_> {
     }
 
     /// Tells the oldest holders of the group to stop, where the pipeline says so: as many as it takes.
-    async fn make_room(&self, holders: &[RunId]) {
+    async fn make_room(&self, holders: &[RunId]) -> Result<(), DispatchError> {
         let Some(Concurrency { policy: ConcurrencyPolicy::CancelRunning, max, .. }) =
             self.run.plan().concurrency()
         else {
-            return;
+            return Ok(());
         };
         let too_many = (holders.len() + 1).saturating_sub(*max as usize);
         for holder in holders.iter().take(too_many) {
             let reason = CancelReason::Superseded { by: self.run.id().clone() };
             let signal = Signal::Cancel { by: self.run.request().by.clone(), reason };
             let now = self.tools.clock.now();
-            match self.tools.journal.post(holder, now, signal).await {
+            match self.while_held(self.tools.journal.post(holder, now, signal)).await? {
                 Ok(_) | Err(StoreError::RunEnded { .. } | StoreError::NoSuchRun { .. }) => {}
                 // It is asked again with the next try for a turn.
                 Err(error) => tracing::warn!(
@@ -59,5 +59,6 @@ impl Dispatcher<'_> {
                 ),
             }
         }
+        Ok(())
     }
 }

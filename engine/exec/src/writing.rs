@@ -78,7 +78,7 @@ impl Dispatcher<'_> {
         let mut pauses = AGAIN.iter();
         let mut unanswered = false;
         loop {
-            let source = match write().await {
+            let source = match self.while_held(write()).await? {
                 Ok(answer) => {
                     Injection::strike(&self.tools.injections, true, number);
                     return Ok(answer);
@@ -87,7 +87,7 @@ impl Dispatcher<'_> {
             };
             let is_ours =
                 matches!(source, AppendError::Conflict { .. } | AppendError::Ended { .. });
-            if unanswered && is_ours && self.stands(records).await {
+            if unanswered && is_ours && self.while_held(self.stands(records)).await? {
                 return Ok(done);
             }
             let passing = matches!(source, AppendError::Store(StoreError::Unavailable { .. }));
@@ -98,12 +98,23 @@ impl Dispatcher<'_> {
             let message = format!("{source}; trying again in {}", HumanDuration(*pause));
             tracing::warn!(%run, message);
             self.notice(message);
-            tokio::select! {
-                () = tokio::time::sleep(*pause) => {}
-                () = self.lease.lost().cancelled() => {
-                    return Err(DispatchError::LeaseLost { run: run.clone() });
-                }
+            self.while_held(tokio::time::sleep(*pause)).await?;
+        }
+    }
+
+    /// Waits for `work`, but no longer than the lease is held: what is under way must be over before the
+    /// lease can be another's, whether or not the store ever answers. What became of a write that was
+    /// not waited for is for whoever takes the run up to read.
+    pub(crate) async fn while_held<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, DispatchError> {
+        tokio::select! {
+            biased;
+            () = self.lease.lost().cancelled() => {
+                Err(DispatchError::LeaseLost { run: self.run.id().clone() })
             }
+            answer = work => Ok(answer),
         }
     }
 

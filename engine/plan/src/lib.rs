@@ -38,7 +38,7 @@ pub use params::{Param, ParamProblem, ParamType, Params};
 pub use plan::{KindMismatch, Need, NeedFrom, Plan, PlanStep};
 pub use scope::{RUN_KEYS, RenderError, RenderedInput, Scope};
 pub use source::{MAX_SOURCE_BYTES, Source, Span};
-pub use stored::{PlanV1, PlanV2, StoredPlan, StoredPlanError};
+pub use stored::{PlanV1, PlanV2, StoredPlan, StoredPlanError, newer_format};
 pub use work::{
     Approval, AskAgain, Cache, Concurrency, ConcurrencyPolicy, Excluded, ForEach, Gate, Item, Undo,
     WaitFor,

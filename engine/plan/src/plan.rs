@@ -1,9 +1,10 @@
 //! The plan: a pipeline that cannot be wrong.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use fairlead_event::{SourceEvent, TriggerKind, Triggers};
-use fairlead_step::{Catalog, Digest, Effect, HumanDuration, StepId};
+use fairlead_step::{Catalog, Digest, Effect, HumanDuration, Step, StepId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -277,30 +278,6 @@ impl Plan {
     pub fn bind(&self, given: &BTreeMap<String, Value>) -> Result<Value, Vec<ParamProblem>> {
         self.params.bind(given)
     }
-
-    /// Checks that `catalog` still has every kind in the version that the plan was made with, as
-    /// recovery must before it runs anything.
-    ///
-    /// # Errors
-    /// Every kind that is gone or of another version.
-    pub fn check_against(&self, catalog: &Catalog) -> Result<(), Vec<KindMismatch>> {
-        let mut seen = BTreeSet::new();
-        let found: Vec<KindMismatch> = self
-            .steps()
-            .iter()
-            .filter(|step| step.gate.is_none() && seen.insert(step.kind.as_str()))
-            .filter_map(|step| {
-                let found = catalog.get(&step.kind).map(|kind| kind.spec().version);
-                (found != Some(step.kind_version.as_str())).then(|| KindMismatch {
-                    step: step.id.clone(),
-                    kind: step.kind.clone(),
-                    planned: step.kind_version.clone(),
-                    found: found.map(str::to_owned),
-                })
-            })
-            .collect();
-        if found.is_empty() { Ok(()) } else { Err(found) }
-    }
 }
 
 /// A step kind that this build does not have as the plan knew it.
@@ -310,7 +287,7 @@ impl Plan {
     .found.as_deref().map_or("no such kind".to_owned(), |version| format!("version {version}"))
 )]
 pub struct KindMismatch {
-    /// The first step that uses it.
+    /// The step that uses it.
     pub step: StepId,
     /// The kind.
     pub kind: String,
@@ -321,6 +298,22 @@ pub struct KindMismatch {
 }
 
 impl PlanStep {
+    /// The kind of a step that has attempts, in the version that the plan was made with: an attempt must
+    /// not meet another one.
+    ///
+    /// # Errors
+    /// When `catalog` does not have the kind, or has another version of it.
+    pub fn kind_in<'c>(&self, catalog: &'c Catalog) -> Result<&'c Arc<dyn Step>, KindMismatch> {
+        let found = catalog.get(&self.kind);
+        let mismatch = || KindMismatch {
+            step: self.id.clone(),
+            kind: self.kind.clone(),
+            planned: self.kind_version.clone(),
+            found: found.map(|kind| kind.spec().version.to_owned()),
+        };
+        found.filter(|kind| kind.spec().version == self.kind_version).ok_or_else(mismatch)
+    }
+
     /// The text of its `when`, if it has one.
     #[must_use]
     pub fn when(&self) -> Option<&str> {

@@ -30,6 +30,19 @@ pub enum StoredPlan {
     V2(PlanV2),
 }
 
+/// The format of a stored plan that a newer build wrote: its name is one of ours, and its version is not
+/// known here.
+#[must_use]
+pub fn newer_format(stored: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Head {
+        format: String,
+    }
+    let Head { format } = serde_json::from_slice(stored).ok()?;
+    let version: u32 = format.strip_prefix("fairlead.dev/plan/v")?.parse().ok()?;
+    (version > 2).then_some(format)
+}
+
 /// [`StoredPlan::V1`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanV1 {

@@ -6,8 +6,8 @@ use fairlead_plan::{Item, Outcome, Phase, Plan};
 use fairlead_step::{RunId, StepId};
 use jiff::Timestamp;
 
-use crate::run::{State, Why};
-use crate::{AttemptEnd, Kept, Origin, Purpose, Run};
+use crate::run::{Made, State, Why};
+use crate::{AttemptEnd, Kept, KeptOutputs, Origin, Purpose, ResultRef, Run};
 
 /// Why there is no run that begins from this one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -163,31 +163,43 @@ impl Run {
     /// is nothing to do. Whether one was skipped for any other reason is decided anew.
     fn ended_well(&self, step: &StepId) -> bool {
         let Some(node) = self.index_of(step).map(|i| &self.nodes[i]) else { return false };
-        match &node.state {
-            State::Ended { outcome: Outcome::Passed, .. } => true,
-            State::Ended { outcome: Outcome::Skipped, why, .. } => match why {
+        match node.state.ended() {
+            Some((Outcome::Passed, _)) => true,
+            Some((Outcome::Skipped, _)) => match node.state.why() {
                 Some(Why::Kept(_)) => true,
                 Some(_) => false,
                 None => node.attempts.last().is_some_and(|last| {
                     matches!(last.ended, Some((_, AttemptEnd::Skipped { .. })))
                 }),
             },
-            State::Ended { .. }
-            | State::Waiting
-            | State::Items { .. }
-            | State::Open { .. }
-            | State::Running { .. }
-            | State::Lost { .. }
-            | State::Failing { .. }
-            | State::Backoff { .. }
-            | State::Asking { .. }
-            | State::Attention { .. } => false,
+            Some((Outcome::Rejected | Outcome::Failed | Outcome::Cancelled, _)) | None => false,
         }
     }
 
     fn kept(&self, step: &StepId) -> Option<Kept> {
         let i = self.index_of(step)?;
-        let State::Ended { outcome, .. } = self.nodes[i].state else { return None };
-        Some(Kept { step: step.clone(), outcome, outputs: self.outputs_of(i).cloned() })
+        let (outcome, _) = self.nodes[i].state.ended()?;
+        Some(Kept { step: step.clone(), outcome, outputs: self.where_given(i) })
+    }
+
+    /// Where that stands what node `i` gave, where it gave something.
+    fn where_given(&self, i: usize) -> Option<KeptOutputs> {
+        let outputs = self.outputs_of(i)?;
+        let node = &self.nodes[i];
+        Some(match &node.made {
+            Some(Made::Kept(from)) => from.clone(),
+            Some(Made::Here { record, attempt }) => {
+                KeptOutputs::Result(ResultRef::to(self.id(), *record, *attempt, outputs))
+            }
+            None if !node.items.is_empty() => {
+                let items = node.items.iter().filter_map(|&n| {
+                    let (_, item) = self.nodes[n].item.as_ref()?;
+                    Some((item.key.clone(), self.where_given(n)?))
+                });
+                KeptOutputs::Items(items.collect())
+            }
+            // A gate, or a list without items: no attempt gave it, and it is small.
+            None => KeptOutputs::Copied(outputs.clone()),
+        })
     }
 }

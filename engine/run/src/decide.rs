@@ -5,7 +5,7 @@ use fairlead_step::{ErrorClass, HumanDuration, StepId};
 use jiff::Timestamp;
 
 use crate::run::{State, Why};
-use crate::{ApplyError, Command, Failure, Run, SkipReason};
+use crate::{ApplyError, Command, Failure, Run, SkipReason, bounded_text};
 
 /// What to do with a step that can be decided.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +68,7 @@ impl Run {
             wait = Some(deadline);
         }
         for &i in &self.open.stopping {
-            if let State::Running { attempt, .. } = self.nodes[i].state {
+            if let Some(attempt) = self.nodes[i].state.attempt() {
                 commands.push(Command::StopAttempt { step: self.name(i), attempt });
             }
         }
@@ -88,34 +88,16 @@ impl Run {
                 wait = Some(wait.map_or(due, |wait| wait.min(due)));
                 break;
             }
-            match &self.nodes[i].state {
-                State::Backoff { attempt, .. } | State::Asking { attempt, .. } => {
-                    start(&mut commands, self.name(i), *attempt);
+            match self.nodes[i].state.next_attempt() {
+                Some(attempt) => {
+                    start(&mut commands, self.name(i), attempt);
                 }
-                State::Open { .. } => commands.push(Command::GateDue { step: self.name(i) }),
-                // No time is waited for in these.
-                State::Waiting
-                | State::Items { .. }
-                | State::Running { .. }
-                | State::Lost { .. }
-                | State::Failing { .. }
-                | State::Attention { .. }
-                | State::Ended { .. } => {}
+                // What waits for a time and for no attempt is a gate.
+                None => commands.push(Command::GateDue { step: self.name(i) }),
             }
         }
         for &i in &self.open.ready {
-            let attempt = match self.nodes[i].state {
-                State::Lost { attempt } => attempt + 1,
-                State::Waiting
-                | State::Items { .. }
-                | State::Open { .. }
-                | State::Running { .. }
-                | State::Failing { .. }
-                | State::Backoff { .. }
-                | State::Asking { .. }
-                | State::Attention { .. }
-                | State::Ended { .. } => 1,
-            };
+            let attempt = self.nodes[i].state.next_attempt().unwrap_or(1);
             if !start(&mut commands, self.name(i), attempt) {
                 break;
             }
@@ -148,7 +130,7 @@ impl Run {
 
     /// Decides about node `i` when it can be decided.
     pub(crate) fn consider(&mut self, i: usize) {
-        if self.nodes[i].state == State::Waiting && self.decidable(i) {
+        if self.nodes[i].state.is_waiting() && self.decidable(i) {
             self.nodes[i].decided = Some(self.readiness(i));
             self.set(i, State::Waiting);
         }
@@ -175,7 +157,7 @@ impl Run {
         self.decided(i).unwrap_or_else(|error| {
             Readiness::Fail(Failure {
                 class: ErrorClass::Terminal,
-                message: error.to_string(),
+                message: bounded_text(error.to_string()),
                 hint: None,
             })
         })
@@ -245,18 +227,7 @@ impl Run {
 
     /// Where the trouble of a step began: in itself, or where its own skipping says.
     fn root_of(&self, step: &StepId, outcome: Outcome) -> (StepId, Outcome) {
-        let why = self.index_of(step).and_then(|i| match &self.nodes[i].state {
-            State::Ended { why, .. } => why.as_ref(),
-            State::Waiting
-            | State::Items { .. }
-            | State::Open { .. }
-            | State::Running { .. }
-            | State::Lost { .. }
-            | State::Failing { .. }
-            | State::Backoff { .. }
-            | State::Asking { .. }
-            | State::Attention { .. } => None,
-        });
+        let why = self.index_of(step).and_then(|i| self.nodes[i].state.why());
         match why {
             Some(Why::Skipped(SkipReason::Need { root, root_outcome, .. })) => {
                 (root.clone(), *root_outcome)
@@ -281,17 +252,11 @@ impl Run {
     /// nothing begins before its needs.
     pub(crate) fn may_begin(&self, i: usize) -> Result<(), ApplyError> {
         let step = || self.name(i);
-        match &self.nodes[i].state {
-            State::Waiting => {}
-            State::Items { .. }
-            | State::Open { .. }
-            | State::Running { .. }
-            | State::Lost { .. }
-            | State::Failing { .. }
-            | State::Backoff { .. }
-            | State::Asking { .. }
-            | State::Attention { .. } => return Err(ApplyError::Begun { step: step() }),
-            State::Ended { .. } => return Err(ApplyError::StepEnded { step: step() }),
+        if self.nodes[i].state.ended().is_some() {
+            return Err(ApplyError::StepEnded { step: step() });
+        }
+        if !self.nodes[i].state.is_waiting() {
+            return Err(ApplyError::Begun { step: step() });
         }
         if !self.admitted {
             return Err(ApplyError::NotItsTurn);
@@ -317,7 +282,7 @@ impl Run {
         if !self.admitted {
             return Err(ApplyError::NotItsTurn);
         }
-        let waits = self.nodes[i].state == State::Waiting && self.decidable(i);
+        let waits = self.nodes[i].state.is_waiting() && self.decidable(i);
         let real = match reason {
             SkipReason::Condition => true,
             SkipReason::Need { .. } => self.nodes[i].bad_need.is_some(),

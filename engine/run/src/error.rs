@@ -187,6 +187,14 @@ pub enum ReplayError {
     /// The stored plan cannot be read.
     #[error("the stored plan cannot be read")]
     Plan(#[source] serde_json::Error),
+    /// The stored plan was written by a newer build.
+    #[error(
+        "the stored plan has the format `{format}`: a newer build of Fairlead wrote it, and reads it"
+    )]
+    NewerPlan {
+        /// The format.
+        format: String,
+    },
     /// The plan has a step that can never be reached.
     #[error("step `{step}` needs `{need}`, which does not come before it")]
     BadNeed {
@@ -194,6 +202,14 @@ pub enum ReplayError {
         step: StepId,
         /// What it needs.
         need: StepId,
+    },
+    /// A result of another run, which stands for this one, is not what the request says.
+    #[error("what `{step}` gave is kept from another run, and cannot be read there: {problem}")]
+    Kept {
+        /// The step, or one item of it.
+        step: StepId,
+        /// What is wrong.
+        problem: String,
     },
     /// A record does not follow, or speaks of what cannot have happened.
     #[error("record {seq} cannot follow the records before it")]

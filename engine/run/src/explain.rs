@@ -251,7 +251,7 @@ impl Run {
                 let of = self.nodes[i].items.len();
                 why.push(format!("{left} of its {of} items have not ended"));
                 let open = self.nodes[i].items.iter().map(|&n| &self.nodes[n]);
-                let open = open.filter(|node| !matches!(node.state, State::Ended { .. }));
+                let open = open.filter(|node| node.state.ended().is_none());
                 unblocks.extend(open.map(|node| Unblock::StepEnds { step: node.id.clone() }));
             }
             State::Open { due, ballots } => {
@@ -294,6 +294,8 @@ impl Run {
     /// What became of the attempts, but for one that simply passed.
     fn attempts_told(&self, i: usize) -> Vec<String> {
         let attempts = self.nodes[i].attempts.iter();
+        let last = attempts.len();
+        let over = self.nodes[i].state.ended().is_some();
         attempts
             .filter_map(|attempt| {
                 let (at, end) = attempt.ended.as_ref()?;
@@ -304,12 +306,18 @@ impl Run {
                         "the same went into a step of run {run}, whose result stands (key {key})"
                     ),
                     AttemptEnd::Failed(failure) => {
-                        let class = match failure.class {
-                            ErrorClass::Retryable => "in passing",
-                            ErrorClass::Terminal => "for good",
-                            ErrorClass::Cancelled => "because it was told to stop",
+                        // What a failure means for the step depends on its `retry`, too.
+                        let how = match failure.class {
+                            ErrorClass::Cancelled => " because it was told to stop",
+                            ErrorClass::Retryable | ErrorClass::Terminal
+                                if over && number as usize == last =>
+                            {
+                                " for good"
+                            }
+                            ErrorClass::Retryable => " in passing",
+                            ErrorClass::Terminal => "",
                         };
-                        format!("attempt {number} failed {class} at {at}: {end}")
+                        format!("attempt {number} failed{how} at {at}: {end}")
                     }
                     AttemptEnd::Rejected { .. } => {
                         format!("attempt {number} said no at {at}: {end}")
@@ -431,18 +439,11 @@ impl Run {
             Why::Items { .. } => {
                 let nodes = self.nodes[i].items.iter().map(|&n| &self.nodes[n]);
                 let bad: Vec<String> = nodes
-                    .filter_map(|node| match node.state {
-                        State::Ended { outcome: Outcome::Passed | Outcome::Skipped, .. } => None,
-                        State::Ended { outcome, .. } => Some(format!("`{}` {outcome}", node.id)),
-                        State::Waiting
-                        | State::Items { .. }
-                        | State::Open { .. }
-                        | State::Running { .. }
-                        | State::Lost { .. }
-                        | State::Failing { .. }
-                        | State::Backoff { .. }
-                        | State::Asking { .. }
-                        | State::Attention { .. } => None,
+                    .filter_map(|node| match node.state.ended()?.0 {
+                        Outcome::Passed | Outcome::Skipped => None,
+                        outcome @ (Outcome::Rejected | Outcome::Failed | Outcome::Cancelled) => {
+                            Some(format!("`{}` {outcome}", node.id))
+                        }
                     })
                     .collect();
                 format!("{reason}: {}", bad.join(", "))

@@ -9,6 +9,8 @@ use fairlead_step::{Digest, ErrorClass, HumanDuration, RunId, StepError, StepId,
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::Kept;
+
 /// The place of a record within its run's journal. The first is 1; 0 stands before the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Seq(pub u64);
@@ -124,17 +126,6 @@ impl fmt::Display for Purpose {
             Self::Undo => "undo",
         })
     }
-}
-
-/// A step that is not made again, because an earlier run made it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Kept {
-    /// The step, or one item of it.
-    pub step: StepId,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What it gave.
-    pub outputs: Option<Value>,
 }
 
 /// Somebody who votes or decides, as the one who took the vote knows them.
@@ -480,9 +471,48 @@ pub enum RunEvent {
         /// Why.
         reason: CancelReason,
     },
-    /// The run is over. Always the last record.
+    /// A person ended a run that nothing else could end. The last record where it stands. Whatever had
+    /// not ended then is cancelled.
+    Abandoned {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: Option<String>,
+        /// What kept the run from being driven, as the build that wrote this saw it.
+        problem: Option<String>,
+    },
+    /// The run is over. The last record of every run that was not abandoned.
     Ended {
         /// How.
         outcome: RunOutcome,
     },
+}
+
+impl RunEvent {
+    /// How the run ended, where this is the end of one.
+    #[must_use]
+    pub const fn ends_as(&self) -> Option<RunOutcome> {
+        match self {
+            Self::Ended { outcome } => Some(*outcome),
+            Self::Abandoned { .. } => Some(RunOutcome::Cancelled),
+            Self::Requested(_)
+            | Self::Resumed { .. }
+            | Self::Queued { .. }
+            | Self::Admitted
+            | Self::Expanded { .. }
+            | Self::GateOpened { .. }
+            | Self::Voted { .. }
+            | Self::GateDue { .. }
+            | Self::Woken { .. }
+            | Self::Settled { .. }
+            | Self::Remembered { .. }
+            | Self::Started { .. }
+            | Self::Finished { .. }
+            | Self::AttemptLost { .. }
+            | Self::RetryScheduled { .. }
+            | Self::Skipped { .. }
+            | Self::NotStarted { .. }
+            | Self::CancelRequested { .. } => None,
+        }
+    }
 }

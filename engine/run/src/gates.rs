@@ -88,22 +88,14 @@ impl Run {
     ) -> Result<(), ApplyError> {
         let i = self.find(step)?;
         self.may_vote(i, by, vote)?;
-        match self.nodes[i].state {
-            State::Open { due: Some(due), .. } if due <= posted => Err(ApplyError::MayNotVote {
+        // It is an open gate, for the vote would count.
+        match self.nodes[i].state.due().filter(|due| *due <= posted) {
+            Some(due) => Err(ApplyError::MayNotVote {
                 step: step.clone(),
                 by: by.name.clone(),
                 why: format!("it expired at {due}"),
             }),
-            State::Open { .. }
-            | State::Waiting
-            | State::Items { .. }
-            | State::Running { .. }
-            | State::Lost { .. }
-            | State::Failing { .. }
-            | State::Backoff { .. }
-            | State::Asking { .. }
-            | State::Attention { .. }
-            | State::Ended { .. } => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -164,23 +156,10 @@ impl Run {
                 self.outputs_of(n).and_then(|outputs| outputs.get("approved_by")?.as_array());
             names.is_some_and(|names| names.iter().any(|by| by.as_str() == Some(name)))
         };
-        let approved = |n: usize, state: &State| match state {
-            State::Open { ballots, .. } => ballots.iter().any(|ballot| ballot.by.name == name),
-            State::Ended { why: Some(Why::Gate(GateEnd::Approved(by))), .. } => {
-                by.iter().any(|by| by == name)
-            }
-            State::Ended { why: Some(Why::Kept(_)), .. } if self.planned(n).gate.is_some() => {
-                kept(n)
-            }
-            State::Waiting
-            | State::Items { .. }
-            | State::Running { .. }
-            | State::Lost { .. }
-            | State::Failing { .. }
-            | State::Backoff { .. }
-            | State::Asking { .. }
-            | State::Attention { .. }
-            | State::Ended { .. } => false,
+        let approved = |n: usize, state: &State| match state.why() {
+            Some(Why::Gate(GateEnd::Approved(by))) => by.iter().any(|by| by == name),
+            Some(Why::Kept(_)) => self.planned(n).gate.is_some() && kept(n),
+            Some(_) | None => state.ballots().iter().any(|ballot| ballot.by.name == name),
         };
         self.nodes.iter().enumerate().any(|(n, node)| n != i && approved(n, &node.state))
     }
@@ -236,20 +215,10 @@ impl Run {
 
     /// Takes in that there is news for step `i`, which asks again.
     pub(crate) fn woken(&mut self, i: usize, at: Timestamp) -> Result<(), ApplyError> {
-        match self.nodes[i].state {
-            State::Asking { attempt, due } => {
-                self.set(i, State::Asking { attempt, due: due.min(at) });
-                Ok(())
-            }
-            State::Waiting
-            | State::Items { .. }
-            | State::Open { .. }
-            | State::Running { .. }
-            | State::Lost { .. }
-            | State::Failing { .. }
-            | State::Backoff { .. }
-            | State::Attention { .. }
-            | State::Ended { .. } => Err(ApplyError::NotAsking { step: self.name(i) }),
-        }
+        let State::Asking { attempt, due } = self.nodes[i].state else {
+            return Err(ApplyError::NotAsking { step: self.name(i) });
+        };
+        self.set(i, State::Asking { attempt, due: due.min(at) });
+        Ok(())
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use fairlead_plan::{Item, Outcome};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 
+use crate::kept::outputs_of_items;
 use crate::run::{Node, State, Why};
 use crate::{ApplyError, Run};
 
@@ -34,8 +35,7 @@ impl Run {
             ids.push(id);
         }
         if items.is_empty() {
-            let none = json!({ "items": [], "by_key": {} });
-            self.keep_outputs(i, none);
+            self.keep_outputs(i, outputs_of_items(Vec::new(), Map::new()));
             self.end(i, Outcome::Passed, at, None);
             return Ok(());
         }
@@ -62,13 +62,12 @@ impl Run {
     /// The items that an earlier run made, and that are not made again, are done.
     fn take_over_items(&mut self, i: usize, at: Timestamp) {
         for n in self.nodes[i].items.clone() {
-            let Some(&place) = self.kept_items.get(&self.nodes[n].id) else { continue };
-            let Some(origin) = &self.request.origin else { continue };
-            let (from, kept) = (origin.run.clone(), origin.kept[place].clone());
-            if let Some(outputs) = kept.outputs {
-                self.keep_outputs(n, outputs);
+            let Some(from) = self.request.origin.as_ref().map(|origin| origin.run.clone()) else {
+                return;
+            };
+            if let Some(kept) = self.kept_items.remove(&self.nodes[n].id) {
+                self.end_kept(n, kept, from, at);
             }
-            self.end(n, kept.outcome, at, Some(Why::Kept(from)));
         }
     }
 
@@ -107,7 +106,7 @@ impl Run {
         }
         let of = self.nodes[i].items.len();
         let outcome = worst.map_or(Outcome::Passed, |(_, outcome)| outcome);
-        self.keep_outputs(i, json!({ "items": list, "by_key": Value::Object(by_key) }));
+        self.keep_outputs(i, outputs_of_items(list, by_key));
         let why = (not_passed > 0).then_some(Why::Items { not_passed, of });
         self.end(i, outcome, at, why);
     }

@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 use crate::stored::DecodeError;
-use crate::{Epoch, Record, Seq, Signal, SignalId, StoredSignal};
+use crate::{Epoch, KeptRecords, Record, RecordHash, Seq, Signal, SignalId, StoredSignal};
 
 /// The error beneath one of the store's.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -229,6 +229,20 @@ pub struct StoredRun {
     pub plan: PlanBlob,
     /// Every record, in order, read but not yet checked as a chain: [`crate::Run::replay`] does.
     pub records: Vec<Record>,
+    /// The records of other runs that its request refers to, as far as they are there; read, and not
+    /// yet checked either.
+    pub kept: KeptRecords,
+}
+
+/// Where a journal ends, whether or not what it says can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The place of the last record.
+    pub seq: Seq,
+    /// The hash of the last record.
+    pub hash: RecordHash,
+    /// When it was written, where that can be read.
+    pub at: Option<Timestamp>,
 }
 
 /// Where a run is, for lists. The one who writes the records says it: see [`Batch::status`].
@@ -520,6 +534,13 @@ pub trait Journal: Send + Sync {
     /// [`StoreError::NoSuchRun`]; [`StoreError::Damaged`] when a blob does not match its digest.
     fn load(&self, run: &RunId) -> BoxFuture<'_, Result<StoredRun, StoreError>>;
 
+    /// Where the journal of a run ends, whatever stands in it: enough to write behind what this build
+    /// cannot read.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchRun`].
+    fn head(&self, run: &RunId) -> BoxFuture<'_, Result<Head, StoreError>>;
+
     /// Runs, newest first.
     ///
     /// # Errors
@@ -567,6 +588,10 @@ impl<J: Journal + ?Sized> Journal for Arc<J> {
 
     fn load(&self, run: &RunId) -> BoxFuture<'_, Result<StoredRun, StoreError>> {
         (**self).load(run)
+    }
+
+    fn head(&self, run: &RunId) -> BoxFuture<'_, Result<Head, StoreError>> {
+        (**self).head(run)
     }
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, StoreError>> {

@@ -22,6 +22,8 @@ mod groups;
 mod inbox;
 mod items;
 mod journal;
+mod kept;
+mod limit;
 mod log;
 mod news;
 mod open;
@@ -29,6 +31,7 @@ mod record;
 mod remembered;
 mod run;
 mod signal;
+mod state;
 mod steps;
 mod stored;
 mod view;
@@ -38,8 +41,8 @@ pub use command::Command;
 pub use error::{ApplyError, ReplayError};
 pub use explain::{Around, Explanation, StepExplanation, Unblock};
 pub use fact::{
-    AttemptToken, CancelReason, Decision, Epoch, Failure, Kept, Origin, Purpose, Request, RunEvent,
-    Seq, SkipReason, StepResult, Vote, Voter,
+    AttemptToken, CancelReason, Decision, Epoch, Failure, Origin, Purpose, Request, RunEvent, Seq,
+    SkipReason, StepResult, Vote, Voter,
 };
 pub use gates::Ballot;
 pub use groups::Groups;
@@ -48,9 +51,11 @@ pub use inbox::{
     MAX_REASON_BYTES, NewEvent, Retried, StoredEvent, TagPush, UnknownState,
 };
 pub use journal::{
-    Admission, AppendError, Batch, BoxError, Created, Group, Journal, Lease, LeaseError, NewRun,
-    PlanBlob, RunFilter, RunStatus, RunSummary, StoreError, StoredRun, Wake,
+    Admission, AppendError, Batch, BoxError, Created, Group, Head, Journal, Lease, LeaseError,
+    NewRun, PlanBlob, RunFilter, RunStatus, RunSummary, StoreError, StoredRun, Wake,
 };
+pub use kept::{Kept, KeptOutputs, KeptRecords, ResultRef};
+pub use limit::bounded_text;
 pub use log::{LOG_CUT, LogKey, LogLine, LogPage, LogStore, MAX_LINE_BYTES, MAX_LOG_BYTES};
 pub use record::{ChainError, Record, RecordHash, SealError, check_chain};
 pub use remembered::{Remembered, RememberedResult};

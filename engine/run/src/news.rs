@@ -6,7 +6,6 @@ use fairlead_step::{Digest, ImageRef, StepId};
 use serde_json::Value;
 
 use crate::Run;
-use crate::run::State;
 
 /// What there is news of.
 enum About<'a> {
@@ -76,7 +75,7 @@ impl Run {
     pub fn asks_about(&self, about: &str) -> BTreeSet<StepId> {
         let about = About::read(about);
         let asks = |node: &crate::run::Node| {
-            matches!(node.state, State::Asking { .. })
+            node.state.is_asking()
                 && self.render(&node.id).is_ok_and(|input| about.is_in(input.display()))
         };
         self.nodes.iter().filter(|node| asks(node)).map(|node| node.id.clone()).collect()

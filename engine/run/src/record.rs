@@ -6,8 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+use crate::limit;
 use crate::stored::{self, DecodeError};
-use crate::{RunEvent, Seq};
+use crate::{Head, RunEvent, Seq};
 
 /// The SHA-256 of a record's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,17 +76,28 @@ impl Record {
     /// The most bytes of one record: the outputs of a step are at most 1 MiB.
     pub const MAX_BYTES: usize = 4 << 20;
 
-    /// Makes the record that stands at `seq` behind the one whose hash is `prev`.
+    /// Makes the record that stands at `seq` behind the one whose hash is `prev`. A fact that is too
+    /// large is written smaller where that is possible: texts are cut, and a result or a list becomes the
+    /// failure of its step.
     ///
     /// # Errors
-    /// When the fact is too large, or has no JSON form.
+    /// When the fact is too large all the same, as a request is, or has no JSON form.
     pub fn seal(
         seq: Seq,
         at: Timestamp,
         prev: RecordHash,
         event: RunEvent,
     ) -> Result<Self, SealError> {
-        let bytes = stored::encode(seq, at, prev, &event).map_err(SealError::NotJson)?;
+        let encode =
+            |event: &RunEvent| stored::encode(seq, at, prev, event).map_err(SealError::NotJson);
+        let mut event = event;
+        let mut bytes = encode(&event)?;
+        if bytes.len() > Self::MAX_BYTES
+            && let Some(smaller) = limit::smaller(&event, bytes.len())
+        {
+            bytes = encode(&smaller)?;
+            event = smaller;
+        }
         if bytes.len() > Self::MAX_BYTES {
             return Err(SealError::TooLarge { size: bytes.len(), limit: Self::MAX_BYTES });
         }
@@ -152,6 +164,16 @@ impl Record {
     #[must_use]
     pub const fn hash(&self) -> RecordHash {
         self.hash
+    }
+}
+
+impl Head {
+    /// The end of a journal whose last record has these bytes, of whichever version; none where it is
+    /// not there although the run stands at `seq`.
+    #[must_use]
+    pub fn of(seq: Seq, last: Option<&str>) -> Self {
+        let hash = last.map_or(RecordHash::ZERO, RecordHash::of);
+        Self { seq, hash, at: last.and_then(stored::written_at) }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use fairlead_plan::{Item, Outcome, Phase, Plan, PlanStep, RunOutcome, Scope};
+use fairlead_plan::{Item, Outcome, Phase, Plan, PlanStep, RunOutcome, Scope, newer_format};
 use fairlead_step::{Digest, Effect, RunId, StepId};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -15,8 +15,8 @@ use crate::journal::StoredRun;
 use crate::open::Open;
 use crate::record::{RecordHash, SealError, check_link};
 use crate::{
-    ApplyError, Attempt, AttemptToken, CancelReason, Decision, Epoch, Failure, Purpose, Record,
-    ReplayError, Request, RunEvent, RunStatus, Seq, SkipReason,
+    ApplyError, Attempt, AttemptToken, CancelReason, Decision, Epoch, Failure, Kept, KeptOutputs,
+    KeptRecords, Purpose, Record, ReplayError, Request, RunEvent, RunStatus, Seq, SkipReason,
 };
 
 /// The most attempts of one step that may be lost before it counts as failed: a step that takes
@@ -119,6 +119,33 @@ pub(crate) struct Node {
     pub(crate) held_back: VecDeque<usize>,
     /// For an item: what it gave. The outputs of a step are in the scope.
     pub(crate) outputs: Option<Value>,
+    /// Where what it gave stands.
+    pub(crate) made: Option<Made>,
+}
+
+/// Where the result of a node stands.
+#[derive(Debug, Clone)]
+pub(crate) enum Made {
+    /// In a record of this run: the end of an attempt.
+    Here { record: Seq, attempt: u32 },
+    /// Where an earlier run, which is made again, found it or had it.
+    Kept(KeptOutputs),
+}
+
+/// What an earlier run made of a step, or of an item.
+#[derive(Debug)]
+pub(crate) struct KeptItem {
+    outcome: Outcome,
+    outputs: Option<Value>,
+    from: Option<KeptOutputs>,
+}
+
+/// What a run is rebuilt from, besides its records.
+struct Pinned<'r> {
+    id: &'r RunId,
+    plan: &'r Arc<Plan>,
+    digest: &'r Digest,
+    kept: &'r KeptRecords,
 }
 
 impl Node {
@@ -136,6 +163,7 @@ impl Node {
             items: Vec::new(),
             held_back: VecDeque::new(),
             outputs: None,
+            made: None,
         }
     }
 }
@@ -162,8 +190,8 @@ pub struct Run {
     last_at: Timestamp,
     pub(crate) request: Request,
     requested_at: Timestamp,
-    /// Where in `request` each item stands that an earlier run made.
-    pub(crate) kept_items: HashMap<StepId, usize>,
+    /// The items that an earlier run made, until they are known here.
+    pub(crate) kept_items: HashMap<StepId, KeptItem>,
     /// The time during which nobody drove the run, or it only waited.
     idle: SignedDuration,
     /// The steps in the order of the plan, and behind them their items as they became known.
@@ -206,17 +234,26 @@ impl Run {
     /// When the journal is not whole, does not fit the plan, or holds a fact that cannot have
     /// happened.
     pub fn replay(id: RunId, plan: Arc<Plan>, records: &[Record]) -> Result<Self, ReplayError> {
-        let digest = plan.digest();
-        Self::replay_pinned(&id, &plan, &digest, records)
+        Self::replay_keeping(id, plan, records, &KeptRecords::new())
     }
 
-    fn replay_pinned(
-        id: &RunId,
-        plan: &Arc<Plan>,
-        digest: &Digest,
+    /// The same for a run that may refer to results of other runs, which stand in `kept`.
+    ///
+    /// # Errors
+    /// As [`Run::replay`], and when a record that it refers to is not there, or is another.
+    pub fn replay_keeping(
+        id: RunId,
+        plan: Arc<Plan>,
         records: &[Record],
+        kept: &KeptRecords,
     ) -> Result<Self, ReplayError> {
-        let told = Self::fold(id, plan, digest, records, false);
+        let digest = plan.digest();
+        Self::replay_pinned(&Pinned { id: &id, plan: &plan, digest: &digest, kept }, records)
+    }
+
+    fn replay_pinned(pinned: &Pinned<'_>, records: &[Record]) -> Result<Self, ReplayError> {
+        let plan = pinned.plan;
+        let told = Self::fold(pinned, records, false);
         let lost = |record: &Record| match record.event() {
             RunEvent::AttemptLost { step, .. } => {
                 plan.step(step).is_some_and(|step| step.effect == Effect::Once)
@@ -238,23 +275,22 @@ impl Run {
             | RunEvent::Skipped { .. }
             | RunEvent::NotStarted { .. }
             | RunEvent::CancelRequested { .. }
+            | RunEvent::Abandoned { .. }
             | RunEvent::Ended { .. } => false,
         };
         if matches!(told, Err(ReplayError::Impossible { .. })) && records.iter().any(lost) {
-            return Self::fold(id, plan, digest, records, true).or(told);
+            return Self::fold(pinned, records, true).or(told);
         }
         told
     }
 
     fn fold(
-        id: &RunId,
-        plan: &Arc<Plan>,
-        digest: &Digest,
+        pinned: &Pinned<'_>,
         records: &[Record],
         lost_is_failed: bool,
     ) -> Result<Self, ReplayError> {
         let (first, rest) = records.split_first().ok_or(ReplayError::Empty)?;
-        let mut run = Self::requested(id.clone(), Arc::clone(plan), digest, first)?;
+        let mut run = Self::requested(pinned, first)?;
         run.lost_is_failed = lost_is_failed;
         for record in rest {
             run.apply(record)
@@ -268,18 +304,21 @@ impl Run {
     /// # Errors
     /// As [`Run::replay`], and when the stored plan is not one.
     pub fn restore(stored: &StoredRun) -> Result<Self, ReplayError> {
-        let plan = serde_json::from_slice(stored.plan.bytes()).map_err(ReplayError::Plan)?;
+        let bytes = stored.plan.bytes();
+        let plan = serde_json::from_slice(bytes).map_err(|error| match newer_format(bytes) {
+            Some(format) => ReplayError::NewerPlan { format },
+            None => ReplayError::Plan(error),
+        })?;
+        let plan = Arc::new(plan);
         // The stored bytes are what the run is pinned to: they need not be written again to be known.
-        Self::replay_pinned(&stored.id, &Arc::new(plan), stored.plan.digest(), &stored.records)
+        let digest = stored.plan.digest();
+        let pinned = Pinned { id: &stored.id, plan: &plan, digest, kept: &stored.kept };
+        Self::replay_pinned(&pinned, &stored.records)
     }
 
     /// A run of which only the request is known.
-    fn requested(
-        id: RunId,
-        plan: Arc<Plan>,
-        digest: &Digest,
-        first: &Record,
-    ) -> Result<Self, ReplayError> {
+    fn requested(pinned: &Pinned<'_>, first: &Record) -> Result<Self, ReplayError> {
+        let (id, plan, digest) = (pinned.id.clone(), Arc::clone(pinned.plan), pinned.digest);
         check_link(Seq(0), RecordHash::ZERO, first)
             .map_err(|error| ReplayError::Impossible { seq: first.seq(), source: error.into() })?;
         let RunEvent::Requested(request) = first.event() else {
@@ -343,7 +382,7 @@ impl Run {
             queued: None,
             ended: None,
         };
-        run.take_over();
+        run.take_over(pinned.kept)?;
         for i in 0..run.nodes.len() {
             run.consider(i);
         }
@@ -352,30 +391,38 @@ impl Run {
     }
 
     /// What the run begins from stands for it.
-    fn take_over(&mut self) {
-        let Some(origin) = self.request.origin.clone() else { return };
+    fn take_over(&mut self, records: &KeptRecords) -> Result<(), ReplayError> {
+        let Some(origin) = self.request.origin.clone() else { return Ok(()) };
         let at = self.requested_at;
-        for (n, kept) in origin.kept.into_iter().enumerate() {
+        for Kept { step, outcome, outputs: from } in origin.kept {
+            let outputs = from.as_ref().map(|from| from.look_up(&step, records)).transpose()?;
             match origin.purpose {
                 // The steps of a run that takes back have other names; what they read is this.
                 Purpose::Undo => {
-                    if let Some(outputs) = kept.outputs {
-                        self.scope.steps.insert(kept.step.clone(), outputs);
+                    if let Some(outputs) = outputs {
+                        self.scope.steps.insert(step.clone(), outputs);
                     }
-                    self.scope.outcomes.insert(kept.step, kept.outcome);
+                    self.scope.outcomes.insert(step, outcome);
                 }
                 Purpose::Retry => {
-                    let Some(i) = self.index_of(&kept.step) else {
-                        self.kept_items.insert(kept.step, n);
-                        continue;
-                    };
-                    if let Some(outputs) = kept.outputs {
-                        self.keep_outputs(i, outputs);
+                    let kept = KeptItem { outcome, outputs, from };
+                    match self.index_of(&step) {
+                        Some(i) => self.end_kept(i, kept, origin.run.clone(), at),
+                        None => drop(self.kept_items.insert(step, kept)),
                     }
-                    self.end(i, kept.outcome, at, Some(Why::Kept(origin.run.clone())));
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Ends node `i` as an earlier run did.
+    pub(crate) fn end_kept(&mut self, i: usize, kept: KeptItem, from: RunId, at: Timestamp) {
+        if let Some(outputs) = kept.outputs {
+            self.keep_outputs(i, outputs);
+        }
+        self.nodes[i].made = kept.from.map(Made::Kept);
+        self.end(i, kept.outcome, at, Some(Why::Kept(from)));
     }
 
     /// Takes in the next record.
@@ -411,9 +458,11 @@ impl Run {
             RunEvent::Settled { step, attempt, by, decision, reason } => {
                 let i = self.find(step)?;
                 self.settled(i, *attempt, &by.name, decision, reason.as_deref(), at)?;
+                self.nodes[i].made = Some(Made::Here { record: record.seq(), attempt: *attempt });
             }
             RunEvent::Remembered { step, attempt, token, key, run, outputs } => {
                 let i = self.running(step, *attempt, Some(token))?;
+                self.nodes[i].made = Some(Made::Here { record: record.seq(), attempt: *attempt });
                 self.remembered(i, (run, key), outputs, at);
             }
             RunEvent::Started { step, attempt, token } => {
@@ -421,6 +470,7 @@ impl Run {
             }
             RunEvent::Finished { step, attempt, token, result } => {
                 let i = self.running(step, *attempt, Some(token))?;
+                self.nodes[i].made = Some(Made::Here { record: record.seq(), attempt: *attempt });
                 self.finished(i, *attempt, result, at);
             }
             RunEvent::AttemptLost { step, attempt, reason } => {
@@ -441,6 +491,10 @@ impl Run {
                 self.end(i, Outcome::Failed, at, Some(Why::NotStarted(failure.clone())));
             }
             RunEvent::CancelRequested { by, reason } => self.cancel_requested(by, reason, at)?,
+            RunEvent::Abandoned { by, reason, problem: _ } => {
+                self.abandoned(by, reason.as_deref(), at);
+                self.ended = record.event().ends_as().map(|outcome| (outcome, at));
+            }
             RunEvent::Ended { outcome } => {
                 let is = self.outcome_when_done().ok_or(ApplyError::StepsLeft)?;
                 if is != *outcome {
@@ -465,19 +519,9 @@ impl Run {
         behind: Option<&RunId>,
         at: Timestamp,
     ) -> Result<(), ApplyError> {
-        let begun = |state: &State| match state {
-            State::Waiting | State::Ended { why: Some(Why::Kept(_) | Why::RunCancelled), .. } => {
-                false
-            }
-            State::Items { .. }
-            | State::Open { .. }
-            | State::Running { .. }
-            | State::Lost { .. }
-            | State::Failing { .. }
-            | State::Backoff { .. }
-            | State::Asking { .. }
-            | State::Attention { .. }
-            | State::Ended { .. } => true,
+        let begun = |state: &State| {
+            let untouched = matches!(state.why(), Some(Why::Kept(_) | Why::RunCancelled));
+            !(state.is_waiting() || untouched)
         };
         let begun = self.nodes.iter().any(|node| begun(&node.state));
         if self.queued.is_some() || self.told_admitted || begun {
@@ -523,21 +567,10 @@ impl Run {
         if self.ended.is_some() || self.seq == Seq(1) || self.only_waits() {
             return Vec::new();
         }
-        let lost = self.nodes.iter().filter_map(|node| match &node.state {
-            State::Running { attempt, .. } => Some(RunEvent::AttemptLost {
-                step: node.id.clone(),
-                attempt: *attempt,
-                reason: reason.to_owned(),
-            }),
-            State::Waiting
-            | State::Items { .. }
-            | State::Open { .. }
-            | State::Lost { .. }
-            | State::Failing { .. }
-            | State::Backoff { .. }
-            | State::Asking { .. }
-            | State::Attention { .. }
-            | State::Ended { .. } => None,
+        let running = self.nodes.iter().filter(|node| node.state.is_running());
+        let lost = running.filter_map(|node| {
+            let (step, reason) = (node.id.clone(), reason.to_owned());
+            Some(RunEvent::AttemptLost { step, attempt: node.state.attempt()?, reason })
         });
         std::iter::once(RunEvent::Resumed { epoch }).chain(lost).collect()
     }

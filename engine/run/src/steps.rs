@@ -295,6 +295,33 @@ impl Run {
         Ok(())
     }
 
+    /// Takes in that a person ended the run.
+    pub(crate) fn abandoned(&mut self, by: &str, reason: Option<&str>, at: Timestamp) {
+        let why = Some(reason.map_or("abandoned".to_owned(), |why| format!("abandoned: {why}")));
+        let reason = CancelReason::Asked { why };
+        self.cancel = Some(Cancel { by: by.to_owned(), reason, at, scope: CancelScope::All });
+        for i in 0..self.nodes.len() {
+            let why = match &self.nodes[i].state {
+                State::Waiting
+                | State::Open { .. }
+                | State::Lost { .. }
+                | State::Failing { .. }
+                | State::Backoff { .. }
+                | State::Asking { .. } => Why::RunCancelled,
+                State::Attention { reason, .. } => Why::Undecided(reason.clone()),
+                // Nobody drove the run, so nobody can say how its attempt ended.
+                State::Running { .. } => {
+                    let reason = "the run was abandoned".to_owned();
+                    self.attempt_ended(i, at, AttemptEnd::Lost { reason });
+                    Why::RunCancelled
+                }
+                // Its items end it.
+                State::Items { .. } | State::Ended { .. } => continue,
+            };
+            self.end(i, Outcome::Cancelled, at, Some(why));
+        }
+    }
+
     /// What one more request to cancel would stop; nothing when everything is stopping already.
     pub(crate) fn next_cancel_scope(&self) -> Option<CancelScope> {
         match &self.cancel {

@@ -239,33 +239,13 @@ impl<'a> StepView<'a> {
     /// The approvals that an open gate has.
     #[must_use]
     pub fn ballots(&self) -> &'a [Ballot] {
-        match &self.step.state {
-            State::Open { ballots, .. } => ballots,
-            State::Waiting
-            | State::Items { .. }
-            | State::Running { .. }
-            | State::Lost { .. }
-            | State::Failing { .. }
-            | State::Backoff { .. }
-            | State::Asking { .. }
-            | State::Attention { .. }
-            | State::Ended { .. } => &[],
-        }
+        self.step.state.ballots()
     }
 
     /// What it asks for, and how far it is, where it is a gate.
     #[must_use]
     pub fn gate(&self) -> Option<GateView<'a>> {
-        let due = match self.status() {
-            StepStatus::Open { due } => due,
-            StepStatus::Waiting
-            | StepStatus::Running { .. }
-            | StepStatus::Retrying { .. }
-            | StepStatus::Asking { .. }
-            | StepStatus::NeedsAttention { .. }
-            | StepStatus::Items { .. }
-            | StepStatus::Ended(_) => None,
-        };
+        let due = self.due();
         Some(match self.plan.gate.as_ref()? {
             Gate::Approval(approval) => {
                 let given = u32::try_from(self.ballots().len()).unwrap_or(u32::MAX);
@@ -287,15 +267,7 @@ impl<'a> StepView<'a> {
     /// When time decides of it, or when it is tried or asked again, where that is known.
     #[must_use]
     pub const fn due(&self) -> Option<Timestamp> {
-        match self.status() {
-            StepStatus::Open { due } | StepStatus::Retrying { due, .. } => due,
-            StepStatus::Asking { due, .. } => Some(due),
-            StepStatus::Waiting
-            | StepStatus::Running { .. }
-            | StepStatus::NeedsAttention { .. }
-            | StepStatus::Items { .. }
-            | StepStatus::Ended(_) => None,
-        }
+        self.step.state.due()
     }
 
     /// What the plan says of it.
@@ -328,15 +300,9 @@ impl<'a> StepView<'a> {
     /// How it ended.
     #[must_use]
     pub const fn outcome(&self) -> Option<Outcome> {
-        match self.status() {
-            StepStatus::Ended(outcome) => Some(outcome),
-            StepStatus::Waiting
-            | StepStatus::Running { .. }
-            | StepStatus::Retrying { .. }
-            | StepStatus::Open { .. }
-            | StepStatus::Asking { .. }
-            | StepStatus::NeedsAttention { .. }
-            | StepStatus::Items { .. } => None,
+        match self.step.state.ended() {
+            Some((outcome, _)) => Some(outcome),
+            None => None,
         }
     }
 
@@ -361,40 +327,23 @@ impl<'a> StepView<'a> {
     /// When it ended, skipped steps included.
     #[must_use]
     pub const fn ended_at(&self) -> Option<Timestamp> {
-        match &self.step.state {
-            State::Ended { at, .. } => Some(*at),
-            State::Waiting
-            | State::Items { .. }
-            | State::Open { .. }
-            | State::Running { .. }
-            | State::Lost { .. }
-            | State::Failing { .. }
-            | State::Backoff { .. }
-            | State::Asking { .. }
-            | State::Attention { .. } => None,
+        match self.step.state.ended() {
+            Some((_, at)) => Some(at),
+            None => None,
         }
     }
 
     /// One line for people: why it did not simply pass, or what it waits for.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
-        match &self.step.state {
-            State::Ended { why: Some(why), .. } => return Some(why.to_string()),
-            State::Attention { reason, .. } => {
-                return Some(format!(
-                    "an attempt that must not be made twice was lost ({reason}); look whether it \
-                     took effect, and say so with `fairlead settle`"
-                ));
-            }
-            State::Waiting
-            | State::Items { .. }
-            | State::Open { .. }
-            | State::Running { .. }
-            | State::Lost { .. }
-            | State::Failing { .. }
-            | State::Backoff { .. }
-            | State::Asking { .. }
-            | State::Ended { why: None, .. } => {}
+        if let Some(why) = self.step.state.why() {
+            return Some(why.to_string());
+        }
+        if let State::Attention { reason, .. } = &self.step.state {
+            return Some(format!(
+                "an attempt that must not be made twice was lost ({reason}); look whether it took \
+                 effect, and say so with `fairlead settle`"
+            ));
         }
         match self.step.attempts.last()?.ended.as_ref()? {
             (_, AttemptEnd::Passed) => None,
@@ -405,7 +354,7 @@ impl<'a> StepView<'a> {
     /// The way out, where the failure knows one.
     #[must_use]
     pub fn hint(&self) -> Option<&'a str> {
-        if let State::Ended { why: Some(Why::NotStarted(failure)), .. } = &self.step.state {
+        if let Some(Why::NotStarted(failure)) = self.step.state.why() {
             return failure.hint.as_deref();
         }
         match self.step.attempts.last()?.ended.as_ref()? {

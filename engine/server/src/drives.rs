@@ -306,6 +306,9 @@ impl Drives {
             Err(DriveError::Lease(LeaseError::Held { .. })) => {
                 tracing::debug!(%run, "another process drives the run");
             }
+            Err(error) if error.is_of_newer_build() => {
+                tracing::warn!(%run, "run is left to a newer build: {}", error_chain(error));
+            }
             Err(error) => {
                 tracing::error!(%run, "run was not driven to its end: {}", error_chain(error));
             }

@@ -353,7 +353,12 @@ pub(crate) async fn request_run(
             tracing::debug!(event = key, %run, "`{name}` was started by this event before");
             Ok(Started::Run(run))
         }
-        Err(error @ (RequestError::Seal(_) | RequestError::Plan(_) | RequestError::Group(_))) => {
+        Err(
+            error @ (RequestError::Kinds(_)
+            | RequestError::Seal(_)
+            | RequestError::Plan(_)
+            | RequestError::Group(_)),
+        ) => {
             let why = error_chain(&error);
             tracing::error!(event = key, "`{name}` cannot be started: {why}");
             Ok(Started::Refused(why))

@@ -3,6 +3,7 @@
 use fairlead_run::{
     AppendError, Batch, NewEvent, NewRun, Record, Request, RunEvent, RunStatus, Seq, StoreError,
 };
+use fairlead_step::RunId;
 use jiff::Timestamp;
 
 /// The request of a new run, when it is one that fits.
@@ -25,9 +26,8 @@ pub(crate) fn new_run(run: &NewRun) -> Result<&Request, StoreError> {
     }
 }
 
-/// A new run names an origin that is not there.
-pub(crate) fn no_origin(run: &NewRun, request: &Request) -> StoreError {
-    let origin = request.origin.as_ref().map_or_else(String::new, |o| o.run.to_string());
+/// A new run names another one, from which it begins, that is not there.
+pub(crate) fn no_origin(run: &NewRun, origin: &RunId) -> StoreError {
     let problem = format!("run {origin}, from which it begins, is not there");
     StoreError::BadRun { run: run.id.clone(), problem }
 }
@@ -64,8 +64,8 @@ pub(crate) fn batch(batch: &Batch) -> Result<Sequel, AppendError> {
         }
     }
     let end = batch.records.iter().find_map(|record| {
-        let RunEvent::Ended { outcome } = record.event() else { return None };
-        Some((record.seq(), record.at(), *outcome))
+        let outcome = record.event().ends_as()?;
+        Some((record.seq(), record.at(), outcome))
     });
     let last = batch.records.last().map(Record::seq);
     let ended_at = match (end, batch.status) {

@@ -12,6 +12,7 @@ mod artifacts;
 mod bell;
 mod error;
 mod events;
+mod kept;
 mod logs;
 mod memory;
 mod postgres;

@@ -31,7 +31,8 @@ const RUNS_AT_ONCE: usize = 16;
 /// goes, and what nobody names goes all the same.
 ///
 /// Whatever the rules say, a run stays that has not ended, or that an unfinished one makes again or
-/// takes back, or whose event is still to be handled.
+/// takes back, or of whose results one stands for another run that is there, or whose event is still
+/// to be handled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PruneRules {

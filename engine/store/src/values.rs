@@ -1,8 +1,8 @@
 //! How values look in a database, whichever it is: times are microseconds since 1970, counts are
 //! signed.
 
-use fairlead_plan::ConcurrencyPolicy;
-use fairlead_run::{BoxError, RunStatus, StoreError};
+use fairlead_plan::{ConcurrencyPolicy, RunOutcome};
+use fairlead_run::{BoxError, RunStatus, Signal, SignalId, StoreError, StoredSignal};
 use fairlead_step::RunId;
 use jiff::Timestamp;
 
@@ -43,9 +43,32 @@ pub(crate) fn policy(stored: &str) -> Result<ConcurrencyPolicy, StoreError> {
     })
 }
 
-pub(crate) fn status(id: &str, stored: &str) -> Result<RunStatus, StoreError> {
-    RunStatus::from_name(stored).ok_or_else(|| {
-        let what = format!("run {id} has the unknown status `{stored}`");
-        StoreError::Damaged { what, source: None }
+/// Where a run is. One that has not ended, and of whose status only a newer build knows, is left alone:
+/// one row must not keep the others from being seen.
+pub(crate) fn status(stored: &str, ended: bool) -> RunStatus {
+    RunStatus::from_name(stored).unwrap_or(match ended {
+        true => RunStatus::Ended(RunOutcome::Failed),
+        false => RunStatus::Waiting,
     })
+}
+
+/// The signals that this build can read: number, time, and what was said. The others stay for the build
+/// that posted them, and keep nobody from hearing these.
+pub(crate) fn readable(
+    run: &RunId,
+    rows: Vec<(i64, i64, String)>,
+) -> Result<Vec<StoredSignal>, StoreError> {
+    let mut signals = Vec::with_capacity(rows.len());
+    for (number, at, body) in rows {
+        match Signal::decode(&body) {
+            Ok(signal) => {
+                let id = SignalId(counted(number)?);
+                signals.push(StoredSignal { id, at: timestamp(at)?, signal });
+            }
+            Err(error) => {
+                tracing::warn!(%run, "signal {number} is not readable, and stays: {error}");
+            }
+        }
+    }
+    Ok(signals)
 }

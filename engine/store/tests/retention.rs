@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use fairlead_plan::{Outcome, RunOutcome};
 use fairlead_run::{
-    Batch, Inserted, Kept, LogKey, LogLine, NewEvent, NewRun, Origin, PlanBlob, Purpose, Record,
-    RecordHash, RememberedResult, Request, RunEvent, RunFilter, RunStatus, Seq, StepResult,
-    StoreError, TagPush,
+    Batch, Inserted, Kept, KeptOutputs, LogKey, LogLine, NewEvent, NewRun, Origin, PlanBlob,
+    Purpose, Record, RecordHash, RememberedResult, Request, ResultRef, RunEvent, RunFilter,
+    RunStatus, Seq, StepResult, StoreError, TagPush,
 };
 use fairlead_step::{ArtifactError, Digest, RunId, Stream, Verdict};
 use fairlead_store::{Amount, PruneReport, PruneRules, Store};
@@ -283,6 +283,7 @@ in_each! {
     old_runs_go_with_all_they_left
     the_last_runs_of_each_pipeline_stay
     a_run_that_is_needed_stays
+    a_run_whose_results_stand_for_another_stays
     what_is_named_stays
     the_young_stay
     events_and_results_go_by_their_age
@@ -393,6 +394,41 @@ async fn a_run_that_is_needed_stays(house: House) {
     assert!(matches!(late, Err(StoreError::BadRun { .. })), "{late:?}");
 }
 
+async fn a_run_whose_results_stand_for_another_stays(house: House) {
+    for number in 1..=3 {
+        house.ended(number, "a", 60, &number.to_string()).await;
+    }
+    let result = |run| {
+        let digest = Digest::sha256(named("1").to_string().as_bytes());
+        KeptOutputs::Result(ResultRef { run: run_id(run), record: Seq(2), attempt: 1, digest })
+    };
+    // It begins from run 2, and what it keeps was made by run 1.
+    let origin = |from, of| {
+        let outputs = Some(result(of));
+        let step = "scan".parse().expect("a step name");
+        let kept = vec![Kept { step, outcome: Outcome::Passed, outputs }];
+        Origin { run: run_id(from), purpose: Purpose::Retry, from: vec![], kept }
+    };
+    house.create(house.new_run(10, "a", Some(origin(2, 1)))).await;
+    house.end(10, 1, "10").await;
+    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    assert_eq!(report.runs, ids([2, 3]), "run 1 is needed, although everything of it has ended");
+    let stored = house.store.journal().load(&run_id(10)).await.expect("the run is there");
+    let kept: Vec<(RunId, Seq)> = stored.kept.keys().cloned().collect();
+    assert_eq!(kept, [(run_id(1), Seq(2))], "and what it gave comes with the run");
+    assert_eq!(stored.kept[&kept[0]].event(), &passed("1"));
+    assert!(house.has("1").await, "with the artifacts that it names");
+    // Neither a run that is gone nor one that never was can be referred to.
+    for of in [2, 77] {
+        let late = house.store.journal().create(house.new_run(30, "a", Some(origin(1, of)))).await;
+        assert!(matches!(late, Err(StoreError::BadRun { .. })), "{late:?}");
+    }
+    // As soon as nothing refers to it any more, it goes.
+    let all = house.rules().keep_last(0);
+    assert_eq!(house.prune(&all).await.runs, ids([10]));
+    assert_eq!(house.prune(&all).await.runs, ids([1]));
+}
+
 async fn what_is_named_stays(house: House) {
     house.ended(1, "a", 60, "shared").await;
     house.ended(2, "a", 1, "shared").await;
@@ -400,7 +436,7 @@ async fn what_is_named_stays(house: House) {
     let kept = Kept {
         step: "scan".parse().expect("an answer"),
         outcome: Outcome::Passed,
-        outputs: Some(named("kept")),
+        outputs: Some(KeptOutputs::Copied(named("kept"))),
     };
     let origin = Origin { run: run_id(3), purpose: Purpose::Retry, from: vec![], kept: vec![kept] };
     house.create(house.new_run(4, "a", Some(origin))).await;

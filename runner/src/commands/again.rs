@@ -27,9 +27,10 @@ pub(crate) async fn retry(context: &Context<'_>, args: RetryArgs) -> Result<Exit
         }
     };
     let by = args.drive.name.clone().unwrap_or_else(drive::person);
-    let request =
+    let mut request =
         RunRequest::retry(&old, &args.from, replan, by).map_err(|error| refused(&run, &error))?;
-    workspace::restore(context, &store, &run, &old, args.config.as_deref()).await?;
+    let folders = (args.workspace.as_deref(), args.config.as_deref());
+    workspace::place(context, &store, &run, &old, &mut request, folders).await?;
     if let Some(Origin { kept, .. }) = &request.origin {
         let names: Vec<&str> = kept.iter().map(|kept| kept.step.as_str()).collect();
         context.output.say(match names.as_slice() {
@@ -63,7 +64,7 @@ pub(crate) async fn undo(context: &Context<'_>, args: UndoArgs) -> Result<Exit, 
     let run = named_run(&store, &args.run).await?;
     let (_, old) = load(&store, &run).await?;
     let by = args.drive.name.clone().unwrap_or_else(drive::person);
-    let request = RunRequest::undo(&old, by).map_err(|error| refused(&run, &error))?;
+    let mut request = RunRequest::undo(&old, by).map_err(|error| refused(&run, &error))?;
     let output = context.output;
     output.say(format!("to take back run {run}, in this order:"));
     for step in request.plan.steps() {
@@ -80,7 +81,8 @@ pub(crate) async fn undo(context: &Context<'_>, args: UndoArgs) -> Result<Exit, 
         return Err(Stop::usage(format!("run {earlier} takes it back already: it is {status}"))
             .hint("`--once-more` takes it back all the same"));
     }
-    workspace::restore(context, &store, &run, &old, args.config.as_deref()).await?;
+    let folders = (args.workspace.as_deref(), args.config.as_deref());
+    workspace::place(context, &store, &run, &old, &mut request, folders).await?;
     Ok(drive::request_and_drive_in(context, store, request, args.drive).await?.0)
 }
 

@@ -67,6 +67,10 @@ pub(crate) async fn request_and_drive_in(
     let run = match engine.request(request).await {
         Ok(Requested::New(run) | Requested::Already(run)) => run,
         Err(RequestError::Secrets(missing)) => return Err(secrets_missing(missing)),
+        Err(error @ RequestError::Kinds(_)) => {
+            return Err(Stop::usage(error.to_string())
+                .hint("`--replan FILE` makes it by the pipeline file as it is now"));
+        }
         Err(error) => return Err(Stop::of(&error)),
     };
     drive(context, &store, &engine, &run, &plan, &args).await
@@ -175,17 +179,13 @@ fn not_driven(run: &RunId, error: &DriveError) -> Stop {
         DriveError::Lease(LeaseError::Held { .. }) => {
             stop.hint("it is driven by another process; watch it with `fairlead show`")
         }
-        DriveError::Secrets(missing) => missing
-            .0
-            .iter()
-            .filter_map(secret_hint)
-            .fold(stop.hint(format!("then go on with `fairlead resume {run}`")), Stop::hint),
-        DriveError::Kinds(_) => stop.hint("resume it with the build of Fairlead that began it"),
-        DriveError::Lease(_)
-        | DriveError::Store(_)
-        | DriveError::Replay { .. }
-        | DriveError::Dispatch(_)
-        | _ => stop.hint(format!("nothing is lost: go on with `fairlead resume {run}`")),
+        error if error.is_of_newer_build() => stop.hint(format!(
+            "a newer build goes on with it; `fairlead abandon {run}` ends it with this one"
+        )),
+        DriveError::Replay { .. } => stop.hint(format!(
+            "`fairlead journal verify {run}` says where it is damaged, `fairlead cancel {run}` ends it"
+        )),
+        DriveError::Lease(_) | DriveError::Store(_) | DriveError::Dispatch(_) | _ => stop.hint(format!("nothing is lost: go on with `fairlead resume {run}`")),
     }
 }
 

@@ -1,13 +1,13 @@
 //! `fairlead journal`: a run's journal by itself.
 //!
 //! The exported form is JSON, a line each: a head that names the format and the run, the stored plan,
-//! and the records byte for byte as they are kept, whose hashes so stay what they are.
+//! the records of other runs whose results stand for this one, and the records byte for byte as they are kept, whose hashes so stay what they are.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use fairlead_plan::Plan;
-use fairlead_run::{PlanBlob, Record, ReplayError, Run, RunFilter, StoredRun};
+use fairlead_run::{KeptRecords, PlanBlob, Record, ReplayError, Run, RunFilter, StoredRun};
 use fairlead_step::RunId;
 use fairlead_store::Store;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ use crate::exit::{Exit, Stop};
 /// The name of the exported form.
 const FORMAT: &str = "fairlead.dev/journal/v1";
 
+/// The same for a run that refers to results of other runs: their records stand behind the plan.
+const FORMAT_WITH_KEPT: &str = "fairlead.dev/journal/v2";
+
 /// The most bytes of an exported journal that is read.
 const MAX_EXPORT: u64 = 256 << 20;
 
@@ -27,6 +30,14 @@ const MAX_EXPORT: u64 = 256 << 20;
 struct Head {
     format: String,
     run: RunId,
+}
+
+/// A record of another run, byte for byte.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptLine {
+    kept: String,
+    of: RunId,
 }
 
 pub(crate) async fn journal(context: &Context<'_>, command: JournalCommand) -> Result<Exit, Stop> {
@@ -85,11 +96,18 @@ async fn verify(context: &Context<'_>, journals: Vec<String>, all: bool) -> Resu
 
 async fn export(context: &Context<'_>, run: &str) -> Result<Exit, Stop> {
     let stored = load(context, run).await?;
-    let head = Head { format: FORMAT.to_owned(), run: stored.id.clone() };
+    let format = if stored.kept.is_empty() { FORMAT } else { FORMAT_WITH_KEPT };
+    let head = Head { format: format.to_owned(), run: stored.id.clone() };
     let head = serde_json::to_string(&head)
         .map_err(|e| Stop::internal("the head has no JSON form").because(&e))?;
     context.output.data(head);
     context.output.data(String::from_utf8_lossy(stored.plan.bytes()));
+    for ((run, _), record) in &stored.kept {
+        let kept = KeptLine { kept: record.bytes().to_owned(), of: run.clone() };
+        let line = serde_json::to_string(&kept)
+            .map_err(|e| Stop::internal("a kept record has no JSON form").because(&e))?;
+        context.output.data(line);
+    }
     for record in &stored.records {
         context.output.data(record.bytes());
     }
@@ -112,8 +130,8 @@ async fn replay(
     let Some((first, rest)) = records.split_first() else {
         return Err(Stop::usage("there is no record so early").hint("the first one is number 1"));
     };
-    let mut run =
-        Run::replay(stored.id, plan, std::slice::from_ref(first)).map_err(|e| Stop::of(&e))?;
+    let mut run = Run::replay_keeping(stored.id, plan, std::slice::from_ref(first), &stored.kept)
+        .map_err(|e| Stop::of(&e))?;
     let output = context.output;
     let tell = |record: &Record, run: &Run| {
         if !json {
@@ -172,12 +190,21 @@ fn from_file(path: &Path) -> Result<StoredRun, Stop> {
     let (_, head) = lines.next().ok_or_else(|| wrong(1, "the file is empty".to_owned()))?;
     let head: Head =
         serde_json::from_str(head).map_err(|e| wrong(1, format!("it is no head: {e}")))?;
-    if head.format != FORMAT {
+    if head.format != FORMAT && head.format != FORMAT_WITH_KEPT {
         return Err(wrong(1, format!("it is in the format `{}`, not `{FORMAT}`", head.format)));
     }
     let (_, plan) = lines.next().ok_or_else(|| wrong(2, "the plan is missing".to_owned()))?;
     let plan = PlanBlob::new(plan.to_owned());
-    let records: Result<Vec<Record>, Stop> =
-        lines.map(|(n, line)| Record::read(line).map_err(|e| wrong(n, e.to_string()))).collect();
-    Ok(StoredRun { id: head.run, plan, records: records? })
+    let read = |n: usize, line: &str| Record::read(line).map_err(|e| wrong(n, e.to_string()));
+    let (mut kept, mut records) = (KeptRecords::new(), Vec::new());
+    for (n, line) in lines {
+        match serde_json::from_str::<KeptLine>(line) {
+            Ok(line) if records.is_empty() => {
+                let record = read(n, &line.kept)?;
+                kept.insert((line.of, record.seq()), record);
+            }
+            Ok(_) | Err(_) => records.push(read(n, line)?),
+        }
+    }
+    Ok(StoredRun { id: head.run, plan, records, kept })
 }

@@ -102,6 +102,7 @@ pub(crate) async fn run(
         Command::Reject(args) => votes::vote(&context, args, Vote::Reject).await,
         Command::Settle(args) => votes::settle(&context, args).await,
         Command::Cancel(args) => votes::cancel(&context, args).await,
+        Command::Abandon(args) => votes::abandon(&context, args).await,
         Command::Retry(args) => again::retry(&context, args).await,
         Command::Undo(args) => again::undo(&context, args).await,
         Command::Explain(args) => explain::explain(&context, args).await,

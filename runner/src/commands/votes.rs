@@ -1,9 +1,11 @@
-//! `fairlead approve`, `reject`, `settle` and `cancel`: what people have to say to a run.
+//! `fairlead approve`, `reject`, `settle`, `cancel` and `abandon`: what people have to say to a run.
 
 use std::path::Path;
 
+use fairlead_exec::{DriveError, MAX_OUTPUT_BYTES, Noted};
 use fairlead_run::{
-    ApplyError, CancelReason, Decision, Groups, Run, Signal, StepStatus, Vote, Voter,
+    ApplyError, CancelReason, Decision, Groups, LeaseError, Run, Signal, StepStatus, StoreError,
+    Vote, Voter,
 };
 use fairlead_step::{RunId, StepId};
 use fairlead_store::Store;
@@ -34,6 +36,12 @@ pub(crate) async fn settle(context: &Context<'_>, args: SettleArgs) -> Result<Ex
     let decision = match (args.passed, args.again) {
         (true, _) => {
             let text = args.outputs.as_deref().unwrap_or("{}");
+            if text.len() > MAX_OUTPUT_BYTES {
+                return Err(Stop::usage(format!(
+                    "`--outputs` has {} bytes, and at most {MAX_OUTPUT_BYTES} are kept",
+                    text.len()
+                )));
+            }
             let outputs: serde_json::Value = serde_json::from_str(text)
                 .map_err(|e| Stop::usage("`--outputs` is no JSON").because(&e))?;
             if !outputs.is_object() {
@@ -68,8 +76,10 @@ pub(crate) async fn cancel(context: &Context<'_>, args: CancelArgs) -> Result<Ex
     let by = voter(&args.who)?.name;
     let store = context.store().await?;
     let run = named_run(&store, &args.run).await?;
-    let (_, state) = load(&store, &run).await?;
-    if !state.can_cancel() {
+    // A run that cannot be read can be told to stop all the same.
+    if let Ok((_, state)) = load(&store, &run).await
+        && !state.can_cancel()
+    {
         return Err(Stop::usage(match state.ended() {
             Some((outcome, _)) => format!("run {run} has ended: {outcome}"),
             None => format!("run {run} is stopping, and there is nothing more to stop"),
@@ -77,6 +87,31 @@ pub(crate) async fn cancel(context: &Context<'_>, args: CancelArgs) -> Result<Ex
     }
     let signal = Signal::Cancel { by, reason: CancelReason::Asked { why: args.reason } };
     say(context, store, &run, signal, "told to stop".to_owned(), None).await
+}
+
+pub(crate) async fn abandon(context: &Context<'_>, args: CancelArgs) -> Result<Exit, Stop> {
+    let by = voter(&args.who)?.name;
+    let store = context.store().await?;
+    let run = named_run(&store, &args.run).await?;
+    let engine = context.engine(&store, None, None, Vec::new());
+    let problem = engine.abandon(&run, by, args.reason).await.map_err(|error| match error {
+        DriveError::Lease(LeaseError::Held { .. }) => Stop::usage(error.to_string()).hint(format!(
+            "`fairlead cancel {run}` tells it to stop; a process that does not stop has to be ended \
+             first"
+        )),
+        DriveError::Store(StoreError::RunEnded { .. }) => Stop::usage(error.to_string()),
+        DriveError::Lease(_)
+        | DriveError::Store(_)
+        | DriveError::Replay { .. }
+        | DriveError::Dispatch(_)
+        | _ => Stop::of(&error),
+    })?;
+    if let Some(problem) = problem {
+        context.output.say(format!("run {run} could not be driven: {problem}"));
+    }
+    context.output.say(format!("run {run}: abandoned; it is cancelled"));
+    store.close().await;
+    Ok(Exit::Passed)
 }
 
 /// Posts a signal, and says what became of it.
@@ -92,8 +127,21 @@ async fn say(
     let noted = Box::pin(engine.signal(run, signal)).await.map_err(|e| Stop::of(&e))?;
     let output = context.output;
     match noted {
-        None => output.say(format!("run {run}: {said}; the process that drives it goes on")),
-        Some(state) => {
+        Noted::ByDriver => {
+            output.say(format!("run {run}: {said}; the process that drives it goes on"));
+        }
+        Noted::Ended(problem) => {
+            output.say(format!("run {run} could not be driven: {problem}"));
+            output.say(format!("run {run}: {said}; it is cancelled"));
+        }
+        Noted::Left(problem) => {
+            output.say(format!("run {run} is not for this build: {problem}"));
+            output.say(format!(
+                "run {run}: {said}, as soon as such a build takes it up; `fairlead abandon {run}` ends \
+                 it at once"
+            ));
+        }
+        Noted::Taken(state) => {
             let now = match step.and_then(|step| state.step(step)) {
                 Some(view) => format!("`{}` is {}", view.id(), view.status().name()),
                 None => format!("the run is {}", state.status()),

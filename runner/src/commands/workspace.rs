@@ -3,19 +3,39 @@
 use std::path::Path;
 
 use fairlead_event::{ChangedPaths, GitPushed, GitRef, ObjectId};
+use fairlead_exec::RunRequest;
 use fairlead_run::Run;
 use fairlead_step::RunId;
 use fairlead_store::Store;
 use serde_json::Value;
 
-use super::Context;
 use super::serve::Config;
+use super::{Context, drive};
 use crate::exit::Stop;
+
+/// Where the new run works: in the folder that is named, or in that of the old run. `folders` are the
+/// folder that is named, and the configuration by which a checkout is made again.
+pub(super) async fn place(
+    context: &Context<'_>,
+    store: &Store,
+    run: &RunId,
+    old: &Run,
+    request: &mut RunRequest,
+    (named, config): (Option<&Path>, Option<&Path>),
+) -> Result<(), Stop> {
+    match named {
+        Some(named) => {
+            request.workspace = drive::workspace(named)?;
+            Ok(())
+        }
+        None => restore(context, store, run, old, config).await,
+    }
+}
 
 /// Sees to it that the folder that `old` worked in is there. A server removes checkouts that no
 /// unfinished run needs; then the commit that the run's event names is fetched from the forge that the
 /// configuration names, whatever its branch holds by now.
-pub(super) async fn restore(
+async fn restore(
     context: &Context<'_>,
     store: &Store,
     run: &RunId,
@@ -29,7 +49,7 @@ pub(super) async fn restore(
     let gone = || {
         let folder = workspace.display();
         Stop::usage(format!(
-            "the folder {folder}, which run {run} worked in, is not there any more"
+            "the folder {folder}, in which run {run} worked, is gone"
         ))
     };
     let checkouts = context.settings.state.join("checkouts");
@@ -38,15 +58,19 @@ pub(super) async fn restore(
         (below.ends_with("files") && Path::new(name).components().count() == 1).then_some(name)
     });
     let (Some(name), Some(push)) = (name, pushed(&old.request().event)) else {
-        return Err(gone().hint("put it back, or start the pipeline anew"));
+        return Err(
+            gone().hint("put it back, or name another one with the same files: `--workspace DIR`")
+        );
     };
     let Some(commit) = push.commit.clone() else {
-        return Err(gone().hint("its event names no commit: start the pipeline anew"));
+        return Err(gone().hint(
+            "its event names no commit; `--workspace DIR` names another one with the same files",
+        ));
     };
     let Some(config) = config else {
         return Err(gone().hint(format!(
             "`--config FILE` names the configuration of the server; by it, commit {commit} of {} is \
-             checked out again",
+             checked out again; `--workspace DIR` names another folder with the same files",
             push.repository
         )));
     };

@@ -4,9 +4,10 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fairlead_run::{
-    Admission, AppendError, Batch, Created, Epoch, Journal, Lease, LeaseError, NewRun, RunFilter,
-    RunSummary, Signal, SignalId, StoreError, StoredRun, StoredSignal, Wake,
+    Admission, AppendError, Batch, Created, Epoch, Head, Journal, Lease, LeaseError, NewRun,
+    RunFilter, RunSummary, Signal, SignalId, StoreError, StoredRun, StoredSignal, Wake,
 };
+use fairlead_step::{CancelHandle, CancelToken};
 use futures::stream::BoxStream;
 
 use super::*;
@@ -18,6 +19,10 @@ struct Failing {
     appends: AtomicUsize,
     /// What becomes of append number `n`, counted from 0.
     answer: fn(usize, &RunId) -> Option<AppendError>,
+    /// The append that is never answered, and says so here; and what the lease's holder listens to.
+    hangs: Option<usize>,
+    hanging: Arc<Notify>,
+    lost: Arc<Mutex<Option<CancelHandle>>>,
 }
 
 impl Journal for Failing {
@@ -26,11 +31,24 @@ impl Journal for Failing {
     }
 
     fn acquire(&self, run: &RunId) -> BoxFuture<'_, Result<Lease, LeaseError>> {
-        self.journal.acquire(run)
+        let run = run.clone();
+        Box::pin(async move {
+            let lease = self.journal.acquire(&run).await?;
+            if self.hangs.is_none() {
+                return Ok(lease);
+            }
+            let (handle, token) = CancelToken::new();
+            *locked(&self.lost) = Some(handle);
+            Ok(Lease::new(run, lease.epoch(), token, Box::new(lease)))
+        })
     }
 
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
         let n = self.appends.fetch_add(1, Ordering::Relaxed);
+        if self.hangs == Some(n) {
+            self.hanging.notify_one();
+            return Box::pin(std::future::pending());
+        }
         match (self.answer)(n, &batch.run) {
             Some(error) => Box::pin(std::future::ready(Err(error))),
             None => self.journal.append(batch),
@@ -66,6 +84,10 @@ impl Journal for Failing {
         self.journal.load(run)
     }
 
+    fn head(&self, run: &RunId) -> BoxFuture<'_, Result<Head, StoreError>> {
+        self.journal.head(run)
+    }
+
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, StoreError>> {
         self.journal.list(filter)
     }
@@ -73,9 +95,45 @@ impl Journal for Failing {
 
 fn failing(answer: fn(usize, &RunId) -> Option<AppendError>) -> Bench {
     bench_with(Store::memory(), |options| {
-        let journal = Arc::clone(&options.journal);
-        options.journal = Arc::new(Failing { journal, appends: AtomicUsize::new(0), answer });
+        let (journal, appends) = (Arc::clone(&options.journal), AtomicUsize::new(0));
+        let (hanging, lost) = (Arc::default(), Arc::default());
+        options.journal =
+            Arc::new(Failing { journal, appends, answer, hangs: None, hanging, lost });
     })
+}
+
+/// While a write hangs the lease may run out: the attempts must be over before it is another's.
+#[tokio::test]
+async fn a_lease_that_is_lost_while_a_write_hangs_ends_the_attempts_at_once() {
+    let (hanging, lost): (Arc<Notify>, Arc<Mutex<Option<CancelHandle>>>) = Default::default();
+    let bench = bench_with(Store::memory(), |options| {
+        let (journal, appends) = (Arc::clone(&options.journal), AtomicUsize::new(0));
+        let (hanging, lost) = (Arc::clone(&hanging), Arc::clone(&lost));
+        let answer: fn(usize, &RunId) -> Option<AppendError> = |_, _| None;
+        options.journal =
+            Arc::new(Failing { journal, appends, answer, hangs: Some(1), hanging, lost });
+    });
+    let run = bench
+        .request(
+            "steps:
+  a: {uses: fake, with: {do: sh, text: 'echo $$ > pid; sleep 1000'}}
+  b: {uses: fake, with: {do: gate}}
+",
+        )
+        .await;
+    let driven = tokio::time::timeout(Duration::from_secs(20), bench.drive(&run));
+    let (outcome, pid) = tokio::join!(driven, async {
+        let pid = bench.line_in("pid").await;
+        bench.world.gate.notify_waiters();
+        hanging.notified().await;
+        locked(&lost).take().unwrap().cancel();
+        pid
+    });
+    let error = outcome.expect("it does not wait for the store").unwrap_err();
+    assert!(matches!(error, DriveError::Dispatch(DispatchError::LeaseLost { .. })), "{error}");
+    while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z ")) {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -166,16 +224,4 @@ async fn a_run_has_one_driver() {
 /// Named for what the test leans on: `join!` polls its first future first.
 async fn biased_first<T>(work: impl Future<Output = T>) -> T {
     work.await
-}
-
-#[tokio::test]
-async fn a_build_without_the_step_kinds_does_not_touch_the_run() {
-    let bench = bench();
-    let run = bench.request("steps: {a: {uses: fake, with: {do: pass}}}\n").await;
-    let poor = bench_with(bench.store.clone(), |options| {
-        options.catalog = Arc::new(Catalog::new());
-    });
-    let error = poor.drive(&run).await.unwrap_err();
-    assert!(matches!(error, DriveError::Kinds(_)), "{error}");
-    assert!(bench.story(&run).await.is_empty());
 }

@@ -154,3 +154,49 @@ async fn a_dropped_drive_can_be_resumed() {
     assert_eq!(outcome.unwrap(), RunOutcome::Cancelled);
     assert_eq!(bench.story(&run).await[1..4], ["resumed", "lost a@1", "started a@2"]);
 }
+
+#[tokio::test]
+async fn a_run_whose_results_are_larger_than_a_record_is_made_again() {
+    let bench = bench();
+    let mut yaml = String::from("steps:\n");
+    for step in ["a", "b", "c", "d", "e"] {
+        yaml.push_str(&format!("  {step}: {{uses: fake, with: {{do: much}}}}\n"));
+    }
+    yaml.push_str(
+        "  each: {uses: fake, for_each: {items: [x, y]}, with: {do: much}}
+  last:
+    uses: fake
+    needs: [a, b, c, d, e, each]
+    with: {do: pass, text: '{{ steps.e.text | length }} {{ steps.each.by_key.y.text | length }}'}
+",
+    );
+    let (outcome, first) = bench.run(&yaml).await;
+    assert_eq!(outcome, RunOutcome::Passed);
+    let mut old = first;
+    let maker = old.id().clone();
+    for _ in 0..2 {
+        let from = ["last".parse().unwrap()];
+        let request = RunRequest::retry(&old, &from, None, "ann".into()).unwrap();
+        let Requested::New(run) = bench.engine.request(request).await.unwrap() else { panic!() };
+        assert_eq!(bench.drive(&run).await.unwrap(), RunOutcome::Passed);
+        let stored = bench.store.journal().load(&run).await.unwrap();
+        let request = stored.records[0].bytes();
+        assert!(request.starts_with("{\"v\":3,") && request.len() < 8 << 10, "{request}");
+        // It names who made the results, and nobody who kept them in between.
+        assert!(stored.kept.keys().all(|(run, _)| *run == maker), "{:?}", stored.kept.keys());
+        let new = bench.load(&run).await;
+        for step in old.steps() {
+            let again = new.step(step.id());
+            assert!(again.is_none_or(|again| again.outputs() == step.outputs()), "{}", step.id());
+        }
+        let last = new.step(&"last".parse().unwrap()).unwrap().outputs().unwrap();
+        assert_eq!(last["text"], "900000 900000");
+        // What is kept has to be what it was.
+        let mut lie = stored.clone();
+        let changed = stored.records[1].clone();
+        lie.kept.values_mut().next().map(|record| *record = changed).unwrap();
+        let error = Run::restore(&lie).unwrap_err().to_string();
+        assert!(error.contains("kept from another run, and cannot be read there"), "{error}");
+        old = new;
+    }
+}

@@ -37,6 +37,9 @@ pub(crate) struct Trouble {
     pub(crate) steals: bool,
     /// The store does not answer for a while.
     pub(crate) outages: bool,
+    /// The store does not answer one server for a while, neither yes nor no, and so does not renew its
+    /// leases; the others go on.
+    pub(crate) hangs: bool,
     /// Hints do not arrive.
     pub(crate) deaf: bool,
     /// The clocks of servers jump.
@@ -113,11 +116,12 @@ impl Case {
             })
             .collect();
         let calm = rng.one_in(8);
-        let trouble = Trouble {
+        let mut trouble = Trouble {
             crashes: !calm && rng.one_in(2),
             appends: !calm && rng.one_in(2),
             steals: !calm && rng.one_in(3),
             outages: !calm && rng.one_in(4),
+            hangs: false,
             deaf: !calm && rng.one_in(3),
             clocks: !calm && rng.one_in(4),
             cancels: rng.one_in(4),
@@ -125,6 +129,7 @@ impl Case {
         };
         let servers = 1 + usize::try_from(rng.below(3)).expect("a few");
         let max_runs = rng.one_in(4).then(|| 1 + u32::try_from(rng.below(3)).expect("a few"));
+        trouble.hangs = !calm && servers > 1 && rng.one_in(3);
         Self { seed, servers, max_runs, pipelines, runs, trouble }
     }
 

@@ -145,8 +145,9 @@ pub(crate) fn check_run(
     let plan = serde_json::from_slice(stored.plan.bytes()).map_err(|error| error.to_string())?;
     let plan: Arc<Plan> = Arc::new(plan);
     prefixes(stored, &plan, rng)?;
-    let mut run = Run::replay(stored.id.clone(), plan, std::slice::from_ref(first))
-        .map_err(|error| error.to_string())?;
+    let mut run =
+        Run::replay_keeping(stored.id.clone(), plan, std::slice::from_ref(first), &stored.kept)
+            .map_err(|error| error.to_string())?;
     let mut tokens: BTreeMap<(StepId, u32), AttemptToken> = BTreeMap::new();
     let mut asked = 0;
     for record in rest {
@@ -187,7 +188,8 @@ pub(crate) fn check_run(
             | RunEvent::RetryScheduled { .. }
             | RunEvent::Skipped { .. }
             | RunEvent::NotStarted { .. }
-            | RunEvent::CancelRequested { .. } => {}
+            | RunEvent::CancelRequested { .. }
+            | RunEvent::Abandoned { .. } => {}
         }
         run.apply(record).map_err(|error| error.to_string())?;
     }
@@ -203,7 +205,8 @@ fn prefixes(stored: &StoredRun, plan: &Arc<Plan>, rng: &mut Rng) -> Result<(), S
         let length = 1 + rng.below(stored.records.len() as u64);
         let length = usize::try_from(length).expect("a length");
         let restored = || {
-            Run::replay(stored.id.clone(), Arc::clone(plan), &stored.records[..length])
+            let (id, records) = (stored.id.clone(), &stored.records[..length]);
+            Run::replay_keeping(id, Arc::clone(plan), records, &stored.kept)
                 .map_err(|error| format!("prefix {length}: {error}"))
         };
         let run = restored()?;

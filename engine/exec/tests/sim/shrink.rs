@@ -36,11 +36,12 @@ fn candidates(case: &Case) -> Vec<Case> {
             with(&|case| case.runs[n].retried = false);
         }
     }
-    let flags: [fn(&mut Trouble) -> &mut bool; 8] = [
+    let flags: [fn(&mut Trouble) -> &mut bool; 9] = [
         |t| &mut t.crashes,
         |t| &mut t.appends,
         |t| &mut t.steals,
         |t| &mut t.outages,
+        |t| &mut t.hangs,
         |t| &mut t.deaf,
         |t| &mut t.clocks,
         |t| &mut t.cancels,

@@ -1,6 +1,6 @@
 //! Fake steps, and the world outside that they act on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,12 +18,64 @@ pub(crate) const PANIC: &str = "as the script says";
 /// The world outside: which attempts took effect.
 pub(crate) struct Outside {
     effects: Mutex<BTreeMap<(RunId, StepId), Vec<u32>>>,
+    under_way: Mutex<UnderWay>,
     seed: u64,
+}
+
+/// The attempts that are under way, and who makes them.
+#[derive(Default)]
+struct UnderWay {
+    attempts: BTreeMap<u64, (RunId, StepId, usize)>,
+    serial: u64,
+    /// Runs whose lease was taken from a holder that believed in it: there, two cannot be kept apart.
+    stolen: BTreeSet<RunId>,
+    problems: Vec<String>,
+}
+
+/// An attempt that is under way, until this is dropped.
+struct Going<'o>(&'o Outside, u64);
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        self.0.under_way().attempts.remove(&self.1);
+    }
 }
 
 impl Outside {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { effects: Mutex::default(), seed }
+        Self { effects: Mutex::default(), under_way: Mutex::default(), seed }
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An attempt begins on this server. Attempts of one run are made by one holder of its lease at a
+    /// time.
+    fn begins(&self, run: &RunId, step: &StepId, server: usize) -> Going<'_> {
+        let mut guard = self.under_way();
+        let now = &mut *guard;
+        let beside = now.attempts.values().find(|(of, _, by)| of == run && *by != server);
+        if let Some((_, other, by)) = beside
+            && !now.stolen.contains(run)
+        {
+            now.problems.push(format!(
+                "`{step}` of run {run} begins on server {server} beside `{other}` on server {by}"
+            ));
+        }
+        now.serial += 1;
+        let serial = now.serial;
+        now.attempts.insert(serial, (run.clone(), step.clone(), server));
+        Going(self, serial)
+    }
+
+    /// The lease of a run is another's although its holder was not told in time.
+    pub(crate) fn stolen(&self, run: RunId) {
+        self.under_way().stolen.insert(run);
+    }
+
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.under_way().problems.clone()
     }
 
     fn effects(&self) -> MutexGuard<'_, BTreeMap<(RunId, StepId), Vec<u32>>> {
@@ -70,14 +122,20 @@ fn output(text: String) -> Output {
 
 async fn attempt(
     outside: &Outside,
+    server: usize,
     effect: Effect,
     input: Input,
     context: &StepContext,
 ) -> Result<Verdict<Output>, StepError> {
     let info = context.info();
+    let _going = outside.begins(&info.run, &info.step, server);
     let salt = format!("{}/{}/{}", info.run, info.step, info.attempt);
     let mut rng = Rng::of(outside.seed, &salt);
-    let pause = |rng: &mut Rng| Duration::from_millis(rng.below(1500));
+    // Some are longer than a lease lasts.
+    let pause = |rng: &mut Rng| {
+        let most = if rng.one_in(6) { 7000 } else { 1500 };
+        Duration::from_millis(rng.below(most))
+    };
     let wait = async |pause: Duration| -> Result<(), StepError> {
         let slept = async {
             tokio::time::sleep(pause).await;
@@ -112,7 +170,7 @@ macro_rules! kinds {
     ($($name:ident $kind:literal $effect:ident),*) => {
         $(
             /// A fake kind.
-            struct $name(Arc<Outside>);
+            struct $name(Arc<Outside>, usize);
 
             impl StepKind for $name {
                 const KIND: &'static str = $kind;
@@ -128,14 +186,15 @@ macro_rules! kinds {
                     input: Input,
                     context: &StepContext,
                 ) -> Result<Verdict<Output>, StepError> {
-                    attempt(&self.0, Effect::$effect, input, context).await
+                    attempt(&self.0, self.1, Effect::$effect, input, context).await
                 }
             }
         )*
 
-        pub(crate) fn catalog(outside: &Arc<Outside>) -> Arc<Catalog> {
+        /// The kinds as one server has them.
+        pub(crate) fn catalog(outside: &Arc<Outside>, server: usize) -> Arc<Catalog> {
             let mut catalog = Catalog::new();
-            $(catalog.add($name(Arc::clone(outside))).expect("a new kind");)*
+            $(catalog.add($name(Arc::clone(outside), server)).expect("a new kind");)*
             Arc::new(catalog)
         }
     };

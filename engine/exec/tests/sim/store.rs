@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fairlead_run::{
-    Admission, AppendError, Batch, Created, Journal, Lease, LeaseError, NewRun, Remembered,
+    Admission, AppendError, Batch, Created, Head, Journal, Lease, LeaseError, NewRun, Remembered,
     RememberedResult, RunFilter, RunStatus, RunSummary, Signal, SignalId, StoreError, StoredRun,
     StoredSignal, Wake,
 };
@@ -17,10 +17,13 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::case::Trouble;
 use crate::check::Watch;
 use crate::rng::Rng;
+use crate::steps::Outside;
 
 /// A fault of the engine or the store that the simulator must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,15 +38,18 @@ pub(crate) enum Plant {
     SignalsStay,
     /// The end of a run is not written down in the list, so that nobody takes up those that wait.
     DeafAndBlind,
+    /// Nobody is told that a lease could not be renewed.
+    SilentLeases,
 }
 
 impl Plant {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::TurnsForAll,
         Self::LostRecords,
         Self::WrongResults,
         Self::SignalsStay,
         Self::DeafAndBlind,
+        Self::SilentLeases,
     ];
 
     /// A part of what the simulator says then.
@@ -54,6 +60,7 @@ impl Plant {
             Self::WrongResults => "gave",
             Self::SignalsStay => "signals",
             Self::DeafAndBlind => "has not ended",
+            Self::SilentLeases => "beside",
         }
     }
 }
@@ -64,7 +71,10 @@ pub(crate) struct Shared {
     pub(crate) watch: Watch,
     pub(crate) plant: Option<Plant>,
     trouble: Trouble,
+    outside: Arc<Outside>,
     state: Mutex<State>,
+    /// Somebody the store did not answer may be answered now.
+    answers: Notify,
 }
 
 struct State {
@@ -72,6 +82,8 @@ struct State {
     /// Whether there is trouble now: it ends, so that runs can.
     troubled: bool,
     away: bool,
+    /// The servers that are not answered, and until when.
+    hung: BTreeMap<usize, Instant>,
     leases: BTreeMap<RunId, Held>,
     serial: u64,
     /// The leases of those that were not told.
@@ -80,9 +92,13 @@ struct State {
 
 struct Held {
     serial: u64,
+    server: usize,
+    /// When it was last renewed.
+    since: Instant,
     /// The lease of the store, which ends when this is dropped.
     _inner: Lease,
-    lost: CancelHandle,
+    /// Taken when the holder was told.
+    lost: Option<CancelHandle>,
 }
 
 /// What becomes of one write.
@@ -95,11 +111,17 @@ enum Fate {
 }
 
 impl Shared {
-    pub(crate) fn new(seed: u64, trouble: Trouble, plant: Option<Plant>) -> Arc<Self> {
+    pub(crate) fn new(
+        seed: u64,
+        trouble: Trouble,
+        plant: Option<Plant>,
+        outside: Arc<Outside>,
+    ) -> Arc<Self> {
         let state = State {
             rng: Rng::of(seed, "store"),
             troubled: true,
             away: false,
+            hung: BTreeMap::new(),
             leases: BTreeMap::new(),
             serial: 0,
             sleepers: Vec::new(),
@@ -109,7 +131,9 @@ impl Shared {
             watch: Watch::default(),
             plant,
             trouble,
+            outside,
             state: Mutex::new(state),
+            answers: Notify::new(),
         })
     }
 
@@ -121,6 +145,67 @@ impl Shared {
         let mut state = self.state();
         state.troubled = false;
         state.away = false;
+        state.hung.clear();
+        drop(state);
+        self.answers.notify_waiters();
+    }
+
+    /// Does not answer a server for so long.
+    pub(crate) fn hang(&self, server: usize, time: Duration) {
+        self.state().hung.insert(server, Instant::now() + time);
+    }
+
+    /// Waits while this server is not answered.
+    async fn reach(&self, server: usize) {
+        loop {
+            let answers = self.answers.notified();
+            let until = self.state().hung.get(&server).copied();
+            match until.filter(|until| *until > Instant::now()) {
+                Some(until) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(until) => {}
+                        () = answers => {}
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Renews the leases of those that are answered. Who is not is told at two thirds of the time of its
+    /// leases, and loses them at the end.
+    pub(crate) async fn renew_leases(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LEASE / 30).await;
+            let mut guard = self.state();
+            let State { troubled, hung, leases, sleepers, .. } = &mut *guard;
+            if !*troubled {
+                return;
+            }
+            let now = Instant::now();
+            let silent = self.plant == Some(Plant::SilentLeases);
+            leases.retain(|_, held| {
+                let age = now - held.since;
+                if hung.get(&held.server).is_none_or(|until| *until <= now) && held.lost.is_some() {
+                    if age >= LEASE / 3 {
+                        held.since = now;
+                    }
+                    return true;
+                }
+                if age >= LEASE * 2 / 3
+                    && !silent
+                    && let Some(lost) = held.lost.take()
+                {
+                    lost.cancel();
+                }
+                if age >= LEASE {
+                    // To drop it would tell the holder.
+                    sleepers.extend(held.lost.take());
+                    return false;
+                }
+                true
+            });
+        }
     }
 
     pub(crate) fn set_away(&self, away: bool) {
@@ -135,7 +220,8 @@ impl Shared {
             return;
         }
         let run = state.rng.pick(&runs).clone();
-        if let Some(Held { lost, .. }) = state.leases.remove(&run) {
+        if let Some(Held { lost: Some(lost), .. }) = state.leases.remove(&run) {
+            self.outside.stolen(run);
             if told {
                 lost.cancel();
             } else {
@@ -176,7 +262,16 @@ fn gone() -> StoreError {
 }
 
 /// The store as one server sees it.
-pub(crate) struct Faulty(pub(crate) Arc<Shared>);
+pub(crate) struct Faulty {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) server: usize,
+}
+
+/// Whoever is no server, and is always answered.
+pub(crate) const NOBODY: usize = usize::MAX;
+
+/// How long a lease lasts that is not renewed.
+const LEASE: Duration = Duration::from_secs(3);
 
 /// Gives a lease back when its holder is done, unless it is another's by then.
 struct Guard {
@@ -196,11 +291,12 @@ impl Drop for Guard {
 
 impl Faulty {
     fn journal(&self) -> Arc<dyn Journal> {
-        self.0.store.journal()
+        self.shared.store.journal()
     }
 
     async fn write(&self, mut batch: Batch) -> Result<(), AppendError> {
-        let shared = &self.0;
+        let shared = &self.shared;
+        shared.reach(self.server).await;
         shared.delay().await;
         let fate = shared.fate();
         if fate == Fate::Refused {
@@ -216,6 +312,7 @@ impl Faulty {
         self.journal().append(batch.clone()).await?;
         shared.watch.written(&batch);
         shared.delay().await;
+        shared.reach(self.server).await;
         if fate == Fate::Unanswered { Err(gone().into()) } else { Ok(()) }
     }
 }
@@ -223,7 +320,7 @@ impl Faulty {
 impl Journal for Faulty {
     fn create(&self, run: NewRun) -> BoxFuture<'_, Result<Created, StoreError>> {
         Box::pin(async move {
-            self.0.watch.created(&run);
+            self.shared.watch.created(&run);
             self.journal().create(run).await
         })
     }
@@ -231,15 +328,17 @@ impl Journal for Faulty {
     fn acquire(&self, run: &RunId) -> BoxFuture<'_, Result<Lease, LeaseError>> {
         let run = run.clone();
         Box::pin(async move {
-            self.0.away()?;
+            self.shared.reach(self.server).await;
+            self.shared.away()?;
             let inner = self.journal().acquire(&run).await?;
             let (epoch, (handle, token)) = (inner.epoch(), CancelToken::new());
-            let mut state = self.0.state();
+            let mut state = self.shared.state();
             state.serial += 1;
-            let serial = state.serial;
-            state.leases.insert(run.clone(), Held { serial, _inner: inner, lost: handle });
+            let (serial, server) = (state.serial, self.server);
+            let (since, lost) = (Instant::now(), Some(handle));
+            state.leases.insert(run.clone(), Held { serial, server, since, _inner: inner, lost });
             drop(state);
-            let guard = Guard { shared: Arc::clone(&self.0), run: run.clone(), serial };
+            let guard = Guard { shared: Arc::clone(&self.shared), run: run.clone(), serial };
             Ok(Lease::new(run, epoch, token, Box::new(guard)))
         })
     }
@@ -254,7 +353,8 @@ impl Journal for Faulty {
         most: Option<NonZeroU32>,
     ) -> BoxFuture<'_, Result<Admission, AppendError>> {
         Box::pin(async move {
-            let shared = &self.0;
+            let shared = &self.shared;
+            shared.reach(self.server).await;
             shared.delay().await;
             let fate = shared.fate();
             if fate == Fate::Refused {
@@ -280,7 +380,8 @@ impl Journal for Faulty {
     ) -> BoxFuture<'_, Result<SignalId, StoreError>> {
         let run = run.clone();
         Box::pin(async move {
-            self.0.away()?;
+            self.shared.reach(self.server).await;
+            self.shared.away()?;
             self.journal().post(&run, at, signal).await
         })
     }
@@ -288,13 +389,14 @@ impl Journal for Faulty {
     fn signals(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<StoredSignal>, StoreError>> {
         let run = run.clone();
         Box::pin(async move {
-            self.0.away()?;
+            self.shared.reach(self.server).await;
+            self.shared.away()?;
             self.journal().signals(&run).await
         })
     }
 
     fn wakes(&self) -> BoxStream<'static, Wake> {
-        let shared = Arc::clone(&self.0);
+        let shared = Arc::clone(&self.shared);
         let heard = move |wake: Wake| {
             let deaf = shared.trouble.deaf && shared.state().rng.one_in(2);
             let deaf = deaf || shared.plant == Some(Plant::DeafAndBlind);
@@ -308,16 +410,27 @@ impl Journal for Faulty {
     fn load(&self, run: &RunId) -> BoxFuture<'_, Result<StoredRun, StoreError>> {
         let run = run.clone();
         Box::pin(async move {
-            self.0.away()?;
+            self.shared.reach(self.server).await;
+            self.shared.away()?;
             self.journal().load(&run).await
+        })
+    }
+
+    fn head(&self, run: &RunId) -> BoxFuture<'_, Result<Head, StoreError>> {
+        let run = run.clone();
+        Box::pin(async move {
+            self.shared.reach(self.server).await;
+            self.shared.away()?;
+            self.journal().head(&run).await
         })
     }
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, StoreError>> {
         Box::pin(async move {
-            self.0.away()?;
+            self.shared.reach(self.server).await;
+            self.shared.away()?;
             let mut runs = self.journal().list(filter).await?;
-            if self.0.plant == Some(Plant::DeafAndBlind) {
+            if self.shared.plant == Some(Plant::DeafAndBlind) {
                 runs.retain(|run| run.status == RunStatus::Running);
             }
             Ok(runs)
@@ -329,9 +442,10 @@ impl Remembered for Faulty {
     fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<RememberedResult>, StoreError>> {
         let key = key.clone();
         Box::pin(async move {
-            self.0.away()?;
-            let mut found = self.0.store.remembered().recall(&key).await?;
-            if let (Some(found), Some(Plant::WrongResults)) = (&mut found, self.0.plant) {
+            self.shared.reach(self.server).await;
+            self.shared.away()?;
+            let mut found = self.shared.store.remembered().recall(&key).await?;
+            if let (Some(found), Some(Plant::WrongResults)) = (&mut found, self.shared.plant) {
                 found.outputs = json!({ "text": "of another", "list": [] });
             }
             Ok(found)
@@ -345,8 +459,9 @@ impl Remembered for Faulty {
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let key = key.clone();
         Box::pin(async move {
-            self.0.away()?;
-            self.0.store.remembered().remember(&key, result).await
+            self.shared.reach(self.server).await;
+            self.shared.away()?;
+            self.shared.store.remembered().remember(&key, result).await
         })
     }
 }

@@ -27,7 +27,7 @@ use crate::check;
 use crate::ports::{Nothing, SimClock};
 use crate::rng::Rng;
 use crate::steps::{Outside, catalog};
-use crate::store::{Faulty, Plant, Shared};
+use crate::store::{Faulty, NOBODY, Plant, Shared};
 
 /// How long there is trouble.
 const TROUBLE: Duration = Duration::from_secs(40);
@@ -64,7 +64,7 @@ pub(crate) fn live(case: &Case, plant: Option<Plant>) -> End {
 struct Town {
     shared: Arc<Shared>,
     outside: Arc<Outside>,
-    catalog: Arc<Catalog>,
+    catalogs: Vec<Arc<Catalog>>,
     plans: Vec<Arc<Plan>>,
     clocks: Vec<Arc<SimClock>>,
     max_runs: Option<NonZeroU32>,
@@ -75,21 +75,22 @@ struct Town {
 impl Town {
     fn settle(case: &Case, plant: Option<Plant>) -> Self {
         let outside = Arc::new(Outside::new(case.seed));
-        let catalog = catalog(&outside);
+        let catalogs: Vec<Arc<Catalog>> =
+            (0..case.servers).map(|server| catalog(&outside, server)).collect();
         let plan = |(n, pipeline): (usize, &crate::case::Pipeline)| {
             let name = format!("p{n}");
             let yaml = pipeline.yaml(&name);
-            match compile(&Source::new("sim.yaml", yaml.clone()), &catalog) {
+            match compile(&Source::new("sim.yaml", yaml.clone()), &catalogs[0]) {
                 Ok(compiled) => Arc::new(compiled.plan),
                 Err(findings) => panic!("{yaml}\n{findings}"),
             }
         };
         let plans = case.pipelines.iter().enumerate().map(plan).collect();
         Self {
-            shared: Shared::new(case.seed, case.trouble, plant),
+            shared: Shared::new(case.seed, case.trouble, plant, Arc::clone(&outside)),
             outside,
             plans,
-            catalog,
+            catalogs,
             clocks: Vec::new(),
             max_runs: case.max_runs.and_then(NonZeroU32::new),
             rng: Rng::of(case.seed, "town"),
@@ -103,6 +104,9 @@ impl Town {
         let mut servers: Vec<JoinSet<()>> = (0..case.servers).map(|n| self.server(n)).collect();
         let mut people = JoinSet::new();
         people.spawn(self.people(case));
+        if case.trouble.hangs {
+            people.spawn(Arc::clone(&self.shared).renew_leases());
+        }
         let mut asked: Vec<(u64, usize)> =
             case.runs.iter().enumerate().map(|(n, run)| (run.at, n)).collect();
         asked.sort_unstable();
@@ -169,6 +173,10 @@ impl Town {
             sleep(Duration::from_millis(self.rng.below(25_000))).await;
             self.shared.set_away(false);
         }
+        if trouble.hangs && self.rng.one_in(15) {
+            let n = some(&mut self.rng);
+            self.shared.hang(n, Duration::from_millis(2000 + self.rng.below(28_000)));
+        }
         if trouble.clocks && self.rng.one_in(20) {
             let n = some(&mut self.rng);
             let millis = i64::try_from(self.rng.below(60_000)).expect("a minute") - 20_000;
@@ -177,10 +185,10 @@ impl Town {
     }
 
     fn server(&self, n: usize) -> JoinSet<()> {
-        let journal = Arc::new(Faulty(Arc::clone(&self.shared)));
+        let journal = Arc::new(Faulty { shared: Arc::clone(&self.shared), server: n });
         let clock: Arc<dyn Clock> = self.clocks[n].clone();
         let engine = Engine::new(EngineOptions {
-            catalog: Arc::clone(&self.catalog),
+            catalog: Arc::clone(&self.catalogs[n]),
             journal: journal.clone(),
             logs: self.shared.store.logs(),
             artifacts: self.shared.store.artifacts(),
@@ -244,7 +252,8 @@ impl Town {
         );
         let first = first.expect("a record");
         let run = NewRun { id: id.clone(), plan: blob, first, started_by: None, group };
-        Faulty(Arc::clone(&self.shared)).create(run).await.expect("created");
+        let shared = Arc::clone(&self.shared);
+        Faulty { shared, server: NOBODY }.create(run).await.expect("created");
         id
     }
 
@@ -358,6 +367,7 @@ impl Town {
         let journal = self.shared.store.journal();
         let filter = RunFilter { limit: 1000, ..RunFilter::default() };
         let mut problems = self.shared.watch.problems();
+        problems.extend(self.outside.problems());
         let mut story = String::new();
         let mut rng = self.rng.clone();
         for summary in journal.list(filter).await.expect("a list").into_iter().rev() {
@@ -471,10 +481,8 @@ fn defect(error: DriveError) -> Option<String> {
         | DriveError::Dispatch(DispatchError::Append { .. } | DispatchError::LeaseLost { .. }) => {
             None
         }
-        DriveError::Replay { .. }
-        | DriveError::Kinds(_)
-        | DriveError::Secrets(_)
-        | DriveError::Dispatch(_)
-        | _ => Some(fairlead_step::error_chain(&error)),
+        DriveError::Replay { .. } | DriveError::Dispatch(_) | _ => {
+            Some(fairlead_step::error_chain(&error))
+        }
     }
 }

@@ -23,6 +23,7 @@ pub async fn journal_conformance<J: Journal>(factory: impl AsyncFn() -> J) {
     a_writer_that_is_late_is_refused(&factory().await).await;
     a_lease_is_held_once_and_fences(&factory().await).await;
     a_run_that_ended_takes_no_record(&factory().await).await;
+    a_journal_ends_where_its_last_record_stands(&factory().await).await;
     what_is_not_there_is_told(&factory().await).await;
     many_appends_at_once_all_land(&factory().await).await;
     runs_are_listed_newest_first(&factory().await).await;
@@ -95,6 +96,35 @@ async fn what_was_written_is_read(journal: &impl Journal) {
     foreign.plan = crate::PlanBlob::new("another plan");
     assert!(journal.create(foreign).await.is_err(), "a plan that the request does not name");
     assert!(journal.load(&run_id(2)).await.is_err(), "and nothing was written");
+}
+
+/// What can be written behind records that cannot be read.
+async fn a_journal_ends_where_its_last_record_stands(journal: &impl Journal) {
+    let new = new_run(1, "one", None);
+    journal.create(new.clone()).await.expect("created");
+    let of = |record: &Record| (record.seq(), record.hash(), Some(record.at()));
+    let head = journal.head(&new.id).await.expect("the run is there");
+    assert_eq!((head.seq, head.hash, head.at), of(&new.first));
+    let lease = journal.acquire(&new.id).await.expect("a lease");
+    let run = loaded(journal, &new.id).await;
+    let records = resumed(&run);
+    journal.append(batch(&new.id, lease.epoch(), records.clone())).await.expect("appended");
+    let head = journal.head(&new.id).await.expect("the run is there");
+    assert_eq!((head.seq, head.hash, head.at), of(records.last().expect("one")));
+
+    let (by, reason, problem) = ("ada".to_owned(), None, Some("it cannot be read".to_owned()));
+    let end = RunEvent::Abandoned { by, reason, problem };
+    let end = Record::seal(head.seq.next(), time(3000), head.hash, end).expect("a record");
+    let mut last = batch(&new.id, lease.epoch(), vec![end]);
+    let refused = journal.append(last.clone()).await;
+    assert!(refused.is_err(), "a run that was abandoned has ended: {refused:?}");
+    last.status = RunStatus::Ended(RunOutcome::Cancelled);
+    journal.append(last).await.expect("appended");
+    assert_eq!(loaded(journal, &new.id).await.status(), RunStatus::Ended(RunOutcome::Cancelled));
+    let listed = journal.list(RunFilter { unfinished: true, limit: 10, ..RunFilter::default() });
+    assert_eq!(listed.await.expect("a list"), []);
+    let missing = journal.head(&run_id(9)).await;
+    assert!(matches!(missing, Err(StoreError::NoSuchRun { .. })), "{missing:?}");
 }
 
 async fn a_batch_is_written_as_a_whole(journal: &impl Journal) {

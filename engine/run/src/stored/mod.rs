@@ -6,6 +6,7 @@
 
 mod v1;
 mod v2;
+mod v3;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use crate::{RecordHash, RunEvent, Seq};
 pub(crate) use v2::{CancelV2, SettledV2, VotedV2};
 
 /// The newest version that this build writes and reads.
-pub const RECORD_VERSION: u32 = 2;
+pub const RECORD_VERSION: u32 = 3;
 
 /// Why stored bytes are no record.
 #[derive(Debug, thiserror::Error)]
@@ -61,13 +62,14 @@ pub(crate) fn encode(
     event: &RunEvent,
 ) -> Result<String, serde_json::Error> {
     let (seq, prev) = (seq.0, prev.to_string());
-    match v1::FactV1::of(event) {
-        Some(fact) => serde_json::to_string(&Envelope { v: 1, seq, at, prev, fact }),
-        None => {
-            let fact = v2::FactV2::of(event);
-            serde_json::to_string(&Envelope { v: 2, seq, at, prev, fact })
-        }
+    if let Some(fact) = v1::FactV1::of(event) {
+        return serde_json::to_string(&Envelope { v: 1, seq, at, prev, fact });
     }
+    if let Some(fact) = v2::FactV2::of(event) {
+        return serde_json::to_string(&Envelope { v: 2, seq, at, prev, fact });
+    }
+    let fact = v3::FactV3::of(event);
+    serde_json::to_string(&Envelope { v: 3, seq, at, prev, fact })
 }
 
 /// Reads a record of any version.
@@ -76,8 +78,18 @@ pub(crate) fn decode(bytes: &str) -> Result<(Seq, Timestamp, RecordHash, RunEven
     match v {
         ..=1 => opened::<v1::FactV1>(bytes),
         2 => opened::<v2::FactV2>(bytes),
-        3.. => Err(DecodeError::Newer { found: v }),
+        3 => opened::<v3::FactV3>(bytes),
+        4.. => Err(DecodeError::Newer { found: v }),
     }
+}
+
+/// When a record was written, of whichever version it is.
+pub(crate) fn written_at(bytes: &str) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct At {
+        at: Timestamp,
+    }
+    serde_json::from_str::<At>(bytes).ok().map(|record| record.at)
 }
 
 fn opened<'b, F: Deserialize<'b> + Into<RunEvent>>(

@@ -310,7 +310,8 @@ impl FactV1 {
             | RunEvent::GateDue { .. }
             | RunEvent::Woken { .. }
             | RunEvent::Settled { .. }
-            | RunEvent::Remembered { .. } => return None,
+            | RunEvent::Remembered { .. }
+            | RunEvent::Abandoned { .. } => return None,
         })
     }
 }

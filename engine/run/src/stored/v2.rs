@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::v1::OutcomeV1;
 use crate::{
-    AttemptToken, CancelReason, Decision, Kept, Origin, Purpose, Request, RunEvent, Vote, Voter,
+    AttemptToken, CancelReason, Decision, Kept, KeptOutputs, Origin, Purpose, Request, RunEvent,
+    Vote, Voter,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -248,22 +249,37 @@ impl From<CancelV2> for CancelReason {
     }
 }
 
-impl From<Origin> for OriginV2 {
-    fn from(origin: Origin) -> Self {
-        let kept = origin.kept.into_iter().map(|kept| KeptV2 {
-            step: kept.step,
-            outcome: kept.outcome.into(),
-            outputs: kept.outputs,
-        });
-        Self {
-            run: origin.run,
-            purpose: match origin.purpose {
-                Purpose::Retry => PurposeV2::Retry,
-                Purpose::Undo => PurposeV2::Undo,
-            },
-            from: origin.from,
-            kept: kept.collect(),
+impl From<Purpose> for PurposeV2 {
+    fn from(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Retry => Self::Retry,
+            Purpose::Undo => Self::Undo,
         }
+    }
+}
+
+impl From<PurposeV2> for Purpose {
+    fn from(stored: PurposeV2) -> Self {
+        match stored {
+            PurposeV2::Retry => Self::Retry,
+            PurposeV2::Undo => Self::Undo,
+        }
+    }
+}
+
+impl OriginV2 {
+    /// The stored form of an origin that refers to nothing.
+    fn of(origin: Origin) -> Option<Self> {
+        let kept = origin.kept.into_iter().map(|kept| {
+            let outputs = match kept.outputs {
+                None => None,
+                Some(KeptOutputs::Copied(outputs)) => Some(outputs),
+                Some(KeptOutputs::Result(_) | KeptOutputs::Items(_)) => return None,
+            };
+            Some(KeptV2 { step: kept.step, outcome: kept.outcome.into(), outputs })
+        });
+        let (purpose, kept) = (origin.purpose.into(), kept.collect::<Option<_>>()?);
+        Some(Self { run: origin.run, purpose, from: origin.from, kept })
     }
 }
 
@@ -272,22 +288,15 @@ impl From<OriginV2> for Origin {
         let kept = stored.kept.into_iter().map(|kept| Kept {
             step: kept.step,
             outcome: kept.outcome.into(),
-            outputs: kept.outputs,
+            outputs: kept.outputs.map(KeptOutputs::Copied),
         });
-        Self {
-            run: stored.run,
-            purpose: match stored.purpose {
-                PurposeV2::Retry => Purpose::Retry,
-                PurposeV2::Undo => Purpose::Undo,
-            },
-            from: stored.from,
-            kept: kept.collect(),
-        }
+        let (purpose, kept) = (stored.purpose.into(), kept.collect());
+        Self { run: stored.run, purpose, from: stored.from, kept }
     }
 }
 
 impl FactV2 {
-    /// The stored form; nothing for a fact that version 1 has.
+    /// The stored form; nothing for a fact that version 1 has, or that only a later one can say.
     pub(super) fn of(event: &RunEvent) -> Option<Self> {
         Some(match event.clone() {
             RunEvent::Requested(request) => Self::Requested {
@@ -300,7 +309,10 @@ impl FactV2 {
                 workspace: request.workspace,
                 engine: request.engine,
                 group: request.group,
-                origin: request.origin.map(OriginV2::from),
+                origin: match request.origin {
+                    Some(origin) => Some(OriginV2::of(origin)?),
+                    None => None,
+                },
             },
             RunEvent::Queued { group, behind } => Self::Queued { group, behind },
             RunEvent::Admitted => Self::Admitted {},
@@ -335,6 +347,7 @@ impl FactV2 {
             | RunEvent::RetryScheduled { .. }
             | RunEvent::Skipped { .. }
             | RunEvent::NotStarted { .. }
+            | RunEvent::Abandoned { .. }
             | RunEvent::Ended { .. } => return None,
         })
     }

@@ -24,7 +24,7 @@ fn ended(steps: Vec<Value>, drive: impl FnOnce(&mut World)) -> World {
 fn again(old: &World, from: &[&str]) -> Result<World, AgainError> {
     let from: Vec<StepId> = from.iter().map(|step| id(step)).collect();
     let origin = old.run.to_retry(&from, &old.plan)?;
-    let mut world = World::asked(old.plan.clone(), |request| request.origin = Some(origin));
+    let mut world = World::after(old, old.plan.clone(), origin, |_| ());
     world.settle();
     Ok(world)
 }
@@ -180,9 +180,8 @@ fn what_a_run_did_is_taken_back_in_reverse_from_its_own_outputs() {
     assert_eq!((origin.purpose, &origin.run), (Purpose::Undo, old.run.id()));
     let stored = serde_json::to_vec(&plan).expect("a stored plan");
     let plan: Plan = serde_json::from_slice(&stored).expect("the same plan");
-    let mut undo = World::asked(plan.into(), |request| {
+    let mut undo = World::after(&old, plan.into(), origin, |request| {
         request.params = json!({ "who": "ada" });
-        request.origin = Some(origin);
     });
     undo.settle();
     assert!(undo.run.step(&id("undo-e[x]")).is_some(), "{}", undo.picture());

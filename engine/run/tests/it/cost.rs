@@ -114,7 +114,7 @@ fn ten_steps_of_a_thousand_items_are_taken_over_item_by_item() {
     let kept = kept.map(|step| fairlead_run::Kept {
         step: id(&step),
         outcome: Outcome::Passed,
-        outputs: Some(json!({ "ok": true })),
+        outputs: Some(fairlead_run::KeptOutputs::Copied(json!({ "ok": true }))),
     });
     let origin = fairlead_run::Origin {
         run: fairlead_step::RunId::mint(1, 1),

@@ -50,7 +50,7 @@ fn a_step_that_is_tried_again_tells_of_each_attempt_and_what_is_left() {
         attempt 1 failed in passing at 2026-09-21T14:13:20Z: it broke
         attempt 2 ended at 2026-09-21T14:13:35Z: the attempt was lost: the process ended
         attempt 3 ended at 2026-09-21T14:13:35Z: it did not end within 3s
-        attempt 4 failed for good at 2026-09-21T14:13:45Z: it broke
+        attempt 4 failed at 2026-09-21T14:13:45Z: it broke
         attempt 5 follows; 1 more may after it
         goes on with: the time 2026-09-21T14:13:55Z
     ");

@@ -1,7 +1,9 @@
 //! Steps that are made once for each item of a list.
 
 use fairlead_plan::{Item, Outcome, RunOutcome};
-use fairlead_run::{ApplyError, Command, Kept, Origin, Purpose, RunEvent, RunStatus, StepStatus};
+use fairlead_run::{
+    ApplyError, Command, Kept, KeptOutputs, Origin, Purpose, RunEvent, RunStatus, StepStatus,
+};
 use fairlead_step::{ErrorClass, RunId};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
@@ -252,7 +254,8 @@ fn an_item_held_back_does_not_begin() {
 }
 
 fn kept(step: &str, outputs: Value) -> Kept {
-    Kept { step: id(step), outcome: Outcome::Passed, outputs: Some(outputs) }
+    let outputs = Some(KeptOutputs::Copied(outputs));
+    Kept { step: id(step), outcome: Outcome::Passed, outputs }
 }
 
 #[test]

@@ -313,6 +313,8 @@ impl<'a> History<'a> {
                 self.end(step, Outcome::Failed);
             }
             RunEvent::CancelRequested { .. } => self.cancel(),
+            // A person does that, and whatever has not ended is cancelled.
+            RunEvent::Abandoned { .. } => unreachable!("no run here is abandoned"),
             RunEvent::Ended { outcome } => {
                 let ended = |step: &PlanStep| self.ended.get(&step.id).copied();
                 let outcomes: Option<Vec<Outcome>> = self.plan.steps().iter().map(ended).collect();

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use fairlead_plan::{Item, Outcome, RunOutcome};
 use fairlead_run::{
-    AttemptToken, CancelReason, Decision, DecodeError, Epoch, Failure, Kept, Origin, Purpose,
-    Record, RecordHash, Request, RunEvent, RunStatus, SealError, Seq, SkipReason, StepResult, Vote,
-    Voter, check_chain,
+    AttemptToken, CancelReason, Decision, DecodeError, Epoch, Failure, Kept, KeptOutputs, Origin,
+    Purpose, Record, RecordHash, Request, ResultRef, RunEvent, RunStatus, SealError, Seq,
+    SkipReason, StepResult, Vote, Voter, check_chain,
 };
 use fairlead_step::{Digest, ErrorClass, HumanDuration, RunId, Verdict};
 use serde_json::json;
@@ -21,6 +21,9 @@ const GOLDEN_V1: &str = include_str!("../../../../schemas/golden/journal.v1.json
 
 /// A journal of version 2 with every fact that version 1 cannot say. Never edited, either.
 const GOLDEN_V2: &str = include_str!("../../../../schemas/golden/journal.v2.jsonl");
+
+/// A journal of version 3 with every fact that the versions before it cannot say.
+const GOLDEN_V3: &str = include_str!("../../../../schemas/golden/journal.v3.jsonl");
 
 /// Every fact that version 1 can say, in every form. The journal is not one that a run would write: the facts only have to
 /// read back.
@@ -151,7 +154,10 @@ fn every_new_fact() -> Vec<RunEvent> {
             origin,
         }))
     };
-    let kept = |step: &str, outcome, outputs| Kept { step: id(step), outcome, outputs };
+    let kept = |step: &str, outcome, outputs: Option<serde_json::Value>| {
+        let outputs = outputs.map(KeptOutputs::Copied);
+        Kept { step: id(step), outcome, outputs }
+    };
     let retry = Origin {
         run: other.clone(),
         purpose: Purpose::Retry,
@@ -219,6 +225,61 @@ fn every_new_fact() -> Vec<RunEvent> {
     ]
 }
 
+/// Every fact that only version 3 can say, in every form.
+fn every_fact_of_version_3() -> Vec<RunEvent> {
+    let other = RunId::mint(1_790_000_000_000, 2);
+    let result = |run: u64, record: u64, attempt: u32, of: &[u8]| {
+        KeptOutputs::Result(ResultRef {
+            run: RunId::mint(1_790_000_000_000, run),
+            record: Seq(record),
+            attempt,
+            digest: Digest::sha256(of),
+        })
+    };
+    let kept = |step: &str, outcome, outputs| Kept { step: id(step), outcome, outputs };
+    let origin = |purpose, from, kept| Origin { run: other.clone(), purpose, from, kept };
+    let request = |event_id: Option<&str>, group: Option<&str>, origin| {
+        RunEvent::Requested(Box::new(Request {
+            pipeline: "release".into(),
+            plan: Digest::sha256(b"plan"),
+            params: json!({ "version": "v1" }),
+            event: json!({}),
+            event_id: event_id.map(str::to_owned),
+            by: "ada".into(),
+            workspace: PathBuf::from("/srv/source"),
+            engine: "0.3.0".into(),
+            group: group.map(str::to_owned),
+            origin: Some(origin),
+        }))
+    };
+    let abandoned = |reason: Option<&str>, problem: Option<&str>| RunEvent::Abandoned {
+        by: "ada".into(),
+        reason: reason.map(str::to_owned),
+        problem: problem.map(str::to_owned),
+    };
+    let items = vec![
+        ("web".to_owned(), result(2, 12, 1, b"web")),
+        ("api".to_owned(), KeptOutputs::Copied(json!({ "findings": 0 }))),
+    ];
+    let all = vec![
+        kept("build", Outcome::Passed, Some(result(1, 7, 2, b"build"))),
+        kept("approve", Outcome::Passed, Some(KeptOutputs::Copied(json!({ "approved_by": [] })))),
+        kept("scan", Outcome::Rejected, Some(KeptOutputs::Items(items))),
+        kept("extra", Outcome::Skipped, None),
+    ];
+    let one = vec![kept("scan[web]", Outcome::Passed, Some(result(2, 12, 1, b"web")))];
+    vec![
+        request(None, None, origin(Purpose::Undo, Vec::new(), all)),
+        request(
+            Some("8f0a"),
+            Some("release/web"),
+            origin(Purpose::Retry, vec![id("scan[api]")], one),
+        ),
+        abandoned(Some("the disk was lost"), Some("the stored plan cannot be read")),
+        abandoned(None, None),
+    ]
+}
+
 /// How many forms each fact has in the two lists. A new fact does not compile until it is counted.
 pub(crate) fn kind_of(event: &RunEvent) -> &'static str {
     match event {
@@ -240,6 +301,7 @@ pub(crate) fn kind_of(event: &RunEvent) -> &'static str {
         RunEvent::Skipped { .. } => "skipped",
         RunEvent::NotStarted { .. } => "not_started",
         RunEvent::CancelRequested { .. } => "cancel_requested",
+        RunEvent::Abandoned { .. } => "abandoned",
         RunEvent::Ended { .. } => "ended",
     }
 }
@@ -288,19 +350,33 @@ fn the_golden_journal_of_version_2_reads_as_it_was_written_and_is_written_so() {
 }
 
 #[test]
+fn the_golden_journal_of_version_3_reads_as_it_was_written_and_is_written_so() {
+    let records = journal_of(every_fact_of_version_3());
+    let written: String = records.iter().map(|record| format!("{}\n", record.bytes())).collect();
+    assert_eq!(written, GOLDEN_V3);
+    let golden: Vec<Record> =
+        GOLDEN_V3.lines().map(|line| Record::read(line).expect("a record of version 3")).collect();
+    check_chain(&golden).expect("a whole chain");
+    let facts: Vec<RunEvent> = golden.iter().map(|record| record.event().clone()).collect();
+    assert_eq!(facts, every_fact_of_version_3(), "the facts of version 3 mean what they meant");
+}
+
+#[test]
 fn every_fact_is_in_a_golden_journal_in_the_oldest_version_that_can_say_it() {
     let version = |record: &Record| {
         let value: serde_json::Value = serde_json::from_str(record.bytes()).expect("JSON");
         value["v"].as_u64()
     };
     let (old, new) = (journal_of_every_fact(), journal_of(every_new_fact()));
+    let newest = journal_of(every_fact_of_version_3());
+    assert!(newest.iter().all(|record| version(record) == Some(3)));
     assert!(old.iter().all(|record| version(record) == Some(1)));
     assert!(new.iter().all(|record| version(record) == Some(2)));
     let kinds: BTreeSet<&str> =
-        old.iter().chain(&new).map(|record| kind_of(record.event())).collect();
-    assert_eq!(kinds.len(), 19, "{kinds:?}");
+        old.iter().chain(&new).chain(&newest).map(|record| kind_of(record.event())).collect();
+    assert_eq!(kinds.len(), 20, "{kinds:?}");
     let page = include_str!("../../../../docs/journal.md");
-    for record in old.iter().chain(&new) {
+    for record in old.iter().chain(&new).chain(&newest) {
         let kind = kind_of(record.event());
         let v = version(record).expect("a version");
         let row = page.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
@@ -378,12 +454,12 @@ fn an_older_journal_in_which_a_lost_attempt_was_a_failure_means_what_it_meant() 
 #[test]
 fn what_is_no_record_is_told() {
     let good = journal_of_every_fact()[2].bytes().to_owned();
-    let newer = good.replacen("\"v\":1", "\"v\":3", 1);
-    assert!(matches!(Record::read(&newer), Err(DecodeError::Newer { found: 3 })));
+    let newer = good.replacen("\"v\":1", "\"v\":4", 1);
+    assert!(matches!(Record::read(&newer), Err(DecodeError::Newer { found: 4 })));
     let text = Record::read(&newer).unwrap_err().to_string();
     assert_eq!(
         text,
-        "the record has version 3, and this build reads up to 2: a newer build of Fairlead wrote it, and reads it"
+        "the record has version 4, and this build reads up to 3: a newer build of Fairlead wrote it, and reads it"
     );
     for (bad, why) in [
         (String::new(), "nothing"),
@@ -402,8 +478,71 @@ fn what_is_no_record_is_told() {
 
 #[test]
 fn a_record_has_a_limit() {
-    let event =
-        RunEvent::AttemptLost { step: id("a"), attempt: 1, reason: "x".repeat(Record::MAX_BYTES) };
-    let sealed = Record::seal(Seq(1), start_time(), RecordHash::ZERO, event);
-    assert!(matches!(sealed, Err(SealError::TooLarge { .. })));
+    let large = "x".repeat(Record::MAX_BYTES);
+    let RunEvent::Requested(mut request) = every_fact().swap_remove(0) else { panic!() };
+    request.event = json!({ "body": large });
+    let sealed = Record::first(start_time(), *request);
+    assert!(
+        matches!(sealed, Err(SealError::TooLarge { .. })),
+        "it is refused when it is asked for"
+    );
+}
+
+#[test]
+fn a_fact_that_is_too_large_is_written_smaller_and_says_so() {
+    let large = || "x".repeat(Record::MAX_BYTES);
+    let (run, step) = (RunId::mint(1, 1), || id("a"));
+    let token = || AttemptToken::mint(&run, &id("a"), 1, Epoch(1));
+    let finished = |result| RunEvent::Finished { step: step(), attempt: 1, token: token(), result };
+    let items = (0..200_000).map(|n| Item { key: format!("k{n}"), value: json!(n) }).collect();
+    let ada = || Voter { name: "ada".into(), groups: BTreeSet::new() };
+    let outputs = || json!({ "text": large() });
+    let failure =
+        || Failure { class: ErrorClass::Retryable, message: large(), hint: Some(large()) };
+    for event in [
+        RunEvent::Expanded { step: step(), items },
+        finished(StepResult::Verdict(Verdict::passed(outputs()))),
+        finished(StepResult::Verdict(Verdict::Rejected { reason: large(), outputs: json!({}) })),
+        finished(StepResult::Verdict(Verdict::Skipped { reason: large() })),
+        finished(StepResult::Failure(failure())),
+        finished(StepResult::Cancelled { message: large() }),
+        RunEvent::Remembered {
+            step: step(),
+            attempt: 1,
+            token: token(),
+            key: Digest::sha256(b"key"),
+            run: run.clone(),
+            outputs: outputs(),
+        },
+        RunEvent::NotStarted { step: step(), failure: failure() },
+        RunEvent::AttemptLost { step: step(), attempt: 1, reason: large() },
+        RunEvent::Voted { step: step(), by: ada(), vote: Vote::Reject, reason: Some(large()) },
+        RunEvent::Settled {
+            step: step(),
+            attempt: 1,
+            by: ada(),
+            decision: Decision::Failed,
+            reason: Some(large()),
+        },
+        RunEvent::Woken { step: step(), why: large() },
+        RunEvent::CancelRequested {
+            by: "ada".into(),
+            reason: CancelReason::Asked { why: Some(large()) },
+        },
+        RunEvent::Abandoned { by: "ada".into(), reason: Some(large()), problem: Some(large()) },
+    ] {
+        let kind = kind_of(&event);
+        let record = Record::seal(Seq(2), start_time(), RecordHash::ZERO, event)
+            .unwrap_or_else(|error| panic!("{kind}: {error}"));
+        assert!(record.bytes().len() < 64 << 10, "{kind}: {}", record.bytes().len());
+        match (kind, record.event()) {
+            ("expanded", RunEvent::NotStarted { failure, .. }) => {
+                assert!(failure.message.contains("200000 items"), "{}", failure.message);
+                assert!(failure.message.contains("4194304"), "{}", failure.message);
+            }
+            ("remembered", RunEvent::Finished { .. }) => {}
+            (kind, event) => assert_eq!(kind_of(event), kind),
+        }
+        assert_eq!(Record::read(record.bytes()).expect("a record"), record);
+    }
 }

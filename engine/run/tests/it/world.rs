@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use fairlead_plan::{Outcome, Plan};
 use fairlead_run::{
-    ApplyError, AttemptToken, CancelReason, Command, Epoch, Failure, Record, Request, Run,
-    RunEvent, StepResult, StepStatus, Vote, Voter,
+    ApplyError, AttemptToken, CancelReason, Command, Epoch, Failure, KeptRecords, Origin, Record,
+    Request, Run, RunEvent, StepResult, StepStatus, Vote, Voter,
 };
 use fairlead_step::{Digest, ErrorClass, RunId, StepId, Verdict};
 use jiff::{SignedDuration, Timestamp};
@@ -127,11 +127,16 @@ pub(crate) fn under(phase: &str, mut step: Value) -> Value {
     step
 }
 
+/// The number of a run that begins from no other.
+const FIRST: u64 = 1;
+
 /// One run, its journal, and the clock.
 pub(crate) struct World {
     pub(crate) plan: Arc<Plan>,
     pub(crate) run: Run,
     pub(crate) records: Vec<Record>,
+    /// The records of other runs that it may refer to.
+    pub(crate) kept: KeptRecords,
     pub(crate) now: Timestamp,
     pub(crate) epoch: Epoch,
 }
@@ -143,6 +148,32 @@ impl World {
 
     /// A run whose request is not quite the plain one.
     pub(crate) fn asked(plan: Arc<Plan>, change: impl FnOnce(&mut Request)) -> Self {
+        Self::begun(FIRST, KeptRecords::new(), plan, change)
+    }
+
+    /// A run that begins from `old`, and may refer to its results.
+    pub(crate) fn after(
+        old: &Self,
+        plan: Arc<Plan>,
+        origin: Origin,
+        change: impl FnOnce(&mut Request),
+    ) -> Self {
+        let mut kept = old.kept.clone();
+        let place = |record: &Record| ((old.run.id().clone(), record.seq()), record.clone());
+        kept.extend(old.records.iter().map(place));
+        let number = FIRST + u64::try_from(kept.len()).expect("a few");
+        Self::begun(number, kept, plan, |request| {
+            request.origin = Some(origin);
+            change(request);
+        })
+    }
+
+    fn begun(
+        number: u64,
+        kept: KeptRecords,
+        plan: Arc<Plan>,
+        change: impl FnOnce(&mut Request),
+    ) -> Self {
         let mut request = Request {
             pipeline: plan.name().to_owned(),
             plan: plan.digest(),
@@ -157,15 +188,25 @@ impl World {
         };
         change(&mut request);
         let first = Record::first(start_time(), request).expect("a record");
-        Self::from_journal(plan, vec![first])
+        Self::rebuilt(RunId::mint(1_790_000_000_000, number), kept, plan, vec![first])
     }
 
     /// Goes on from a journal, as a process does that found it.
     pub(crate) fn from_journal(plan: Arc<Plan>, records: Vec<Record>) -> Self {
-        let run_id = RunId::mint(1_790_000_000_000, 1);
-        let run = Run::replay(run_id, Arc::clone(&plan), &records).expect("a run");
+        let id = RunId::mint(1_790_000_000_000, FIRST);
+        Self::rebuilt(id, KeptRecords::new(), plan, records)
+    }
+
+    /// The same run as a process has it that found its journal.
+    pub(crate) fn taken_up(&self) -> Self {
+        let (plan, records) = (Arc::clone(&self.plan), self.records.clone());
+        Self::rebuilt(self.run.id().clone(), self.kept.clone(), plan, records)
+    }
+
+    fn rebuilt(id: RunId, kept: KeptRecords, plan: Arc<Plan>, records: Vec<Record>) -> Self {
+        let run = Run::replay_keeping(id, Arc::clone(&plan), &records, &kept).expect("a run");
         let now = records.last().map_or(start_time(), Record::at);
-        Self { plan, run, records, now, epoch: Epoch(1) }
+        Self { plan, run, records, kept, now, epoch: Epoch(1) }
     }
 
     /// Appends a fact and applies it; a fact that is refused is not appended.
@@ -216,7 +257,7 @@ impl World {
 
     /// The process dies, and another one takes the run up after so many seconds.
     pub(crate) fn restart(&mut self, seconds: i64) -> Vec<Command> {
-        let mut next = Self::from_journal(Arc::clone(&self.plan), self.records.clone());
+        let mut next = self.taken_up();
         assert_eq!(next.picture(), self.picture(), "replayed as it was live");
         next.now = self.now + SignedDuration::from_secs(seconds);
         next.epoch = Epoch(self.epoch.0 + 1);

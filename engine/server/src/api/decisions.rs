@@ -7,9 +7,11 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use fairlead_exec::DriveError;
+use fairlead_exec::{DriveError, Noted};
+use fairlead_plan::RunOutcome;
 use fairlead_run::{
-    ApplyError, Around, CancelReason, Decision, RunFilter, Signal, StepStatus, Vote, Voter,
+    ApplyError, Around, CancelReason, Decision, LeaseError, RunFilter, RunStatus, Signal,
+    StepStatus, StoreError, Vote, Voter,
 };
 use fairlead_step::{RunId, StepId, error_chain};
 use serde::Deserialize;
@@ -133,16 +135,52 @@ pub(crate) async fn cancel(
     let CancelBody { by, reason } =
         if body.is_empty() { CancelBody::default() } else { read(&body)? };
     let by = by.unwrap_or_else(|| "api".to_owned());
-    let state = restore(&shared, &run).await?;
-    if !state.can_cancel() {
-        let detail = match state.ended() {
+    // A run that cannot be read can be told to stop all the same.
+    if let Ok(state) = restore(&shared, &run).await
+        && !state.can_cancel()
+    {
+        return Err(not_possible(match state.ended() {
             Some((outcome, _)) => format!("the run has ended: {outcome}"),
             None => "everything that can be stopped is stopping".to_owned(),
-        };
-        let title = "the run cannot be told to stop";
-        return Err(Problem::new(StatusCode::CONFLICT, "not-possible", title, detail));
+        }));
     }
     tell(&shared, &run, Signal::Cancel { by, reason: CancelReason::Asked { why: reason } }).await
+}
+
+/// Ends a run that nothing else can end.
+pub(crate) async fn abandon(
+    State(shared): State<Arc<Shared>>,
+    Path(run): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let run = run_id(&run)?;
+    let VoteBody { by, reason } = read(&body)?;
+    let by = voter(&shared, by)?.name;
+    let problem = shared.ports.engine.abandon(&run, by, reason).await.map_err(undone)?;
+    // Whatever this server knows of it is looked at once more, and forgotten.
+    shared.drives.begin(run.clone());
+    let status = RunStatus::Ended(RunOutcome::Cancelled).name();
+    Ok(Json(json!({ "run": run, "status": status, "problem": problem })).into_response())
+}
+
+fn not_possible(detail: String) -> Problem {
+    let title = "the run cannot be told to stop";
+    Problem::new(StatusCode::CONFLICT, "not-possible", title, detail)
+}
+
+/// Why an engine did not do what it was asked for a run.
+fn undone(error: DriveError) -> Problem {
+    match error {
+        DriveError::Store(error @ StoreError::RunEnded { .. }) => not_possible(error.to_string()),
+        DriveError::Lease(error @ LeaseError::Held { .. }) => not_possible(error.to_string())
+            .hint("tell it to stop, or end the process that drives it"),
+        DriveError::Store(error) | DriveError::Lease(LeaseError::Store(error)) => {
+            Problem::from(error)
+        }
+        DriveError::Lease(_) | DriveError::Replay { .. } | DriveError::Dispatch(_) | _ => {
+            Problem::unavailable(error_chain(&error))
+        }
+    }
 }
 
 pub(crate) async fn explain(
@@ -161,24 +199,24 @@ pub(crate) async fn explain(
 /// Posts a signal. 200 when what became of it is written; 202 when whoever drives the run deals with
 /// it.
 async fn tell(shared: &Arc<Shared>, run: &RunId, signal: Signal) -> Result<Response, Problem> {
-    let noted = shared.ports.engine.signal(run, signal).await.map_err(|error| match error {
-        DriveError::Store(error) => Problem::from(error),
-        DriveError::Lease(_)
-        | DriveError::Replay { .. }
-        | DriveError::Kinds(_)
-        | DriveError::Secrets(_)
-        | DriveError::Dispatch(_)
-        | _ => Problem::unavailable(error_chain(&error)),
-    })?;
-    let (status, now) = match &noted {
-        Some(state) => (StatusCode::OK, state.status().name()),
-        None => (StatusCode::ACCEPTED, "told"),
+    let noted = shared.ports.engine.signal(run, signal).await.map_err(undone)?;
+    let ended = RunStatus::Ended(RunOutcome::Cancelled).name();
+    let (status, now, problem) = match &noted {
+        Noted::Taken(state) => (StatusCode::OK, state.status().name(), None),
+        Noted::ByDriver => (StatusCode::ACCEPTED, "told", None),
+        Noted::Ended(problem) => (StatusCode::OK, ended, Some(problem)),
+        Noted::Left(problem) => (StatusCode::ACCEPTED, "told", Some(problem)),
     };
-    if noted.is_some() {
+    match noted {
         // What follows from it is done here, unless another server is faster.
-        shared.drives.begin(run.clone());
+        Noted::Taken(_) | Noted::Ended(_) => shared.drives.begin(run.clone()),
+        Noted::ByDriver | Noted::Left(_) => {}
     }
-    Ok((status, Json(json!({ "run": run, "status": now }))).into_response())
+    let mut answer = json!({ "run": run, "status": now });
+    if let Some(problem) = problem {
+        answer["problem"] = problem.as_str().into();
+    }
+    Ok((status, Json(answer)).into_response())
 }
 
 fn voter(shared: &Shared, name: String) -> Result<Voter, Problem> {

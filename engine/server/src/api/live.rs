@@ -11,7 +11,7 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use fairlead_exec::{Update, Updates};
-use fairlead_run::{Record, RunEvent};
+use fairlead_run::Record;
 use fairlead_step::RunId;
 use futures::stream;
 use serde_json::json;
@@ -72,7 +72,7 @@ impl Live {
 
     fn record(&mut self, record: &Record) {
         let seq = record.seq().0;
-        if matches!(record.event(), RunEvent::Ended { .. }) {
+        if record.event().ends_as().is_some() {
             self.ended = true;
         }
         if seq > self.last {

@@ -32,6 +32,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/runs", get(runs::list))
         .route("/runs/{run}", get(runs::show))
         .route("/runs/{run}/cancel", post(decisions::cancel))
+        .route("/runs/{run}/abandon", post(decisions::abandon))
         .route("/runs/{run}/explain", get(decisions::explain))
         .route("/runs/{run}/steps/{step}/approve", post(decisions::approve))
         .route("/runs/{run}/steps/{step}/reject", post(decisions::reject))

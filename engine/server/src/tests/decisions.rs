@@ -79,6 +79,33 @@ async fn a_run_that_is_parked_at_a_gate_is_told_to_stop() {
 }
 
 #[tokio::test]
+async fn a_run_is_abandoned_where_nobody_drives_it() {
+    let house = House::new();
+    house.leave.forget_permits(1000);
+    let (driver, other) = (house.serve().await, house.serve().await);
+    let body = r#"{"by": "ann", "reason": "the disk was lost"}"#;
+    let driven = start(&driver, "build").await;
+    house.went_on(&driven).await;
+    let refused = other.api("POST", &format!("/api/v1/runs/{driven}/abandon"), body).await;
+    assert_eq!(refused.status, 409, "{}", refused.body);
+    assert!(refused.body.contains("driven by another process"), "{}", refused.body);
+
+    let (run, next) = (start(&driver, "gated").await, start(&driver, "gated").await);
+    parked(&house, &run, "waiting").await;
+    parked(&house, &next, "queued").await;
+    let path = format!("/api/v1/runs/{run}/abandon");
+    assert_eq!(other.api("POST", &path, r#"{"by": " "}"#).await.status, 400, "somebody does it");
+    let told = other.api("POST", &path, body).await;
+    assert_eq!((told.status, &told.json()["status"]), (200, &"cancelled".into()), "{}", told.body);
+    let explained = other.api("GET", &format!("/api/v1/runs/{run}/explain"), "").await;
+    assert!(explained.body.contains("abandoned: the disk was lost"), "{}", explained.body);
+    parked(&house, &next, "waiting").await;
+    assert_eq!(other.api("POST", &path, body).await.status, 409, "it has ended");
+    other.stop().await;
+    driver.stop().await;
+}
+
+#[tokio::test]
 async fn a_run_that_another_server_drives_is_told_to_stop() {
     let house = House::new();
     house.leave.forget_permits(1000);

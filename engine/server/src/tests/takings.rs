@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fairlead_run::{
-    Admission, AppendError, Batch, Created, Journal, Lease, LeaseError, NewRun, RunFilter,
+    Admission, AppendError, Batch, Created, Head, Journal, Lease, LeaseError, NewRun, RunFilter,
     RunSummary, Signal, SignalId, StoreError, StoredRun, StoredSignal, Wake,
 };
 use fairlead_step::{BoxFuture, RunId};
@@ -64,6 +64,10 @@ impl Journal for Counting {
 
     fn load(&self, run: &RunId) -> BoxFuture<'_, Result<StoredRun, StoreError>> {
         self.store.load(run)
+    }
+
+    fn head(&self, run: &RunId) -> BoxFuture<'_, Result<Head, StoreError>> {
+        self.store.head(run)
     }
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, StoreError>> {

@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 
 use fairlead_run::{
-    Admission, AppendError, Batch, Created, Epoch, Journal, Lease, LeaseError, NewRun, PlanBlob,
-    Record, Request, RunFilter, RunSummary, Seq, Signal, SignalId, StoreError, StoredRun,
-    StoredSignal, Wake,
+    Admission, AppendError, Batch, Created, Epoch, Head, Journal, KeptRecords, Lease, LeaseError,
+    NewRun, PlanBlob, Record, Request, RunFilter, RunSummary, Seq, Signal, SignalId, StoreError,
+    StoredRun, StoredSignal, Wake,
 };
 use fairlead_step::{BoxFuture, CancelHandle, CancelToken, RunId};
 use futures::stream::BoxStream;
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::{Memory, MemoryRun, State, ready};
 use crate::accept::{self, Sequel};
+use crate::kept;
 use crate::turns::{self, Others, Wish};
 
 /// Gives a lease back when dropped. It never says that the lease is lost.
@@ -42,10 +43,12 @@ impl State {
         if self.runs.contains_key(&run.id) {
             return Err(StoreError::RunExists { run: run.id });
         }
-        let origin = request.origin.as_ref().map(|origin| origin.run.clone());
-        if origin.as_ref().is_some_and(|origin| !self.runs.contains_key(origin)) {
-            return Err(accept::no_origin(&run, request));
+        for origin in kept::needed(request) {
+            if !self.runs.contains_key(origin) {
+                return Err(accept::no_origin(&run, origin));
+            }
         }
+        let origin = request.origin.as_ref().map(|origin| origin.run.clone());
         let summary = RunSummary {
             id: run.id.clone(),
             pipeline: request.pipeline.clone(),
@@ -180,11 +183,20 @@ impl State {
         let no_run = || StoreError::NoSuchRun { run: id.clone() };
         let run = self.runs.get(id).ok_or_else(no_run)?;
         let plan = self.plans.get(&run.plan).ok_or_else(no_run)?;
-        Ok(StoredRun {
-            id: id.clone(),
-            plan: PlanBlob::new(plan.clone()),
-            records: run.records.clone(),
-        })
+        let mut kept = KeptRecords::new();
+        for (other, places) in kept::referred(run.records.first()) {
+            let there = self.runs.get(&other).map(|run| run.records.as_slice()).unwrap_or_default();
+            let there = there.iter().filter(|record| places.contains(&record.seq()));
+            kept.extend(there.map(|record| ((other.clone(), record.seq()), record.clone())));
+        }
+        let (plan, records) = (PlanBlob::new(plan.clone()), run.records.clone());
+        Ok(StoredRun { id: id.clone(), plan, records, kept })
+    }
+
+    fn head(&self, id: &RunId) -> Result<Head, StoreError> {
+        let run = self.runs.get(id).ok_or_else(|| StoreError::NoSuchRun { run: id.clone() })?;
+        let last = run.records.last();
+        Ok(Head::of(last.map_or(Seq(0), Record::seq), last.map(Record::bytes)))
     }
 
     fn list(&self, filter: &RunFilter) -> Vec<RunSummary> {
@@ -279,6 +291,10 @@ impl Journal for Memory {
 
     fn load(&self, run: &RunId) -> BoxFuture<'_, Result<StoredRun, StoreError>> {
         ready(self.state().load(run))
+    }
+
+    fn head(&self, run: &RunId) -> BoxFuture<'_, Result<Head, StoreError>> {
+        ready(self.state().head(run))
     }
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, StoreError>> {

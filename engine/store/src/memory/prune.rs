@@ -7,14 +7,17 @@ use fairlead_step::{BoxFuture, Digest, RunId};
 use jiff::Timestamp;
 
 use super::{Memory, MemoryEvent, MemoryRun, State, ready};
+use crate::kept;
 use crate::prune::{Amount, Choice, Gone, Shelves};
 
 impl State {
     /// Whether a finished run may go, as far as others need it.
     fn may_go(&self, run: &RunId) -> bool {
         let ended = self.runs.get(run).is_some_and(MemoryRun::has_ended);
-        let is_origin =
-            |other: &MemoryRun| !other.has_ended() && other.summary.origin.as_ref() == Some(run);
+        let is_origin = |other: &MemoryRun| {
+            let begins = !other.has_ended() && other.summary.origin.as_ref() == Some(run);
+            begins || kept::referred(other.records.first()).contains_key(run)
+        };
         let is_handled = |((key, _), of): (&(String, String), &RunId)| {
             of != run || self.event(key).is_none_or(|event| event.state() != EventState::Pending)
         };

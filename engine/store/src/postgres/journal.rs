@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fairlead_run::{
-    Admission, AppendError, Batch, Created, Journal, Lease, LeaseError, NewRun, PlanBlob, Record,
-    RunFilter, RunSummary, Signal, SignalId, StoreError, StoredRun, StoredSignal, Wake,
+    Admission, AppendError, Batch, Created, Head, Journal, KeptRecords, Lease, LeaseError, NewRun,
+    PlanBlob, Record, RunFilter, RunSummary, Seq, Signal, SignalId, StoreError, StoredRun,
+    StoredSignal, Wake,
 };
 use fairlead_step::{BoxFuture, Digest, RunId};
 use futures::stream::BoxStream;
@@ -16,6 +17,7 @@ use sqlx::{Connection as _, QueryBuilder, Row as _};
 
 use super::{Postgres, on, text, turns, wakes};
 use crate::accept;
+use crate::kept;
 use crate::values::{counted, damaged, micros, run_id, status, stored, timestamp};
 
 impl Journal for Postgres {
@@ -118,11 +120,26 @@ impl Journal for Postgres {
                 let what = format!("plan {digest} hashes to {}", plan.digest());
                 return Err(StoreError::Damaged { what, source: None });
             }
-            let records = records.iter().map(|bytes| Record::read(bytes)).collect();
-            match records {
-                Ok(records) => Ok(StoredRun { id: run, plan, records }),
-                Err(source) => Err(StoreError::Unreadable { run, source }),
+            let records = read(&run, &records)?;
+            let mut kept = KeptRecords::new();
+            for (other, places) in kept::referred(records.first()) {
+                let places: Vec<i64> = places.iter().map(|place| stored(place.0)).collect();
+                let work = on(|db| Box::pin(some_of(db, other.clone(), places.clone())));
+                let found = self.pool.call(|| format!("load run {run}"), work).await?;
+                let found = read(&other, &found)?.into_iter();
+                kept.extend(found.map(|record| ((other.clone(), record.seq()), record)));
             }
+            Ok(StoredRun { id: run, plan, records, kept })
+        })
+    }
+
+    fn head(&self, run: &RunId) -> BoxFuture<'_, Result<Head, StoreError>> {
+        let run = run.clone();
+        Box::pin(async move {
+            let work = on(|db| Box::pin(head(db, run.clone())));
+            let found = self.pool.call(|| format!("look where run {run} ends"), work).await?;
+            let Some((seq, last)) = found else { return Err(StoreError::NoSuchRun { run }) };
+            Ok(Head::of(Seq(counted(seq)?), last.as_deref()))
         })
     }
 
@@ -138,6 +155,30 @@ impl Journal for Postgres {
             rows.iter().map(summary).collect()
         })
     }
+}
+
+/// Records as they are stored.
+fn read(run: &RunId, stored: &[String]) -> Result<Vec<Record>, StoreError> {
+    let records = stored.iter().map(|bytes| Record::read(bytes)).collect::<Result<_, _>>();
+    records.map_err(|source| StoreError::Unreadable { run: run.clone(), source })
+}
+
+async fn some_of(db: &mut PgConnection, run: RunId, places: Vec<i64>) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar("SELECT bytes FROM record WHERE run = $1 AND seq = ANY ($2)")
+        .bind(run.as_str())
+        .bind(places)
+        .fetch_all(db)
+        .await
+}
+
+async fn head(db: &mut PgConnection, run: RunId) -> sqlx::Result<Option<(i64, Option<String>)>> {
+    sqlx::query_as(
+        "SELECT run.seq, record.bytes FROM run \
+         LEFT JOIN record ON record.run = run.id AND record.seq = run.seq WHERE run.id = $1",
+    )
+    .bind(run.as_str())
+    .fetch_optional(db)
+    .await
 }
 
 type Loaded = (String, Vec<u8>, Vec<String>);
@@ -188,15 +229,15 @@ async fn create_within(
     {
         return Ok(known);
     }
-    if let Some(origin) = &request.origin {
+    for origin in kept::needed(request) {
         // Locked, so that it is not removed as long as this run is not seen to begin from it.
         let there: Option<i32> =
             sqlx::query_scalar("SELECT 1 FROM run WHERE id = $1 FOR KEY SHARE")
-                .bind(origin.run.as_str())
+                .bind(origin.as_str())
                 .fetch_optional(&mut *db)
                 .await?;
         if there.is_none() {
-            return Ok(Err(accept::no_origin(run, request)));
+            return Ok(Err(accept::no_origin(run, origin)));
         }
     }
     sqlx::query("INSERT INTO plan (digest, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING")
@@ -302,15 +343,16 @@ fn summary(row: &PgRow) -> Result<RunSummary, StoreError> {
     let unreadable = |error: sqlx::Error| damaged("a run's line is not readable", error);
     let time = |at: Option<i64>| at.map(timestamp).transpose();
     let id: &str = row.try_get(0).map_err(unreadable)?;
-    let known: &str = row.try_get(2).map_err(unreadable)?;
+    let ended_at = time(row.try_get(5).map_err(unreadable)?)?;
+    let known = status(row.try_get(2).map_err(unreadable)?, ended_at.is_some());
     let origin: Option<&str> = row.try_get(7).map_err(unreadable)?;
     Ok(RunSummary {
         id: run_id(id)?,
         pipeline: row.try_get(1).map_err(unreadable)?,
-        status: status(id, known)?,
+        status: known,
         by: row.try_get(3).map_err(unreadable)?,
         requested_at: timestamp(row.try_get(4).map_err(unreadable)?)?,
-        ended_at: time(row.try_get(5).map_err(unreadable)?)?,
+        ended_at,
         group: row.try_get(6).map_err(unreadable)?,
         origin: origin.map(run_id).transpose()?,
         wake_at: time(row.try_get(8).map_err(unreadable)?)?,

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use fairlead_run::{Admission, AppendError, Batch, Signal, SignalId, StoreError, StoredSignal};
+use fairlead_run::{Admission, AppendError, Batch, SignalId, StoreError, StoredSignal};
 use fairlead_step::RunId;
 use jiff::Timestamp;
 use sqlx::postgres::PgConnection;
@@ -13,7 +13,7 @@ use super::schema::LOCK;
 use super::{Pool, on, wakes};
 use crate::accept::Sequel;
 use crate::turns::{self, Others, Wish};
-use crate::values::{counted, damaged, micros, policy, run_id, stored, timestamp};
+use crate::values::{counted, micros, policy, readable, run_id, stored};
 
 /// What an asker finds about its run: its last record, epoch and end; its number; its group, with
 /// policy and size; and whether it has its turn.
@@ -233,15 +233,7 @@ pub(super) async fn signals(pool: &Pool, run: RunId) -> Result<Vec<StoredSignal>
         Box::pin(rows(db, id))
     });
     let rows = pool.call(|| format!("look for signals to run {run}"), work).await?;
-    let signal = |(number, at, body): (i64, i64, String)| {
-        let unreadable = |error| damaged(format!("a signal to run {run} is not readable"), error);
-        Ok(StoredSignal {
-            id: SignalId(counted(number)?),
-            at: timestamp(at)?,
-            signal: Signal::decode(&body).map_err(unreadable)?,
-        })
-    };
-    rows.into_iter().map(signal).collect()
+    readable(&run, rows)
 }
 
 /// A signal that was posted at the moment when its run ended may be left; it is nobody's.

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use fairlead_run::{
-    Admission, AppendError, Batch, Created, Epoch, Journal, Lease, LeaseError, NewRun, PlanBlob,
-    Record, RunFilter, RunStatus, RunSummary, Seq, Signal, SignalId, StoreError, StoredRun,
+    Admission, AppendError, Batch, Created, Epoch, Head, Journal, KeptRecords, Lease, LeaseError,
+    NewRun, PlanBlob, Record, RunFilter, RunSummary, Seq, Signal, SignalId, StoreError, StoredRun,
     StoredSignal, Wake,
 };
 use fairlead_step::{BoxFuture, CancelToken, Digest, RunId};
@@ -16,6 +16,7 @@ use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use super::{Sqlite, lease, store_error, turns};
 use crate::accept::{self, Sequel};
+use crate::kept;
 use crate::values::{counted, damaged, micros, run_id, status, stored, timestamp};
 
 impl Journal for Sqlite {
@@ -162,11 +163,38 @@ impl Journal for Sqlite {
                 // A run has its first record from the beginning: retention has just removed it.
                 return Err(StoreError::NoSuchRun { run });
             }
-            let records = records.iter().map(|bytes| Record::read(bytes)).collect();
-            match records {
-                Ok(records) => Ok(StoredRun { id: run, plan, records }),
-                Err(source) => Err(StoreError::Unreadable { run, source }),
+            let records = read(&run, &records)?;
+            let mut kept = KeptRecords::new();
+            for (other, places) in kept::referred(records.first()) {
+                let found: Vec<String> = sqlx::query_scalar(
+                    "SELECT bytes FROM record \
+                     WHERE run = ? AND seq IN (SELECT value FROM json_each(?))",
+                )
+                .bind(other.as_str())
+                .bind(numbers(places.iter().map(|place| place.0)))
+                .fetch_all(&mut *db)
+                .await
+                .map_err(failed)?;
+                let found = read(&other, &found)?.into_iter();
+                kept.extend(found.map(|record| ((other.clone(), record.seq()), record)));
             }
+            Ok(StoredRun { id: run, plan, records, kept })
+        })
+    }
+
+    fn head(&self, run: &RunId) -> BoxFuture<'_, Result<Head, StoreError>> {
+        let run = run.clone();
+        Box::pin(async move {
+            let found: Option<(i64, Option<String>)> = sqlx::query_as(
+                "SELECT run.seq, record.bytes FROM run \
+                 LEFT JOIN record ON record.run = run.id AND record.seq = run.seq WHERE run.id = ?",
+            )
+            .bind(run.as_str())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|error| store_error(format!("look where run {run} ends"), error))?;
+            let Some((seq, last)) = found else { return Err(StoreError::NoSuchRun { run }) };
+            Ok(Head::of(Seq(counted(seq)?), last.as_deref()))
         })
     }
 
@@ -184,6 +212,12 @@ impl Journal for Sqlite {
             Ok(runs)
         })
     }
+}
+
+/// Records as they are stored.
+fn read(run: &RunId, stored: &[String]) -> Result<Vec<Record>, StoreError> {
+    let records = stored.iter().map(|bytes| Record::read(bytes)).collect::<Result<_, _>>();
+    records.map_err(|source| StoreError::Unreadable { run: run.clone(), source })
 }
 
 /// The plan of a run, when its bytes are those that its digest stands for.
@@ -224,10 +258,10 @@ async fn create(
     if is_there(db, &run.id).await? {
         return Ok(Err(StoreError::RunExists { run: run.id }));
     }
-    if let Some(origin) = &request.origin
-        && !is_there(db, &origin.run).await?
-    {
-        return Ok(Err(accept::no_origin(&run, request)));
+    for origin in kept::needed(request) {
+        if !is_there(db, origin).await? {
+            return Ok(Err(accept::no_origin(&run, origin)));
+        }
     }
     sqlx::query("INSERT INTO plan (digest, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING")
         .bind(run.plan.digest().to_string())
@@ -362,7 +396,7 @@ pub(super) async fn append(
             "DELETE FROM signal WHERE run = ? AND number IN (SELECT value FROM json_each(?))",
         )
         .bind(run.as_str())
-        .bind(numbers(&taken))
+        .bind(numbers(taken.iter().map(|signal| signal.0)))
         .execute(&mut *db)
         .await?;
     }
@@ -385,8 +419,8 @@ fn did_not_move(error: &sqlx::Error) -> bool {
 }
 
 /// A list for `json_each`.
-fn numbers(signals: &[SignalId]) -> String {
-    let numbers: Vec<String> = signals.iter().map(SignalId::to_string).collect();
+fn numbers(numbers: impl Iterator<Item = u64>) -> String {
+    let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
     format!("[{}]", numbers.join(","))
 }
 
@@ -421,7 +455,8 @@ fn summary(row: &SqliteRow) -> Result<RunSummary, StoreError> {
     let unreadable = |error: sqlx::Error| damaged("a run's line is not readable", error);
     let time = |at: Option<i64>| at.map(timestamp).transpose();
     let id: &str = row.try_get(0).map_err(unreadable)?;
-    let known: RunStatus = status(id, row.try_get(2).map_err(unreadable)?)?;
+    let ended_at = time(row.try_get(5).map_err(unreadable)?)?;
+    let known = status(row.try_get(2).map_err(unreadable)?, ended_at.is_some());
     let origin: Option<&str> = row.try_get(7).map_err(unreadable)?;
     Ok(RunSummary {
         id: run_id(id)?,
@@ -429,7 +464,7 @@ fn summary(row: &SqliteRow) -> Result<RunSummary, StoreError> {
         status: known,
         by: row.try_get(3).map_err(unreadable)?,
         requested_at: timestamp(row.try_get(4).map_err(unreadable)?)?,
-        ended_at: time(row.try_get(5).map_err(unreadable)?)?,
+        ended_at,
         held: false,
         group: row.try_get(6).map_err(unreadable)?,
         origin: origin.map(run_id).transpose()?,

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use fairlead_run::{Admission, Batch, Signal, SignalId, StoreError, StoredSignal};
+use fairlead_run::{Admission, Batch, SignalId, StoreError, StoredSignal};
 use fairlead_step::RunId;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -12,7 +12,7 @@ use super::journal::{self, Stand};
 use super::store_error;
 use crate::accept::Sequel;
 use crate::turns::{self, Others, Wish};
-use crate::values::{counted, damaged, micros, policy, run_id, timestamp};
+use crate::values::{counted, micros, policy, readable, run_id};
 
 /// Decides, and writes the batch of a run that has its turn. Answers also whether that can give
 /// another run its turn: when the batch ends the run.
@@ -157,13 +157,5 @@ pub(super) async fn signals(db: &SqlitePool, run: RunId) -> Result<Vec<StoredSig
             .fetch_all(db)
             .await
             .map_err(|error| store_error(format!("look for signals to run {run}"), error))?;
-    let signal = |(number, at, body): (i64, i64, String)| {
-        let unreadable = |error| damaged(format!("a signal to run {run} is not readable"), error);
-        Ok(StoredSignal {
-            id: SignalId(counted(number)?),
-            at: timestamp(at)?,
-            signal: Signal::decode(&body).map_err(unreadable)?,
-        })
-    };
-    rows.into_iter().map(signal).collect()
+    readable(&run, rows)
 }

@@ -10,6 +10,7 @@ mod containers;
 mod crash;
 mod durable;
 mod events;
+mod forges;
 mod harness;
 mod main_job;
 mod registry;

@@ -11,6 +11,7 @@ mod crash;
 mod door;
 mod durable;
 mod events;
+mod forges;
 mod harness;
 mod main_job;
 mod registry;

@@ -56,6 +56,16 @@ impl BareRepository {
         self.folder.path().join("gitops.git")
     }
 
+    /// Lets a server have it under the name `name`, such as `acme/shop`, too.
+    ///
+    /// # Panics
+    /// When that cannot be made.
+    pub fn also_at(&self, name: &str) {
+        let link = self.folder.path().join(format!("{name}.git"));
+        std::fs::create_dir_all(link.parent().expect("a folder")).expect("a folder");
+        std::os::unix::fs::symlink(self.path(), link).expect("a link");
+    }
+
     /// Its address on this machine.
     #[must_use]
     pub fn file_url(&self) -> String {
@@ -123,6 +133,18 @@ impl GitServer {
     /// The address of `gitops.git` over HTTP.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/gitops.git", self.port)
+        format!("{}/gitops.git", self.base())
+    }
+
+    /// The address that those of all its repositories begin with.
+    #[must_use]
+    pub fn base(&self) -> String {
+        format!("http://{}", self.host())
+    }
+
+    /// The host and the port.
+    #[must_use]
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 }

@@ -21,6 +21,8 @@ pub struct Forge {
     base: String,
     /// Its host, as a URL parser reads it.
     host: String,
+    /// Its port, where it is not the usual one.
+    port: Option<u16>,
     /// Its path, empty or with a slash at the beginning and none at the end.
     path: String,
     /// `ssh://user@host:port`, and a path where there is one.
@@ -75,7 +77,7 @@ impl Forge {
             })?,
         };
         let base = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { base, host, path, ssh, ssh_host })
+        Ok(Self { base, host, port: url.port(), path, ssh, ssh_host })
     }
 
     /// The base URL.
@@ -113,12 +115,14 @@ impl Forge {
         let given = |address: &Option<String>| address.clone().filter(|text| !text.is_empty());
         let clone_url = given(&push.clone_url);
         if let Some(address) = &clone_url {
-            // Behind a proxy a forge may know its own scheme and port otherwise than we do.
+            // Behind a proxy a forge may know its own scheme otherwise than we do, and of a port that
+            // we do not see, or the other way around. Two ports are two places.
             let fits = parse(address).is_ok_and(|url| {
                 matches!(url.scheme(), "https" | "http")
                     && url.username().is_empty()
                     && url.password().is_none()
                     && url.host_str() == Some(&self.host)
+                    && url.port().is_none_or(|port| self.port.is_none_or(|ours| ours == port))
                     && same_path(url.path(), &format!("{}/{repository}", self.path))
             });
             if !fits {
@@ -345,6 +349,11 @@ mod tests {
             assert_eq!(located.clone_url.as_deref(), Some(good));
             assert_eq!(located.ssh_url.as_deref(), Some("ssh://git@git.example.com/acme/shop.git"));
         }
+        let other_port = Some("http://git.example.com:3000/acme/shop.git");
+        let forge_at_port = Forge::new("http://git.example.com:4000", None).unwrap();
+        let push_to = |url| push("acme/shop", url, None);
+        assert!(forge_at_port.locate(SenderKind::GitHub, push_to(other_port)).is_err());
+        assert!(forge_at_port.locate(SenderKind::GitHub, push_to(Some(good))).is_ok());
         let at_forge = "@git.example.com/acme/shop.git";
         for (clone_url, ssh_url) in [
             (Some("https://other.example.com/acme/shop.git".to_owned()), None),

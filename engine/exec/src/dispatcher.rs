@@ -39,9 +39,9 @@ use tokio::time::Instant;
 
 use crate::DispatchError;
 use crate::cancel::{CancelRequest, Cancellation};
-use crate::ears::{Ear, Ears};
 use crate::host::{AttemptResult, Host, Job};
 use crate::inject::{Fault, Injection};
+use crate::signal_listener::{DrivenRun, SignalListener};
 use crate::update::Update;
 
 /// The longest sleep; after it the run is asked again. Clocks may be set meanwhile.
@@ -87,7 +87,7 @@ pub(crate) struct Tools {
     pub(crate) slots: Arc<Semaphore>,
     /// How many runs of the store may go on at a time.
     pub(crate) max_runs: Option<NonZeroU32>,
-    pub(crate) ears: Arc<Ears>,
+    pub(crate) listener: Arc<SignalListener>,
     pub(crate) injections: Vec<Injection>,
     /// How many writes were begun.
     pub(crate) writes: AtomicU32,
@@ -149,7 +149,7 @@ type Queued = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send +
 pub(crate) struct Dispatcher<'e> {
     pub(crate) tools: &'e Tools,
     pub(crate) run: Run,
-    ear: Ear,
+    driven_run: DrivenRun,
     running: Vec<Running>,
     tasks: JoinSet<Ended>,
     /// Behind the tasks, so that these end first where all of it is dropped.
@@ -165,12 +165,12 @@ pub(crate) struct Dispatcher<'e> {
 
 impl<'e> Dispatcher<'e> {
     /// Takes charge of `run`, for as long as `lease` is held.
-    pub(crate) fn new(tools: &'e Tools, run: Run, lease: Lease, ear: Ear) -> Self {
+    pub(crate) fn new(tools: &'e Tools, run: Run, lease: Lease, driven_run: DrivenRun) -> Self {
         Self {
             tools,
             run,
             lease,
-            ear,
+            driven_run,
             running: Vec::new(),
             tasks: JoinSet::new(),
             waiting: None,
@@ -526,12 +526,12 @@ impl<'e> Dispatcher<'e> {
             biased;
             () = self.lease.lost().cancelled() => Internal::LeaseLost,
             request = cancel.requested() => Internal::Cancel(request),
-            () = self.ear.signaled.notified() => Internal::Signaled,
+            () = self.driven_run.signaled.notified() => Internal::Signaled,
             Some(ended) = self.tasks.join_next_with_id() => Internal::Ended(ended),
             slot = slot => Internal::Slot(slot),
             () = look => {
                 self.look_at = None;
-                self.tools.ears.listen(&*self.tools.journal);
+                self.tools.listener.listen(&*self.tools.journal);
                 Internal::Signaled
             }
             () = due => Internal::Due,

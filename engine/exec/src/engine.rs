@@ -24,12 +24,12 @@ use tokio::sync::Semaphore;
 use crate::DispatchError;
 use crate::cancel::{Cancellation, cancellation};
 use crate::dispatcher::{Dispatcher, Driven, LONGEST_SLEEP, Parked, Tools};
-use crate::ears::Ears;
 use crate::host::Host;
 use crate::inject::Injection;
 use crate::process::ProcessOptions;
 use crate::scratch::ScratchFolders;
 use crate::secrets::{SecretError, SecretProvider, fetch};
+use crate::signal_listener::SignalListener;
 use crate::update::{Broadcast, Update, Updates};
 
 /// What an engine is made of.
@@ -282,7 +282,7 @@ impl Engine {
             host: Arc::new(host),
             slots: Arc::new(Semaphore::new(parallel.min(Semaphore::MAX_PERMITS))),
             max_runs: options.max_runs,
-            ears: Ears::new(),
+            listener: SignalListener::new(),
             injections: options.injections,
             writes: AtomicU32::new(0),
         };
@@ -352,8 +352,8 @@ impl Engine {
             if let Some((outcome, _)) = state.ended() {
                 return Ok((Driven::Ended(outcome), state));
             }
-            let ear = tools.ears.open(run, cancel.canceller());
-            let dispatcher = Dispatcher::new(tools, state, lease, ear);
+            let driven_run = tools.listener.open(run, cancel.canceller());
+            let dispatcher = Dispatcher::new(tools, state, lease, driven_run);
             let (driven, state) = Box::pin(dispatcher.drive(cancel)).await?;
             // What was posted while the lease was held, and not seen any more, would wake nobody.
             match driven {
@@ -461,8 +461,8 @@ impl Engine {
             return Ok(Noted::Taken(Box::new(state)));
         }
         let (canceller, _cancellation) = cancellation();
-        let ear = tools.ears.open(run, canceller);
-        let noted = Box::pin(Dispatcher::new(tools, state, lease, ear).note()).await?;
+        let driven_run = tools.listener.open(run, canceller);
+        let noted = Box::pin(Dispatcher::new(tools, state, lease, driven_run).note()).await?;
         Ok(Noted::Taken(Box::new(noted)))
     }
 
@@ -545,7 +545,7 @@ impl Engine {
 
     /// Asks a run that this engine drives to stop. False when it drives no such run.
     pub fn cancel(&self, run: &RunId, by: &str, why: Option<String>) -> bool {
-        self.0.tools.ears.cancel(run, by, why)
+        self.0.tools.listener.cancel(run, by, why)
     }
 
     /// The updates of every run, from now on.

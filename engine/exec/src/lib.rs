@@ -13,7 +13,6 @@
 mod cache;
 mod cancel;
 mod dispatcher;
-mod ears;
 mod engine;
 mod error;
 mod host;
@@ -23,6 +22,7 @@ mod mask;
 mod process;
 mod scratch;
 mod secrets;
+mod signal_listener;
 mod signals;
 mod turn;
 mod update;

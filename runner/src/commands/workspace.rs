@@ -48,9 +48,7 @@ async fn restore(
     }
     let gone = || {
         let folder = workspace.display();
-        Stop::usage(format!(
-            "the folder {folder}, in which run {run} worked, is gone"
-        ))
+        Stop::usage(format!("the folder {folder}, in which run {run} worked, is gone"))
     };
     let checkouts = context.settings.state.join("checkouts");
     let name = workspace.strip_prefix(&checkouts).ok().and_then(|below| {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::cancel::Canceller;
 
 /// The runs that an engine drives.
-pub(crate) struct Ears {
+pub(crate) struct SignalListener {
     driven: Mutex<BTreeMap<RunId, Driven>>,
     listening: AtomicBool,
 }
@@ -24,14 +24,14 @@ struct Driven {
 }
 
 /// The entry of a driven run, for as long as it is driven.
-pub(crate) struct Ear {
-    ears: Arc<Ears>,
+pub(crate) struct DrivenRun {
+    listener: Arc<SignalListener>,
     run: RunId,
     /// Signals may wait for the run.
     pub(crate) signaled: Arc<Notify>,
 }
 
-impl Ears {
+impl SignalListener {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { driven: Mutex::default(), listening: AtomicBool::new(false) })
     }
@@ -41,11 +41,11 @@ impl Ears {
     }
 
     /// Takes note that `run` is driven. Nobody else drives it: this one has its lease.
-    pub(crate) fn open(self: &Arc<Self>, run: &RunId, canceller: Canceller) -> Ear {
+    pub(crate) fn open(self: &Arc<Self>, run: &RunId, canceller: Canceller) -> DrivenRun {
         let signaled = Arc::new(Notify::new());
         let entry = Driven { canceller, signaled: Arc::clone(&signaled) };
         self.driven().insert(run.clone(), entry);
-        Ear { ears: Arc::clone(self), run: run.clone(), signaled }
+        DrivenRun { listener: Arc::clone(self), run: run.clone(), signaled }
     }
 
     /// Asks a run to stop; false when it is not driven here.
@@ -59,12 +59,12 @@ impl Ears {
         if self.listening.swap(true, Ordering::AcqRel) {
             return;
         }
-        let ears = Arc::downgrade(self);
+        let listener = Arc::downgrade(self);
         let mut wakes = journal.wakes();
         tokio::spawn(async move {
             while let Some(wake) = wakes.next().await {
-                let Some(ears) = Weak::upgrade(&ears) else { break };
-                ears.hear(&wake);
+                let Some(listener) = Weak::upgrade(&listener) else { break };
+                listener.hear(&wake);
             }
         });
     }
@@ -83,8 +83,8 @@ impl Ears {
     }
 }
 
-impl Drop for Ear {
+impl Drop for DrivenRun {
     fn drop(&mut self) {
-        self.ears.driven().remove(&self.run);
+        self.listener.driven().remove(&self.run);
     }
 }

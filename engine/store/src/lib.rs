@@ -9,12 +9,12 @@
 
 mod accept;
 mod artifacts;
-mod bell;
 mod error;
 mod events;
 mod kept;
 mod logs;
 mod memory;
+mod notifier;
 mod postgres;
 mod prune;
 mod sqlite;

@@ -228,7 +228,7 @@ impl Journal for Memory {
         let in_group = run.group.is_some();
         let created = self.state().create(run, &request);
         if in_group && matches!(created, Ok(Created::New)) {
-            self.bell.ring(Wake::Turns);
+            self.notifier.notify(Wake::Turns);
         }
         ready(created)
     }
@@ -251,7 +251,7 @@ impl Journal for Memory {
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
         let done = accept::batch(&batch).and_then(|sequel| self.state().append(batch, sequel));
         if let Ok(true) = done {
-            self.bell.ring(Wake::Turns);
+            self.notifier.notify(Wake::Turns);
         }
         ready(done.map(|_| ()))
     }
@@ -263,7 +263,7 @@ impl Journal for Memory {
     ) -> BoxFuture<'_, Result<Admission, AppendError>> {
         let done = accept::batch(&batch).and_then(|seq| self.state().admit(batch, most, seq));
         if let Ok((_, true)) = done {
-            self.bell.ring(Wake::Turns);
+            self.notifier.notify(Wake::Turns);
         }
         ready(done.map(|(admission, _)| admission))
     }
@@ -276,7 +276,7 @@ impl Journal for Memory {
     ) -> BoxFuture<'_, Result<SignalId, StoreError>> {
         let posted = accept::signal(&signal).and_then(|_| self.state().post(run, at, signal));
         if posted.is_ok() {
-            self.bell.ring(Wake::Run(run.clone()));
+            self.notifier.notify(Wake::Run(run.clone()));
         }
         ready(posted)
     }
@@ -286,7 +286,7 @@ impl Journal for Memory {
     }
 
     fn wakes(&self) -> BoxStream<'static, Wake> {
-        self.bell.listen()
+        self.notifier.listen()
     }
 
     fn load(&self, run: &RunId) -> BoxFuture<'_, Result<StoredRun, StoreError>> {

@@ -16,7 +16,7 @@ use fairlead_run::{
 use fairlead_step::{BoxFuture, Digest, RunId};
 use jiff::Timestamp;
 
-use crate::bell::Bell;
+use crate::notifier::Notifier;
 
 #[derive(Default)]
 struct State {
@@ -74,7 +74,7 @@ impl State {
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
     state: Arc<Mutex<State>>,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
 }
 
 impl Memory {
@@ -83,7 +83,7 @@ impl Memory {
     }
 
     pub(crate) fn close(&self) {
-        self.bell.silence();
+        self.notifier.silence();
     }
 }
 

@@ -34,7 +34,7 @@ impl Journal for Postgres {
             });
             let created = self.pool.call(doing, work).await??;
             if in_group && created == Created::New {
-                self.wakes.ring(Wake::Turns);
+                self.wakes.notify(Wake::Turns);
             }
             Ok(created)
         })
@@ -48,7 +48,7 @@ impl Journal for Postgres {
         Box::pin(async move {
             let sequel = accept::batch(&batch)?;
             if self.appender.append(batch, sequel).await? {
-                self.wakes.ring(Wake::Turns);
+                self.wakes.notify(Wake::Turns);
             }
             Ok(())
         })
@@ -70,7 +70,7 @@ impl Journal for Postgres {
             });
             let (admission, frees) = self.pool.call(doing, work).await??;
             if frees {
-                self.wakes.ring(Wake::Turns);
+                self.wakes.notify(Wake::Turns);
             }
             Ok(admission)
         })
@@ -92,7 +92,7 @@ impl Journal for Postgres {
             });
             let doing = || format!("post a signal to run {run}");
             let number = self.pool.call(doing, work).await??;
-            self.wakes.ring(Wake::Run(run));
+            self.wakes.notify(Wake::Run(run));
             Ok(number)
         })
     }

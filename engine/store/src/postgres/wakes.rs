@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Begun, CONNECT_DEADLINE};
-use crate::bell::Bell;
+use crate::notifier::Notifier;
 
 /// The channel of every store in a database. What is said names the schema first: channels are not
 /// of a schema, and their names are not as free as those are.
@@ -49,32 +49,33 @@ pub(super) struct Wakes {
     pub(super) schema: String,
     /// How long a lease lasts.
     ttl: Duration,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
     /// Begun by the first who listens, because it is a connection, and most commands do not listen.
     listener: Begun,
 }
 
 impl Wakes {
     pub(super) fn new(options: PgConnectOptions, schema: String, ttl: Duration) -> Self {
-        Self { options, schema, ttl, bell: Arc::default(), listener: Begun::new() }
+        Self { options, schema, ttl, notifier: Arc::default(), listener: Begun::new() }
     }
 
     /// Rings here; the others are told by the statement that gave rise to it.
-    pub(super) fn ring(&self, wake: Wake) {
-        self.bell.ring(wake);
+    pub(super) fn notify(&self, wake: Wake) {
+        self.notifier.notify(wake);
     }
 
     pub(super) fn listen(&self) -> BoxStream<'static, Wake> {
-        let stream = self.bell.listen();
+        let stream = self.notifier.listen();
         self.listener.get_or_init(|| {
             let (options, schema) = (self.options.clone(), self.schema.clone());
-            tokio::spawn(listen(options, schema, self.ttl, Arc::clone(&self.bell))).abort_handle()
+            tokio::spawn(listen(options, schema, self.ttl, Arc::clone(&self.notifier)))
+                .abort_handle()
         });
         stream
     }
 
     pub(super) fn end(&self) {
-        self.bell.silence();
+        self.notifier.silence();
         if let Some(listener) = self.listener.get() {
             listener.abort();
         }
@@ -87,7 +88,7 @@ impl Drop for Wakes {
     }
 }
 
-async fn listen(options: PgConnectOptions, schema: String, ttl: Duration, bell: Arc<Bell>) {
+async fn listen(options: PgConnectOptions, schema: String, ttl: Duration, notifier: Arc<Notifier>) {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(CONNECT_DEADLINE)
@@ -98,8 +99,8 @@ async fn listen(options: PgConnectOptions, schema: String, ttl: Duration, bell: 
             Ok(mut listener) => {
                 backoff = BACKOFF.0;
                 // Whatever was said until now was not heard.
-                bell.ring(Wake::All);
-                let error = hear(&mut listener, &schema, ttl, &bell).await;
+                notifier.notify(Wake::All);
+                let error = hear(&mut listener, &schema, ttl, &notifier).await;
                 tracing::warn!(%error, "the database's hints are not heard; connecting again");
             }
             Err(error) => tracing::debug!(%error, "the database's hints are not heard yet"),
@@ -120,14 +121,19 @@ async fn begin(pool: &PgPool) -> sqlx::Result<PgListener> {
 }
 
 /// Passes on what is heard, and rings for the runs whose leases end, until the connection breaks.
-async fn hear(listener: &mut PgListener, schema: &str, ttl: Duration, bell: &Bell) -> sqlx::Error {
+async fn hear(
+    listener: &mut PgListener,
+    schema: &str,
+    ttl: Duration,
+    notifier: &Notifier,
+) -> sqlx::Error {
     // A connection that broke without a word is silent: the looks tell that, too.
     let mut look = Instant::now();
     loop {
         match timeout_at(look, listener.try_recv()).await {
             Ok(Ok(Some(said))) => {
                 if let Some(wake) = heard(schema, said.payload()) {
-                    bell.ring(wake);
+                    notifier.notify(wake);
                 }
             }
             Ok(Ok(None)) => return sqlx::Error::WorkerCrashed,
@@ -137,7 +143,7 @@ async fn hear(listener: &mut PgListener, schema: &str, ttl: Duration, bell: &Bel
                 match looked.unwrap_or_else(|_| Err(super::late())) {
                     Ok((runs, next)) => {
                         for run in runs {
-                            bell.ring(Wake::Run(run));
+                            notifier.notify(Wake::Run(run));
                         }
                         // One that is taken meanwhile does not end before that, either.
                         look = Instant::now() + next.unwrap_or(ttl).clamp(LOOK_AGAIN, ttl);

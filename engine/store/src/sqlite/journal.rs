@@ -28,7 +28,7 @@ impl Journal for Sqlite {
             let doing = || format!("create run {id}");
             let created = self.writer.write(doing, |db| Box::pin(create(db, run))).await??;
             if in_group && created == Created::New {
-                self.wakes.ring(Wake::Turns);
+                self.wakes.notify(Wake::Turns);
             }
             Ok(created)
         })
@@ -73,7 +73,7 @@ impl Journal for Sqlite {
             match done {
                 Ok(frees) => {
                     if frees {
-                        self.wakes.ring(Wake::Turns);
+                        self.wakes.notify(Wake::Turns);
                     }
                     Ok(())
                 }
@@ -98,7 +98,7 @@ impl Journal for Sqlite {
             match admitted {
                 Ok(Ok((admission, frees))) => {
                     if frees {
-                        self.wakes.ring(Wake::Turns);
+                        self.wakes.notify(Wake::Turns);
                     }
                     Ok(admission)
                 }
@@ -123,7 +123,7 @@ impl Journal for Sqlite {
                 .writer
                 .write(doing, move |db| Box::pin(turns::post(db, id, at, body)))
                 .await??;
-            self.wakes.ring(Wake::Run(run));
+            self.wakes.notify(Wake::Run(run));
             Ok(number)
         })
     }

@@ -11,25 +11,25 @@ use futures::stream::BoxStream;
 use notify::event::{Event, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use crate::bell::Bell;
+use crate::notifier::Notifier;
 
 /// The file that hints at turns. No run has this id.
 const TURNS: &str = "turns";
 
 pub(super) struct Wakes {
     folder: PathBuf,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
     /// Begun by the first who listens, because it is a thread, and most commands do not listen.
     watcher: Mutex<Option<RecommendedWatcher>>,
 }
 
 impl Wakes {
     pub(super) fn at(folder: PathBuf) -> Self {
-        Self { folder, bell: Arc::default(), watcher: Mutex::default() }
+        Self { folder, notifier: Arc::default(), watcher: Mutex::default() }
     }
 
     /// Rings here and in the other processes.
-    pub(super) fn ring(&self, wake: Wake) {
+    pub(super) fn notify(&self, wake: Wake) {
         let name = match &wake {
             Wake::Run(run) => Some(run.as_str()),
             Wake::Turns => Some(TURNS),
@@ -41,14 +41,14 @@ impl Wakes {
             // Only a hint is lost; the others find the rest when they sweep.
             tracing::debug!(%error, "other processes were not woken");
         }
-        self.bell.ring(wake);
+        self.notifier.notify(wake);
     }
 
     pub(super) fn listen(&self) -> BoxStream<'static, Wake> {
-        let stream = self.bell.listen();
+        let stream = self.notifier.listen();
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
         if watcher.is_none() {
-            match watch(&self.folder, Arc::clone(&self.bell)) {
+            match watch(&self.folder, Arc::clone(&self.notifier)) {
                 Ok(begun) => *watcher = Some(begun),
                 Err(error) => tracing::warn!(
                     folder = %self.folder.display(), %error,
@@ -60,7 +60,7 @@ impl Wakes {
     }
 
     pub(super) fn end(&self) {
-        self.bell.silence();
+        self.notifier.silence();
         self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
@@ -77,12 +77,12 @@ fn touch(file: &Path) -> io::Result<()> {
     }
 }
 
-fn watch(folder: &Path, bell: Arc<Bell>) -> notify::Result<RecommendedWatcher> {
+fn watch(folder: &Path, notifier: Arc<Notifier>) -> notify::Result<RecommendedWatcher> {
     std::fs::create_dir_all(folder)?;
     let mut watcher =
         notify::recommended_watcher(move |event: notify::Result<Event>| match event {
-            Ok(event) => wakes_of(&event).for_each(|wake| bell.ring(wake)),
-            Err(_) => bell.ring(Wake::All),
+            Ok(event) => wakes_of(&event).for_each(|wake| notifier.notify(wake)),
+            Err(_) => notifier.notify(Wake::All),
         })?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)

@@ -1,4 +1,4 @@
-//! The bell: hints to whoever listens in this process.
+//! The notifier: hints to whoever listens in this process.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,16 +12,16 @@ use tokio::sync::broadcast::{self, error::RecvError};
 const UNHEARD: usize = 1024;
 
 /// Rings until it is silenced.
-pub(crate) struct Bell(Mutex<Option<broadcast::Sender<Wake>>>);
+pub(crate) struct Notifier(Mutex<Option<broadcast::Sender<Wake>>>);
 
-impl Default for Bell {
+impl Default for Notifier {
     fn default() -> Self {
         Self(Mutex::new(Some(broadcast::Sender::new(UNHEARD))))
     }
 }
 
-impl Bell {
-    pub(crate) fn ring(&self, wake: Wake) {
+impl Notifier {
+    pub(crate) fn notify(&self, wake: Wake) {
         if let Some(sender) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             // That nobody listens is no fault.
             let _ = sender.send(wake);
@@ -60,17 +60,17 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_too_slow_is_told_to_look_at_all_and_the_end_is_told() {
-        let bell = Bell::default();
-        bell.ring(Wake::Turns);
-        let mut slow = bell.listen();
+        let notifier = Notifier::default();
+        notifier.notify(Wake::Turns);
+        let mut slow = notifier.listen();
         for _ in 0..=UNHEARD {
-            bell.ring(Wake::Turns);
+            notifier.notify(Wake::Turns);
         }
         assert_eq!(slow.next().await, Some(Wake::All));
         assert_eq!(slow.next().await, Some(Wake::Turns));
-        bell.silence();
+        notifier.silence();
         assert_eq!(slow.count().await, UNHEARD - 1);
-        bell.ring(Wake::Turns);
-        assert_eq!(bell.listen().next().await, None);
+        notifier.notify(Wake::Turns);
+        assert_eq!(notifier.listen().next().await, None);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Of those that wait for their turn only the first of each group asks when a place may be free, one
 //! after another in the order of turns; the next one of a group asks when the one before it has left
-//! the line, whatever became of it.
+//! the queue, whatever became of it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::line::{Line, Stand};
+use crate::admission_queue::{AdmissionQueue, Position};
 
 /// How long the processes of runs that are let go may take to end.
 const LET_GO: Duration = Duration::from_secs(15);
@@ -61,7 +61,7 @@ struct Known {
     /// The parked runs to which time matters.
     times: BTreeSet<(Timestamp, RunId)>,
     /// The parked runs that wait for their turn.
-    line: Line,
+    queue: AdmissionQueue,
     /// How often it was heard that turns may be given otherwise than before.
     heard: u64,
 }
@@ -71,8 +71,8 @@ enum Place {
     /// It drives the run, or is about to.
     Driven(Drive),
     /// It drives the run again when it is woken, when its time comes, or when its turn may have come:
-    /// then it stands in the line.
-    Parked { stand: Option<Stand>, until: Option<Timestamp> },
+    /// then it stands in the queue.
+    Parked { position: Option<Position>, until: Option<Timestamp> },
 }
 
 /// A run that is driven.
@@ -80,8 +80,8 @@ enum Place {
 struct Drive {
     /// It was woken since.
     again: bool,
-    /// Where it stood in the line, until it has its turn.
-    stand: Option<Stand>,
+    /// Where it stood in the queue, until it has its turn.
+    position: Option<Position>,
     /// What was heard of turns when the drive began: its answer may be older than what came since.
     heard: u64,
     /// Dropped when it is known whether the run has its turn.
@@ -90,13 +90,13 @@ struct Drive {
 
 /// What a parked run waits for.
 struct Waits {
-    stand: Option<Stand>,
+    position: Option<Position>,
     until: Option<Timestamp>,
 }
 
 impl Place {
     const fn is_queued(&self) -> bool {
-        matches!(self, Self::Parked { stand: Some(_), .. })
+        matches!(self, Self::Parked { position: Some(_), .. })
     }
 }
 
@@ -104,24 +104,24 @@ impl Known {
     /// Forgets what is known of `run`.
     fn take(&mut self, run: &RunId) -> Option<Place> {
         let place = self.runs.remove(run);
-        if let Some(Place::Parked { stand, until }) = &place {
+        if let Some(Place::Parked { position, until }) = &place {
             if let Some(until) = until {
                 self.times.remove(&(*until, run.clone()));
             }
-            if let Some(stand) = stand {
-                self.line.leave(stand);
+            if let Some(position) = position {
+                self.queue.leave(position);
             }
         }
         place
     }
 
-    fn park(&mut self, run: RunId, stand: Option<Stand>, until: Option<Timestamp>) {
+    fn park(&mut self, run: RunId, position: Option<Position>, until: Option<Timestamp>) {
         self.take(&run);
         self.times.extend(until.map(|until| (until, run.clone())));
-        if let Some(stand) = &stand {
-            self.line.join(run.clone(), stand);
+        if let Some(position) = &position {
+            self.queue.join(run.clone(), position);
         }
-        self.runs.insert(run, Place::Parked { stand, until });
+        self.runs.insert(run, Place::Parked { position, until });
     }
 }
 
@@ -165,11 +165,11 @@ impl Drives {
             drive.again = true;
             return;
         }
-        let stand = match known.take(&run) {
-            Some(Place::Parked { stand, .. }) => stand,
+        let position = match known.take(&run) {
+            Some(Place::Parked { position, .. }) => position,
             Some(Place::Driven(_)) | None => None,
         };
-        let drive = Drive { again: false, stand, heard: known.heard, asks };
+        let drive = Drive { again: false, position, heard: known.heard, asks };
         known.runs.insert(run.clone(), Place::Driven(drive));
         let drives = Arc::clone(self);
         self.tasks.spawn(async move {
@@ -200,36 +200,36 @@ impl Drives {
     pub(crate) fn park(&self, run: &RunSummary) {
         let mut known = self.known();
         if !known.runs.contains_key(&run.id) {
-            let stand = (run.status == RunStatus::Queued).then(|| Stand::of(run));
-            let until = run.wake_at.filter(|_| stand.is_none());
-            known.park(run.id.clone(), stand, until);
+            let position = (run.status == RunStatus::Queued).then(|| Position::of(run));
+            let until = run.wake_at.filter(|_| position.is_none());
+            known.park(run.id.clone(), position, until);
             drop(known);
             self.timed.notify_one();
         }
     }
 
-    /// What a run that was parked waits for. None when the store does not say where in the line it
+    /// What a run that was parked waits for. None when the store does not say where in the queue it
     /// stands: the sweep finds it.
     async fn what_for(&self, run: &RunId, parked: Parked) -> Option<Waits> {
         if parked.status != RunStatus::Queued {
-            return Some(Waits { stand: None, until: parked.until });
+            return Some(Waits { position: None, until: parked.until });
         }
         let known = match self.known().runs.get(run) {
-            Some(Place::Driven(drive)) => drive.stand.clone(),
+            Some(Place::Driven(drive)) => drive.position.clone(),
             Some(Place::Parked { .. }) | None => None,
         };
-        let stand = match known {
-            Some(stand) => stand,
-            None => self.stand(run).await?,
+        let position = match known {
+            Some(position) => position,
+            None => self.position(run).await?,
         };
-        Some(Waits { stand: Some(stand), until: parked.until })
+        Some(Waits { position: Some(position), until: parked.until })
     }
 
     /// Where a run stands, as the store says.
-    async fn stand(&self, run: &RunId) -> Option<Stand> {
+    async fn position(&self, run: &RunId) -> Option<Position> {
         let this = RunFilter { run: Some(run.clone()), limit: 1, ..RunFilter::default() };
         match self.journal.list(this).await {
-            Ok(found) => found.first().map(Stand::of),
+            Ok(found) => found.first().map(Position::of),
             Err(error) => {
                 tracing::error!(%run, "cannot learn where it stands: {}", error_chain(&error));
                 None
@@ -245,28 +245,28 @@ impl Drives {
             Some(Place::Parked { .. }) | None => Drive::default(),
         };
         if drive.again && !over && !self.stopping.is_cancelled() {
-            let stand = drive.stand.take().or(waits.and_then(|waits| waits.stand));
+            let position = drive.position.take().or(waits.and_then(|waits| waits.position));
             let heard = known.heard;
             known
                 .runs
-                .insert(run.clone(), Place::Driven(Drive { stand, heard, ..Drive::default() }));
+                .insert(run.clone(), Place::Driven(Drive { position, heard, ..Drive::default() }));
             return true;
         }
         match waits {
-            Some(Waits { stand: Some(stand), until }) => {
-                known.park(run.clone(), Some(stand.clone()), until);
+            Some(Waits { position: Some(position), until }) => {
+                known.park(run.clone(), Some(position.clone()), until);
                 if drive.heard != known.heard {
-                    self.free(&mut known, &stand);
+                    self.free(&mut known, &position);
                 }
             }
-            Some(Waits { stand: None, until }) => known.park(run.clone(), None, until),
+            Some(Waits { position: None, until }) => known.park(run.clone(), None, until),
             None => {}
         }
-        // Whoever is no longer in the line hands the turn on.
-        if let Some(stand) = drive.stand.take()
+        // Whoever is no longer in the queue hands the turn on.
+        if let Some(position) = drive.position.take()
             && !known.runs.get(run).is_some_and(Place::is_queued)
         {
-            self.free(&mut known, &stand);
+            self.free(&mut known, &position);
         }
         drop(known);
         self.timed.notify_one();
@@ -274,8 +274,8 @@ impl Drives {
     }
 
     /// A place may be free in the group of whoever stands, or stood, there.
-    fn free(&self, known: &mut Known, stand: &Stand) {
-        if known.line.due(stand) {
+    fn free(&self, known: &mut Known, position: &Position) {
+        if known.queue.due(position) {
             self.asked.notify_one();
         }
     }
@@ -362,11 +362,11 @@ impl Drives {
         }
     }
 
-    /// Lets those who are first in the line ask for their turn again.
+    /// Lets those who are first in the queue ask for their turn again.
     pub(crate) fn turns(&self) {
         let mut known = self.known();
         known.heard += 1;
-        known.line.all_due();
+        known.queue.all_due();
         drop(known);
         self.asked.notify_one();
     }
@@ -394,7 +394,7 @@ impl Drives {
             return None;
         }
         let mut known = self.known();
-        let run = known.line.next()?;
+        let run = known.queue.next()?;
         let (asks, answer) = oneshot::channel();
         self.start(&mut known, run, Some(asks));
         Some(answer)
@@ -431,22 +431,22 @@ impl Drives {
             let mut known = self.known();
             // Who was refused a moment before may have been refused because this one was first.
             known.heard += 1;
-            let (stand, asks) = match known.runs.get_mut(run) {
-                Some(Place::Driven(drive)) => (drive.stand.take(), drive.asks.take()),
+            let (position, asks) = match known.runs.get_mut(run) {
+                Some(Place::Driven(drive)) => (drive.position.take(), drive.asks.take()),
                 Some(Place::Parked { .. }) | None => (None, None),
             };
-            if let Some(stand) = stand {
-                self.free(&mut known, &stand);
+            if let Some(position) = position {
+                self.free(&mut known, &position);
                 // Only now, so that whoever asks next is chosen among all that may.
                 drop(asks);
                 return;
             }
-            if known.line.is_empty() {
+            if known.queue.is_empty() {
                 return;
             }
         }
-        if let Some(stand) = self.stand(run).await {
-            self.free(&mut self.known(), &stand);
+        if let Some(position) = self.position(run).await {
+            self.free(&mut self.known(), &position);
         }
     }
 

@@ -16,6 +16,7 @@
 //! the bus or handed out by the store, is tried until it is handled or given up, and the store lets
 //! one event start one run of a pipeline. [`Server::serve`] picks up whatever an earlier process left.
 
+mod admission_queue;
 mod api;
 mod attempts;
 mod commits;
@@ -23,7 +24,6 @@ mod drives;
 mod foreign;
 mod images;
 mod intake;
-mod line;
 mod listener;
 mod news;
 mod outbox;

@@ -9,14 +9,14 @@ use fairlead_step::RunId;
 
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stand {
+pub(crate) struct Position {
     /// Whose turns it waits for; none for a run that only the limit of all runs may hold back.
     group: Option<String>,
     /// Its place in the order of turns.
     number: u64,
 }
 
-impl Stand {
+impl Position {
     pub(crate) fn of(run: &RunSummary) -> Self {
         Self { group: run.group.clone(), number: run.number }
     }
@@ -24,27 +24,27 @@ impl Stand {
 
 /// The runs that wait for a turn, as far as this process knows of them.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct AdmissionQueue {
     groups: HashMap<Option<String>, BTreeMap<u64, RunId>>,
     /// The groups in which a place may be free.
     due: BTreeSet<Option<String>>,
 }
 
-impl Line {
+impl AdmissionQueue {
     pub(crate) fn is_empty(&self) -> bool {
         self.groups.is_empty()
     }
 
-    pub(crate) fn join(&mut self, run: RunId, stand: &Stand) {
-        self.groups.entry(stand.group.clone()).or_default().insert(stand.number, run);
+    pub(crate) fn join(&mut self, run: RunId, position: &Position) {
+        self.groups.entry(position.group.clone()).or_default().insert(position.number, run);
     }
 
-    pub(crate) fn leave(&mut self, stand: &Stand) {
-        if let Some(group) = self.groups.get_mut(&stand.group) {
-            group.remove(&stand.number);
+    pub(crate) fn leave(&mut self, position: &Position) {
+        if let Some(group) = self.groups.get_mut(&position.group) {
+            group.remove(&position.number);
             if group.is_empty() {
-                self.groups.remove(&stand.group);
-                self.due.remove(&stand.group);
+                self.groups.remove(&position.group);
+                self.due.remove(&position.group);
             }
         }
     }
@@ -55,10 +55,10 @@ impl Line {
     }
 
     /// A place may be free in the group of whoever stands there. True when somebody waits for it.
-    pub(crate) fn due(&mut self, stand: &Stand) -> bool {
-        let waits = self.groups.contains_key(&stand.group);
+    pub(crate) fn due(&mut self, position: &Position) -> bool {
+        let waits = self.groups.contains_key(&position.group);
         if waits {
-            self.due.insert(stand.group.clone());
+            self.due.insert(position.group.clone());
         }
         waits
     }
@@ -80,45 +80,45 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn stand(group: &str, number: u64) -> Stand {
-        Stand { group: Some(group.to_owned()), number }
+    fn position(group: &str, number: u64) -> Position {
+        Position { group: Some(group.to_owned()), number }
     }
 
     fn run(number: u64) -> RunId {
         RunId::mint(number, u64::MAX - number)
     }
 
-    fn asked(line: &mut Line) -> Vec<RunId> {
-        std::iter::from_fn(|| line.next()).collect()
+    fn asked(queue: &mut AdmissionQueue) -> Vec<RunId> {
+        std::iter::from_fn(|| queue.next()).collect()
     }
 
     #[test]
     fn the_first_of_each_group_asks_in_the_order_of_all() {
-        let mut line = Line::default();
-        let free = Stand { group: None, number: 4 };
-        for (run, stand) in [
-            (run(9), stand("a", 5)),
-            (run(1), stand("a", 6)),
-            (run(2), stand("b", 3)),
-            (run(3), stand("b", 2)),
+        let mut queue = AdmissionQueue::default();
+        let free = Position { group: None, number: 4 };
+        for (run, position) in [
+            (run(9), position("a", 5)),
+            (run(1), position("a", 6)),
+            (run(2), position("b", 3)),
+            (run(3), position("b", 2)),
             (run(4), free.clone()),
         ] {
-            line.join(run, &stand);
+            queue.join(run, &position);
         }
-        assert_eq!(asked(&mut line), [], "nothing says that a place is free");
-        line.all_due();
-        assert_eq!(asked(&mut line), [run(3), run(4), run(9)], "by number, not by id");
-        assert_eq!(asked(&mut line), [], "each was asked");
+        assert_eq!(asked(&mut queue), [], "nothing says that a place is free");
+        queue.all_due();
+        assert_eq!(asked(&mut queue), [run(3), run(4), run(9)], "by number, not by id");
+        assert_eq!(asked(&mut queue), [], "each was asked");
         // The first of a group leaves, whatever became of it: the next one is the first.
-        line.leave(&stand("a", 5));
-        assert!(line.due(&stand("a", 5)));
-        assert_eq!(asked(&mut line), [run(1)]);
-        line.leave(&free);
-        assert!(!line.due(&free), "nobody is left");
-        line.leave(&stand("a", 6));
-        line.leave(&stand("b", 2));
-        line.leave(&stand("b", 3));
-        line.all_due();
-        assert!(line.is_empty() && asked(&mut line).is_empty());
+        queue.leave(&position("a", 5));
+        assert!(queue.due(&position("a", 5)));
+        assert_eq!(asked(&mut queue), [run(1)]);
+        queue.leave(&free);
+        assert!(!queue.due(&free), "nobody is left");
+        queue.leave(&position("a", 6));
+        queue.leave(&position("b", 2));
+        queue.leave(&position("b", 3));
+        queue.all_due();
+        assert!(queue.is_empty() && asked(&mut queue).is_empty());
     }
 }

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attempts::Handling;
-use crate::drives::Drives;
 use crate::images::ImageResolver;
 use crate::intake::Intake;
 use crate::listener::Bounded;
+use crate::supervisor::Supervisor;
 use crate::{
     ApiAccess, Options, Pipelines, Sources, Workspaces, api, foreign, outbox, redelivery, sweep,
     triggers,
@@ -93,7 +93,7 @@ pub(crate) struct Shared {
     pub(crate) ports: Ports,
     pub(crate) options: Options,
     pub(crate) intake: Intake,
-    pub(crate) drives: Arc<Drives>,
+    pub(crate) supervisor: Arc<Supervisor>,
     /// The tasks that handle events.
     pub(crate) tasks: TaskTracker,
     /// The events that they handle.
@@ -164,7 +164,7 @@ impl Server {
         let clock = Arc::clone(&ports.clock);
         // Before anything is driven, so that nothing of it is missed.
         let updates = ports.engine.subscribe();
-        let drives = Drives::new(
+        let supervisor = Supervisor::new(
             ports.engine.clone(),
             Arc::clone(&ports.journal),
             clock,
@@ -176,7 +176,7 @@ impl Server {
             ports,
             options,
             intake,
-            drives,
+            supervisor,
             tasks: TaskTracker::new(),
             handling: Handling::default(),
             holder: format!("{:032x}", rand::random::<u128>()),
@@ -199,9 +199,9 @@ impl Server {
         let shared_by = of();
         loops.spawn(async move { sweep::run(&shared_by).await });
         let shared_by = of();
-        loops.spawn(async move { shared_by.drives.hear(updates).await });
+        loops.spawn(async move { shared_by.supervisor.hear(updates).await });
         let shared_by = of();
-        loops.spawn(async move { shared_by.drives.give_turns().await });
+        loops.spawn(async move { shared_by.supervisor.give_turns().await });
         for (name, messages) in heard {
             let shared = of();
             loops.spawn(async move { foreign::run(&shared, &name, messages).await });
@@ -225,7 +225,7 @@ impl Server {
         shared.tasks.close();
         let handled = async { tokio::join!(loops.wait(), shared.tasks.wait()) };
         let _ = tokio::time::timeout(LAST_ANSWERS, handled).await;
-        shared.drives.finish(options.drain).await;
+        shared.supervisor.finish(options.drain).await;
         Ok(())
     }
 }

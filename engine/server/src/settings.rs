@@ -29,7 +29,7 @@ pub struct Options {
     pub give_up: Duration,
     /// How long the outbox has to put an event on the bus. Then the store hands it out itself.
     pub direct: Duration,
-    /// How often the store is searched for runs that nobody drives.
+    /// How often the store is searched for runs that nobody supervisor.
     pub sweep: Duration,
     /// How long one question to a registry may take.
     pub registry: Duration,

@@ -19,7 +19,7 @@ const BEGINNING: Duration = Duration::from_secs(60);
 /// else, so that nothing else can hold it up.
 pub(crate) async fn attend(shared: &Shared, mut wakes: BoxStream<'static, Wake>) {
     while !shared.stopping.is_cancelled() {
-        shared.drives.attend(&mut wakes).await;
+        shared.supervisor.attend(&mut wakes).await;
         // Hints were lost: everything is to be looked at.
         shared.missed.notify_one();
     }
@@ -55,10 +55,10 @@ async fn runs(shared: &Shared, age: Duration, first: bool) -> Result<(), StoreEr
                 RunStatus::Waiting | RunStatus::NeedsAttention | RunStatus::Queued
                     if !run.signaled =>
                 {
-                    shared.drives.park(&run);
+                    shared.supervisor.park(&run);
                 }
                 RunStatus::Waiting | RunStatus::NeedsAttention | RunStatus::Queued => {
-                    shared.drives.begin(run.id);
+                    shared.supervisor.begin(run.id);
                 }
                 RunStatus::Running | RunStatus::Cancelling => {
                     if first {
@@ -66,7 +66,7 @@ async fn runs(shared: &Shared, age: Duration, first: bool) -> Result<(), StoreEr
                             run = %run.id, pipeline = run.pipeline, "going on with the run"
                         );
                     }
-                    shared.drives.begin(run.id);
+                    shared.supervisor.begin(run.id);
                 }
                 RunStatus::Ended(_) => {}
             }
@@ -77,6 +77,6 @@ async fn runs(shared: &Shared, age: Duration, first: bool) -> Result<(), StoreEr
         }
     }
     // Only now, for the pages go back in time: who is on the last one comes first.
-    shared.drives.turns();
+    shared.supervisor.turns();
     Ok(())
 }

@@ -346,7 +346,7 @@ pub(crate) async fn request_run(
     match shared.ports.engine.request(request).await {
         Ok(Requested::New(run)) => {
             tracing::info!(event = key, %run, "`{name}` is started");
-            shared.drives.begin(run.clone());
+            shared.supervisor.begin(run.clone());
             Ok(Started::Run(run))
         }
         Ok(Requested::Already(run)) => {

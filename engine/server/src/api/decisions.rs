@@ -158,7 +158,7 @@ pub(crate) async fn abandon(
     let by = voter(&shared, by)?.name;
     let problem = shared.ports.engine.abandon(&run, by, reason).await.map_err(undone)?;
     // Whatever this server knows of it is looked at once more, and forgotten.
-    shared.drives.begin(run.clone());
+    shared.supervisor.begin(run.clone());
     let status = RunStatus::Ended(RunOutcome::Cancelled).name();
     Ok(Json(json!({ "run": run, "status": status, "problem": problem })).into_response())
 }
@@ -209,7 +209,7 @@ async fn tell(shared: &Arc<Shared>, run: &RunId, signal: Signal) -> Result<Respo
     };
     match noted {
         // What follows from it is done here, unless another server is faster.
-        Noted::Taken(_) | Noted::Ended(_) => shared.drives.begin(run.clone()),
+        Noted::Taken(_) | Noted::Ended(_) => shared.supervisor.begin(run.clone()),
         Noted::ByDriver | Noted::Left(_) => {}
     }
     let mut answer = json!({ "run": run, "status": now });

@@ -38,7 +38,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// that is slow for one must not keep the turns of all the others.
 const ANSWER: Duration = Duration::from_secs(5);
 
-pub(crate) struct Drives {
+pub(crate) struct Supervisor {
     engine: Engine,
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
@@ -125,7 +125,7 @@ impl Known {
     }
 }
 
-impl Drives {
+impl Supervisor {
     pub(crate) fn new(
         engine: Engine,
         journal: Arc<dyn Journal>,
@@ -152,7 +152,7 @@ impl Drives {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drives a run in a task of its own, until it ends or only waits. A run that this process drives
+    /// Supervisor a run in a task of its own, until it ends or only waits. A run that this process drives
     /// already is looked at once more behind that.
     pub(crate) fn begin(self: &Arc<Self>, run: RunId) {
         if !self.stopping.is_cancelled() {
@@ -171,24 +171,24 @@ impl Drives {
         };
         let drive = Drive { again: false, position, heard: known.heard, asks };
         known.runs.insert(run.clone(), Place::Driven(drive));
-        let drives = Arc::clone(self);
+        let supervisor = Arc::clone(self);
         self.tasks.spawn(async move {
             let mut held = false;
             loop {
-                let (driven, by_another) = drives.drive(&run).await;
+                let (driven, by_another) = supervisor.drive(&run).await;
                 // Whoever notes a vote holds the run for a moment, and leaves the rest to others.
-                if by_another && !held && !drives.stopping.is_cancelled() {
+                if by_another && !held && !supervisor.stopping.is_cancelled() {
                     held = true;
                     tokio::time::sleep(HELD_AGAIN).await;
                     continue;
                 }
                 let waits = match driven {
-                    Some(Driven::Parked(parked)) => drives.what_for(&run, parked).await,
+                    Some(Driven::Parked(parked)) => supervisor.what_for(&run, parked).await,
                     // It is over, somebody else's, or left for the sweep.
                     Some(Driven::Ended(_)) | None => None,
                 };
                 let over = matches!(driven, Some(Driven::Ended(_)));
-                if !drives.leave(&run, over, waits) {
+                if !supervisor.leave(&run, over, waits) {
                     break;
                 }
             }
@@ -280,13 +280,13 @@ impl Drives {
         }
     }
 
-    /// Drives a run once. Answers also whether another process holds it.
+    /// Supervisor a run once. Answers also whether another process holds it.
     async fn drive(&self, run: &RunId) -> (Option<Driven>, bool) {
         let slot = tokio::select! {
             slot = self.slots.acquire() => slot,
             () = self.stopping.cancelled() => return (None, false),
         };
-        // The handle is not needed: the engine knows how to stop what it drives.
+        // The handle is not needed: the engine knows how to stop what it supervisor.
         let (_canceller, mut cancellation) = cancellation();
         let driven = tokio::select! {
             driven = Box::pin(self.engine.drive(run, &mut cancellation)) => driven,
@@ -316,7 +316,7 @@ impl Drives {
         (driven.ok().map(|(driven, _)| driven), held)
     }
 
-    /// Drives parked runs again when they are woken or their time comes, until the server stops.
+    /// Supervisor parked runs again when they are woken or their time comes, until the server stops.
     /// Answers early when hints were lost: then everything is to be looked at.
     pub(crate) async fn attend(self: &Arc<Self>, wakes: &mut BoxStream<'static, Wake>) {
         loop {
@@ -346,7 +346,7 @@ impl Drives {
         }
     }
 
-    /// Drives the runs whose time has come, and answers the time of the next one.
+    /// Supervisor the runs whose time has come, and answers the time of the next one.
     fn due(self: &Arc<Self>) -> Option<Timestamp> {
         let now = self.clock.now();
         loop {

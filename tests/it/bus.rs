@@ -112,7 +112,7 @@ async fn what_others_publish_is_kept_while_nobody_listens() {
     let nats = Nats::start();
     {
         let bus = connected(JetStreamOptions::new(nats.url())).await;
-        let mut foreign = bus.foreign("zot", "zot.events").await.unwrap();
+        let mut foreign = bus.subscribe_to("zot", "zot.events").await.unwrap();
         // The stream is bound when the first message is asked for.
         let first = async {
             loop {
@@ -129,7 +129,7 @@ async fn what_others_publish_is_kept_while_nobody_listens() {
     }
     nats.publish("zot.events", b"two");
     let bus = connected(JetStreamOptions::new(nats.url())).await;
-    let mut foreign = bus.foreign("zot", "zot.events").await.unwrap();
+    let mut foreign = bus.subscribe_to("zot", "zot.events").await.unwrap();
     let found = async {
         loop {
             let delivery = foreign.next().await.unwrap();

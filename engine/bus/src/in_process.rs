@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fairlead_event::{
-    Acknowledge, Bus, BusError, CloudEvent, Deliveries, Delivery, ForeignDeliveries,
+    Acknowledge, Bus, BusError, CloudEvent, Deliveries, Delivery, SubscribedDeliveries,
 };
 use fairlead_step::BoxFuture;
 use futures::stream;
@@ -151,11 +151,11 @@ impl Bus for InProcess {
         })
     }
 
-    fn foreign<'a>(
+    fn subscribe_to<'a>(
         &'a self,
         _name: &'a str,
         _subject: &'a str,
-    ) -> BoxFuture<'a, Result<ForeignDeliveries, BusError>> {
+    ) -> BoxFuture<'a, Result<SubscribedDeliveries, BusError>> {
         Box::pin(async {
             Err(BusError::Unsupported { what: "hear others: start with a NATS URL" })
         })
@@ -222,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_else_can_be_heard() {
-        let refused = InProcess::default().foreign("zot", "zot.events").await;
+        let refused = InProcess::default().subscribe_to("zot", "zot.events").await;
         assert!(matches!(refused, Err(BusError::Unsupported { .. })));
     }
 }

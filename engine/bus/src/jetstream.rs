@@ -10,8 +10,8 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, AckKind, Context, ErrorCode, stream};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use fairlead_event::{
-    Acknowledge, Bus, BusError, CloudEvent, Deliveries, Delivery, ForeignDeliveries,
-    ForeignDelivery, Headers, STRUCTURED,
+    Acknowledge, Bus, BusError, CloudEvent, Deliveries, Delivery, Headers, STRUCTURED,
+    SubscribedDeliveries, SubscribedDelivery,
 };
 use fairlead_step::{BoxFuture, Secret};
 use futures::StreamExt as _;
@@ -32,7 +32,7 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
 /// After how long a message of somebody else is handed out again. It is only stored, which is quick,
 /// and nobody but its acknowledgment says that it was: what reached a process that ended must not
 /// wait long.
-const FOREIGN_ACK_WAIT: Duration = Duration::from_secs(5);
+const SUBJECT_ACK_WAIT: Duration = Duration::from_secs(5);
 /// How many messages are fetched at once.
 const BATCH: usize = 32;
 /// How often the server must give a sign of life while there is nothing to fetch.
@@ -265,14 +265,14 @@ impl Shared {
                 self.ensure_stream().await?;
                 (self.options.stream.clone(), DeliverPolicy::All)
             }
-            Wanted::Foreign { name, subject } => self.foreign_stream(name, subject).await?,
+            Wanted::Subject { name, subject } => self.subject_stream(name, subject).await?,
         };
         let ack_wait = self.options.ack_wait;
         let (durable, filter_subject, ack_wait) = match wanted {
             Wanted::Ours => (self.options.consumer.clone(), String::new(), ack_wait),
-            Wanted::Foreign { name, subject } => {
+            Wanted::Subject { name, subject } => {
                 let durable = format!("{}-{name}", self.options.consumer);
-                (durable, subject.clone(), ack_wait.min(FOREIGN_ACK_WAIT))
+                (durable, subject.clone(), ack_wait.min(SUBJECT_ACK_WAIT))
             }
         };
         let config = pull::Config {
@@ -304,7 +304,7 @@ impl Shared {
     /// The stream that keeps a subject of somebody else, and where to begin in it. Where nobody
     /// keeps the subject yet, a stream is made, so that what is published while no server of ours
     /// runs is not lost.
-    async fn foreign_stream(
+    async fn subject_stream(
         &self,
         name: &str,
         subject: &str,
@@ -380,7 +380,7 @@ fn tell(error: &BusError) {
 /// Whose messages.
 enum Wanted {
     Ours,
-    Foreign { name: String, subject: String },
+    Subject { name: String, subject: String },
 }
 
 /// `dev.fairlead.image.pushed.v1` goes to `fairlead.events.image.pushed`.
@@ -454,12 +454,12 @@ impl Bus for JetStream {
         })
     }
 
-    fn foreign<'a>(
+    fn subscribe_to<'a>(
         &'a self,
         name: &'a str,
         subject: &'a str,
-    ) -> BoxFuture<'a, Result<ForeignDeliveries, BusError>> {
-        let wanted = Wanted::Foreign { name: name.to_owned(), subject: subject.to_owned() };
+    ) -> BoxFuture<'a, Result<SubscribedDeliveries, BusError>> {
+        let wanted = Wanted::Subject { name: name.to_owned(), subject: subject.to_owned() };
         let state = (Arc::clone(&self.0), wanted, None);
         Box::pin(async move {
             let deliveries =
@@ -467,12 +467,12 @@ impl Bus for JetStream {
                     let (message, acker) = shared.next(&wanted, &mut open).await.split();
                     let headers = headers_of(&message);
                     let body = message.payload.to_vec();
-                    let ack_wait = shared.options.ack_wait.min(FOREIGN_ACK_WAIT);
+                    let ack_wait = shared.options.ack_wait.min(SUBJECT_ACK_WAIT);
                     let out = Out { acker, ack_wait };
-                    let delivery = ForeignDelivery::new(headers, body, Box::new(out));
+                    let delivery = SubscribedDelivery::new(headers, body, Box::new(out));
                     Some((delivery, (shared, wanted, open)))
                 });
-            Ok(Box::pin(deliveries) as ForeignDeliveries)
+            Ok(Box::pin(deliveries) as SubscribedDeliveries)
         })
     }
 

@@ -130,7 +130,7 @@ impl fmt::Debug for Delivery {
 }
 
 /// A message that somebody else put on a subject of the bus.
-pub struct ForeignDelivery {
+pub struct SubscribedDelivery {
     /// Its headers.
     pub headers: Headers,
     /// Its body.
@@ -138,7 +138,7 @@ pub struct ForeignDelivery {
     acknowledge: Box<dyn Acknowledge>,
 }
 
-impl ForeignDelivery {
+impl SubscribedDelivery {
     /// A delivery; for implementations of [`Bus`].
     #[must_use]
     pub fn new(headers: Headers, body: Vec<u8>, acknowledge: Box<dyn Acknowledge>) -> Self {
@@ -162,9 +162,9 @@ impl ForeignDelivery {
     }
 }
 
-impl fmt::Debug for ForeignDelivery {
+impl fmt::Debug for SubscribedDelivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForeignDelivery")
+        f.debug_struct("SubscribedDelivery")
             .field("headers", &self.headers)
             .field("bytes", &self.body.len())
             .finish_non_exhaustive()
@@ -175,7 +175,7 @@ impl fmt::Debug for ForeignDelivery {
 pub type Deliveries = BoxStream<'static, Delivery>;
 
 /// Messages of somebody else as they are handed out. It does not end: an outage is a pause.
-pub type ForeignDeliveries = BoxStream<'static, ForeignDelivery>;
+pub type SubscribedDeliveries = BoxStream<'static, SubscribedDelivery>;
 
 /// The bus.
 ///
@@ -204,11 +204,11 @@ pub trait Bus: Send + Sync {
     ///
     /// # Errors
     /// [`BusError::Unsupported`] when nobody else can reach this bus.
-    fn foreign<'a>(
+    fn subscribe_to<'a>(
         &'a self,
         name: &'a str,
         subject: &'a str,
-    ) -> BoxFuture<'a, Result<ForeignDeliveries, BusError>>;
+    ) -> BoxFuture<'a, Result<SubscribedDeliveries, BusError>>;
 
     /// Waits until publishing may work again after it failed: the bus is reachable once more, or has
     /// room. It may answer too often, and must not answer too late.

@@ -22,7 +22,7 @@ mod source;
 mod trigger;
 
 pub use bus::{
-    Acknowledge, Bus, BusError, Deliveries, Delivery, ForeignDeliveries, ForeignDelivery,
+    Acknowledge, Bus, BusError, Deliveries, Delivery, SubscribedDeliveries, SubscribedDelivery,
 };
 pub use cloud_event::{CloudEvent, CloudEventError, Headers, STRUCTURED};
 pub use fairlead_step::{Glob, GlobError, Globs, TagPattern, TagPatterns};

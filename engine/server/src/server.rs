@@ -19,8 +19,8 @@ use crate::intake::Intake;
 use crate::listener::Bounded;
 use crate::supervisor::Supervisor;
 use crate::{
-    ApiAccess, Options, Pipelines, Sources, Workspaces, api, foreign, outbox, redelivery, sweep,
-    triggers,
+    ApiAccess, Options, Pipelines, Sources, Workspaces, api, outbox, redelivery, subscriptions,
+    sweep, triggers,
 };
 
 /// How long requests that are being answered, and events that are being handled, may take to end
@@ -146,7 +146,7 @@ impl Server {
         let mut heard = Vec::new();
         for (name, source) in self.ports.sources.iter() {
             if let Some(subject) = &source.subject {
-                let messages = self.ports.bus.foreign(name, subject).await;
+                let messages = self.ports.bus.subscribe_to(name, subject).await;
                 let messages = messages
                     .map_err(|source| ServeError::Source { name: name.to_owned(), source })?;
                 heard.push((name.to_owned(), messages));
@@ -204,7 +204,7 @@ impl Server {
         loops.spawn(async move { shared_by.supervisor.give_turns().await });
         for (name, messages) in heard {
             let shared = of();
-            loops.spawn(async move { foreign::run(&shared, &name, messages).await });
+            loops.spawn(async move { subscriptions::run(&shared, &name, messages).await });
         }
         loops.close();
 

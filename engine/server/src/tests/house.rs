@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use fairlead_bus::InProcess;
 use fairlead_event::{
-    Acknowledge, Bus, BusError, CloudEvent, Deliveries, ForeignDeliveries, ForeignDelivery, Headers,
+    Acknowledge, Bus, BusError, CloudEvent, Deliveries, Headers, SubscribedDeliveries,
+    SubscribedDelivery,
 };
 use fairlead_exec::{
     Engine, EngineOptions, ProcessOptions, RunRequest, SecretError, SecretProvider,
@@ -357,18 +358,18 @@ impl Bus for FakeNats {
         self.inner.subscribe()
     }
 
-    fn foreign<'a>(
+    fn subscribe_to<'a>(
         &'a self,
         _name: &'a str,
         _subject: &'a str,
-    ) -> BoxFuture<'a, Result<ForeignDeliveries, BusError>> {
+    ) -> BoxFuture<'a, Result<SubscribedDeliveries, BusError>> {
         let receiver = self.foreign.lock().unwrap().take().unwrap();
         let bodies = futures::stream::unfold(receiver, |mut receiver| async move {
             Some((receiver.recv().await?, receiver))
         });
         let deliveries =
-            bodies.map(|body| ForeignDelivery::new(Headers::default(), body, Box::new(Taken)));
-        Box::pin(async move { Ok(Box::pin(deliveries) as ForeignDeliveries) })
+            bodies.map(|body| SubscribedDelivery::new(Headers::default(), body, Box::new(Taken)));
+        Box::pin(async move { Ok(Box::pin(deliveries) as SubscribedDeliveries) })
     }
 
     fn recovered(&self) -> BoxFuture<'_, ()> {

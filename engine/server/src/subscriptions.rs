@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairlead_event::{ForeignDeliveries, ForeignDelivery, Incoming};
+use fairlead_event::{Incoming, SubscribedDeliveries, SubscribedDelivery};
 use futures::StreamExt as _;
 
 use crate::intake::IntakeError;
@@ -12,7 +12,7 @@ use crate::server::Shared;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Takes in what the source publishes, until the server stops.
-pub(crate) async fn run(shared: &Shared, source: &str, mut deliveries: ForeignDeliveries) {
+pub(crate) async fn run(shared: &Shared, source: &str, mut deliveries: SubscribedDeliveries) {
     loop {
         let delivery = tokio::select! {
             delivery = deliveries.next() => delivery,
@@ -29,7 +29,7 @@ pub(crate) async fn run(shared: &Shared, source: &str, mut deliveries: ForeignDe
 }
 
 /// Whether the message is done with.
-async fn store(shared: &Shared, name: &str, delivery: &ForeignDelivery) -> bool {
+async fn store(shared: &Shared, name: &str, delivery: &SubscribedDelivery) -> bool {
     let Some(source) = shared.ports.sources.get(name) else { return true };
     let received = source.sender.receive(Incoming {
         headers: &delivery.headers,

@@ -40,14 +40,14 @@ pub(crate) fn no_event(run: &NewRun, key: &str) -> StoreError {
 
 /// What follows from the records of a batch.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sequel {
+pub(crate) struct Follows {
     /// The place behind which the records are to stand; none when there are none.
     pub(crate) before: Option<Seq>,
     /// When the run ended, if it does.
     pub(crate) ended_at: Option<Timestamp>,
 }
 
-impl Sequel {
+impl Follows {
     /// The place that a conflict is about.
     pub(crate) fn expected(self) -> Seq {
         self.before.unwrap_or_default()
@@ -56,7 +56,7 @@ impl Sequel {
 
 /// Looks whether a batch makes sense by itself: its records follow one another, and it says that the
 /// run ended when they do.
-pub(crate) fn batch(batch: &Batch) -> Result<Sequel, AppendError> {
+pub(crate) fn batch(batch: &Batch) -> Result<Follows, AppendError> {
     for pair in batch.records.windows(2) {
         let (expected, found) = (pair[0].seq().next(), pair[1].seq());
         if expected != found {
@@ -82,7 +82,7 @@ pub(crate) fn batch(batch: &Batch) -> Result<Sequel, AppendError> {
     };
     let first = batch.records.first();
     let before = first.map(|first| Seq(first.seq().0.saturating_sub(1)));
-    Ok(Sequel { before, ended_at })
+    Ok(Follows { before, ended_at })
 }
 
 /// What every event store refuses about a new event.

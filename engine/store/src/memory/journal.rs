@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 
 use super::{Memory, MemoryRun, State, ready};
-use crate::accept::{self, Sequel};
+use crate::accept::{self, Follows};
 use crate::kept;
 use crate::turns::{self, Others, Wish};
 
@@ -81,7 +81,7 @@ impl State {
     }
 
     /// The run that a batch may be written to.
-    fn writable(&self, batch: &Batch, sequel: Sequel) -> Result<&MemoryRun, AppendError> {
+    fn writable(&self, batch: &Batch, follows: Follows) -> Result<&MemoryRun, AppendError> {
         let id = &batch.run;
         let run = self.runs.get(id).ok_or_else(|| StoreError::NoSuchRun { run: id.clone() })?;
         if run.epoch != batch.epoch {
@@ -92,7 +92,7 @@ impl State {
             return Err(AppendError::Ended { run: id.clone() });
         }
         let found = run.records.last().map_or(Seq(0), Record::seq);
-        match sequel.before {
+        match follows.before {
             Some(expected) if found != expected => {
                 Err(AppendError::Conflict { run: id.clone(), expected, found })
             }
@@ -101,13 +101,13 @@ impl State {
     }
 
     /// Writes a batch, and answers whether that can give another run its turn.
-    fn append(&mut self, batch: Batch, sequel: Sequel) -> Result<bool, AppendError> {
-        self.writable(&batch, sequel)?;
+    fn append(&mut self, batch: Batch, follows: Follows) -> Result<bool, AppendError> {
+        self.writable(&batch, follows)?;
         let Some(run) = self.runs.get_mut(&batch.run) else { return Ok(false) };
         run.records.extend(batch.records);
         run.summary.status = batch.status;
-        run.summary.ended_at = sequel.ended_at;
-        run.summary.wake_at = batch.wake_at.filter(|_| sequel.ended_at.is_none());
+        run.summary.ended_at = follows.ended_at;
+        run.summary.wake_at = batch.wake_at.filter(|_| follows.ended_at.is_none());
         if run.has_ended() {
             self.signals.remove(&batch.run);
         } else if let Some(signals) = self.signals.get_mut(&batch.run) {
@@ -145,9 +145,9 @@ impl State {
         &mut self,
         batch: Batch,
         most: Option<NonZeroU32>,
-        sequel: Sequel,
+        follows: Follows,
     ) -> Result<(Admission, bool), AppendError> {
-        let run = self.writable(&batch, sequel)?;
+        let run = self.writable(&batch, follows)?;
         if !run.admitted {
             let others = self.others(run);
             let refused = run.group.as_ref().and_then(|group| {
@@ -165,7 +165,7 @@ impl State {
         if let Some(run) = self.runs.get_mut(&id) {
             run.admitted = true;
         }
-        Ok((Admission::Admitted, self.append(batch, sequel)?))
+        Ok((Admission::Admitted, self.append(batch, follows)?))
     }
 
     fn post(&mut self, id: &RunId, at: Timestamp, signal: Signal) -> Result<SignalId, StoreError> {
@@ -249,7 +249,7 @@ impl Journal for Memory {
     }
 
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
-        let done = accept::batch(&batch).and_then(|sequel| self.state().append(batch, sequel));
+        let done = accept::batch(&batch).and_then(|follows| self.state().append(batch, follows));
         if let Ok(true) = done {
             self.notifier.notify(Wake::Turns);
         }

@@ -16,7 +16,7 @@ use super::{
     CONNECT_DEADLINE, DEADLINE, FRESH, TRIES, connect, is_gone, late, may_succeed_now, store_error,
     unavailable,
 };
-use crate::accept::Sequel;
+use crate::accept::Follows;
 use crate::values::{counted, micros, stored};
 
 /// Batches that may wait. Each is one run's next step, so a longer queue would only hide that the
@@ -37,7 +37,7 @@ const PLANNING: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; \
 /// A batch whose caller waits.
 struct Waiting {
     batch: Batch,
-    sequel: Sequel,
+    follows: Follows,
     reply: oneshot::Sender<Result<bool, AppendError>>,
 }
 
@@ -58,13 +58,13 @@ impl Appender {
     }
 
     /// Writes a batch, and answers whether that can give another run its turn.
-    pub(super) async fn append(&self, batch: Batch, sequel: Sequel) -> Result<bool, AppendError> {
+    pub(super) async fn append(&self, batch: Batch, follows: Follows) -> Result<bool, AppendError> {
         let run = batch.run.clone();
         let doing = || format!("append to run {run}");
         let stopped = || unavailable(doing(), "the store is closed");
         let (reply, answer) = oneshot::channel();
         let written = async {
-            let waiting = Some(Waiting { batch, sequel, reply });
+            let waiting = Some(Waiting { batch, follows, reply });
             self.0.send(waiting).await.map_err(|_| stopped())?;
             answer.await.map_err(|_| stopped())?
         };
@@ -221,15 +221,15 @@ pub(super) enum Answer {
 }
 
 fn answer_one(waiting: Waiting, answer: Option<Answer>) {
-    let Waiting { batch, sequel, reply } = waiting;
+    let Waiting { batch, follows, reply } = waiting;
     // Whoever asked may have gone; what was written stays written.
-    let _ = reply.send(answer_of(batch.run, batch.epoch, sequel, answer));
+    let _ = reply.send(answer_of(batch.run, batch.epoch, follows, answer));
 }
 
 pub(super) fn answer_of(
     run: RunId,
     held: Epoch,
-    sequel: Sequel,
+    follows: Follows,
     answer: Option<Answer>,
 ) -> Result<bool, AppendError> {
     let (seq, epoch, ended_at) = match answer {
@@ -243,7 +243,7 @@ pub(super) fn answer_of(
     } else if ended_at.is_some() {
         AppendError::Ended { run }
     } else {
-        AppendError::Conflict { run, expected: sequel.expected(), found }
+        AppendError::Conflict { run, expected: follows.expected(), found }
     })
 }
 
@@ -293,15 +293,15 @@ async fn append(
     schema: &str,
     all: &[&Waiting],
 ) -> sqlx::Result<BTreeMap<RunId, Answer>> {
-    let batches: Vec<(&Batch, Sequel)> =
-        all.iter().map(|waiting| (&waiting.batch, waiting.sequel)).collect();
+    let batches: Vec<(&Batch, Follows)> =
+        all.iter().map(|waiting| (&waiting.batch, waiting.follows)).collect();
     append_all(db, schema, &batches).await
 }
 
 pub(super) async fn append_all(
     db: &mut PgConnection,
     schema: &str,
-    all: &[(&Batch, Sequel)],
+    all: &[(&Batch, Follows)],
 ) -> sqlx::Result<BTreeMap<RunId, Answer>> {
     let runs: Vec<&str> = all.iter().map(|(batch, _)| batch.run.as_str()).collect();
     let records: Vec<_> = all
@@ -311,20 +311,20 @@ pub(super) async fn append_all(
     let taken: Vec<i64> =
         all.iter().flat_map(|(batch, _)| &batch.taken).map(|signal| stored(signal.0)).collect();
     let frees =
-        |(batch, sequel): &(&Batch, Sequel)| sequel.ended_at.is_some() || batch.status.rests();
+        |(batch, follows): &(&Batch, Follows)| follows.ended_at.is_some() || batch.status.rests();
     let forgets = !taken.is_empty() || all.iter().any(frees);
-    let column = |of: &dyn Fn(&Batch, Sequel) -> Option<i64>| -> Vec<Option<i64>> {
-        all.iter().map(|(batch, sequel)| of(batch, *sequel)).collect()
+    let column = |of: &dyn Fn(&Batch, Follows) -> Option<i64>| -> Vec<Option<i64>> {
+        all.iter().map(|(batch, follows)| of(batch, *follows)).collect()
     };
     let mut query = sqlx::query_as(if forgets { APPEND_AND_FORGET } else { APPEND })
         .bind(&runs)
         .bind(all.iter().map(|(batch, _)| stored(batch.epoch.0)).collect::<Vec<_>>())
-        .bind(column(&|_, sequel| sequel.before.map(|seq| stored(seq.0))))
+        .bind(column(&|_, follows| follows.before.map(|seq| stored(seq.0))))
         .bind(column(&|batch, _| batch.records.last().map(|record| stored(record.seq().0))))
         .bind(all.iter().map(|(batch, _)| batch.status.name()).collect::<Vec<_>>())
-        .bind(column(&|_, sequel| sequel.ended_at.map(micros)))
-        .bind(column(&|batch, sequel| {
-            batch.wake_at.filter(|_| sequel.ended_at.is_none()).map(micros)
+        .bind(column(&|_, follows| follows.ended_at.map(micros)))
+        .bind(column(&|batch, follows| {
+            batch.wake_at.filter(|_| follows.ended_at.is_none()).map(micros)
         }))
         .bind(records.iter().map(|(run, _)| *run).collect::<Vec<_>>())
         .bind(records.iter().map(|(_, record)| stored(record.seq().0)).collect::<Vec<_>>())

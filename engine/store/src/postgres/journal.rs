@@ -46,8 +46,8 @@ impl Journal for Postgres {
 
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
-            let sequel = accept::batch(&batch)?;
-            if self.appender.append(batch, sequel).await? {
+            let follows = accept::batch(&batch)?;
+            if self.appender.append(batch, follows).await? {
                 self.wakes.notify(Wake::Turns);
             }
             Ok(())
@@ -60,13 +60,13 @@ impl Journal for Postgres {
         most: Option<NonZeroU32>,
     ) -> BoxFuture<'_, Result<Admission, AppendError>> {
         Box::pin(async move {
-            let sequel = accept::batch(&batch)?;
+            let follows = accept::batch(&batch)?;
             let batch = Arc::new(batch);
             let doing = || format!("admit run {}", batch.run);
             let schema: Arc<str> = self.wakes.schema.as_str().into();
             let work = on(|db| {
                 let (batch, schema) = (Arc::clone(&batch), Arc::clone(&schema));
-                Box::pin(async move { turns::admit(db, &schema, &batch, sequel, most).await })
+                Box::pin(async move { turns::admit(db, &schema, &batch, follows, most).await })
             });
             let (admission, frees) = self.pool.call(doing, work).await??;
             if frees {

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use super::append::{Answer, answer_of, append_all};
 use super::schema::LOCK;
 use super::{Pool, on, wakes};
-use crate::accept::Sequel;
+use crate::accept::Follows;
 use crate::turns::{self, Others, Wish};
 use crate::values::{counted, micros, policy, readable, run_id, stored};
 
@@ -28,7 +28,7 @@ pub(super) async fn admit(
     db: &mut PgConnection,
     schema: &str,
     batch: &Batch,
-    sequel: Sequel,
+    follows: Follows,
     most: Option<NonZeroU32>,
 ) -> sqlx::Result<Admitted> {
     let group: Option<Option<String>> =
@@ -40,7 +40,7 @@ pub(super) async fn admit(
         return Ok(Err(StoreError::NoSuchRun { run: batch.run.clone() }.into()));
     };
     let mut turn = db.begin_with(AssertSqlSafe(locked(schema, group.as_deref(), most))).await?;
-    let decided = decide(&mut turn, batch, sequel, most).await?;
+    let decided = decide(&mut turn, batch, follows, most).await?;
     let admitted = match decided {
         Ok(None) => {
             sqlx::query("UPDATE run SET admitted = true WHERE id = $1 AND NOT admitted")
@@ -48,9 +48,9 @@ pub(super) async fn admit(
                 .execute(&mut *turn)
                 .await?;
             tell_the_next(&mut turn, schema, &batch.run).await?;
-            let answer = append_all(&mut turn, schema, &[(batch, sequel)]).await?;
+            let answer = append_all(&mut turn, schema, &[(batch, follows)]).await?;
             let answer = answer.into_values().next();
-            answer_of(batch.run.clone(), batch.epoch, sequel, answer)
+            answer_of(batch.run.clone(), batch.epoch, follows, answer)
                 .map(|frees| (Admission::Admitted, frees))
         }
         Ok(Some(refused)) => Ok((refused, false)),
@@ -104,7 +104,7 @@ fn locked(schema: &str, group: Option<&str>, most: Option<NonZeroU32>) -> String
 async fn decide(
     db: &mut PgConnection,
     batch: &Batch,
-    sequel: Sequel,
+    follows: Follows,
     most: Option<NonZeroU32>,
 ) -> sqlx::Result<Result<Option<Admission>, AppendError>> {
     let asker: Option<Asker> = sqlx::query_as(
@@ -119,10 +119,10 @@ async fn decide(
     };
     let fits = epoch == stored(batch.epoch.0)
         && ended_at.is_none()
-        && sequel.before.is_none_or(|before| seq == stored(before.0));
+        && follows.before.is_none_or(|before| seq == stored(before.0));
     if !fits {
         let stand = Answer::Refused((seq, epoch, ended_at));
-        let refused = answer_of(batch.run.clone(), batch.epoch, sequel, Some(stand));
+        let refused = answer_of(batch.run.clone(), batch.epoch, follows, Some(stand));
         return Ok(refused.map(|_| None));
     }
     if admitted {

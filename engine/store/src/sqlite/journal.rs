@@ -15,7 +15,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use super::{Sqlite, lease, store_error, turns};
-use crate::accept::{self, Sequel};
+use crate::accept::{self, Follows};
 use crate::kept;
 use crate::values::{counted, damaged, micros, run_id, status, stored, timestamp};
 
@@ -62,13 +62,13 @@ impl Journal for Sqlite {
 
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
-            let sequel = accept::batch(&batch)?;
+            let follows = accept::batch(&batch)?;
             let (run, epoch) = (batch.run.clone(), batch.epoch);
             let doing = || format!("append to run {run}");
             let done = if is_one_statement(&batch) {
-                self.writer.write_one(doing, move |db| Box::pin(append(db, batch, sequel))).await?
+                self.writer.write_one(doing, move |db| Box::pin(append(db, batch, follows))).await?
             } else {
-                self.writer.write(doing, move |db| Box::pin(append(db, batch, sequel))).await?
+                self.writer.write(doing, move |db| Box::pin(append(db, batch, follows))).await?
             };
             match done {
                 Ok(frees) => {
@@ -77,7 +77,7 @@ impl Journal for Sqlite {
                     }
                     Ok(())
                 }
-                Err(stand) => Err(stand.refuses(run, epoch, sequel)?),
+                Err(stand) => Err(stand.refuses(run, epoch, follows)?),
             }
         })
     }
@@ -88,12 +88,12 @@ impl Journal for Sqlite {
         most: Option<NonZeroU32>,
     ) -> BoxFuture<'_, Result<Admission, AppendError>> {
         Box::pin(async move {
-            let sequel = accept::batch(&batch)?;
+            let follows = accept::batch(&batch)?;
             let (run, epoch) = (batch.run.clone(), batch.epoch);
             let doing = || format!("admit run {run}");
             let admitted = self
                 .writer
-                .write(doing, move |db| Box::pin(turns::admit(db, batch, sequel, most)))
+                .write(doing, move |db| Box::pin(turns::admit(db, batch, follows, most)))
                 .await?;
             match admitted {
                 Ok(Ok((admission, frees))) => {
@@ -103,7 +103,7 @@ impl Journal for Sqlite {
                     Ok(admission)
                 }
                 Ok(Err(damaged)) => Err(damaged.into()),
-                Err(stand) => Err(stand.refuses(run, epoch, sequel)?),
+                Err(stand) => Err(stand.refuses(run, epoch, follows)?),
             }
         })
     }
@@ -333,15 +333,15 @@ impl Stand {
     }
 
     /// Whether a batch of the holder of `epoch` that begins behind `before` may be written.
-    pub(super) fn takes(&self, epoch: Epoch, sequel: Sequel) -> bool {
+    pub(super) fn takes(&self, epoch: Epoch, follows: Follows) -> bool {
         self.0.is_some_and(|(seq, current, ended_at)| {
             current == stored(epoch.0)
                 && ended_at.is_none()
-                && sequel.before.is_none_or(|before| seq == stored(before.0))
+                && follows.before.is_none_or(|before| seq == stored(before.0))
         })
     }
 
-    fn refuses(self, run: RunId, held: Epoch, sequel: Sequel) -> Result<AppendError, StoreError> {
+    fn refuses(self, run: RunId, held: Epoch, follows: Follows) -> Result<AppendError, StoreError> {
         let Some((seq, epoch, ended_at)) = self.0 else {
             return Err(StoreError::NoSuchRun { run });
         };
@@ -351,7 +351,7 @@ impl Stand {
         } else if ended_at.is_some() {
             AppendError::Ended { run }
         } else {
-            AppendError::Conflict { run, expected: sequel.expected(), found }
+            AppendError::Conflict { run, expected: follows.expected(), found }
         })
     }
 }
@@ -368,18 +368,18 @@ fn is_one_statement(batch: &Batch) -> bool {
 pub(super) async fn append(
     db: &mut SqliteConnection,
     batch: Batch,
-    sequel: Sequel,
+    follows: Follows,
 ) -> sqlx::Result<Result<bool, Stand>> {
     let Batch { run, epoch, records, status, wake_at, taken } = batch;
-    let ends = sequel.ended_at.is_some();
+    let ends = follows.ended_at.is_some();
     let (first, rest) = records.split_at(records.len().min(IN_ROW));
     let mut query = sqlx::query("INSERT INTO append VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
         .bind(run.as_str())
         .bind(stored(epoch.0))
-        .bind(sequel.before.map(|before| stored(before.0)))
+        .bind(follows.before.map(|before| stored(before.0)))
         .bind(records.last().map(|last| stored(last.seq().0)))
         .bind(status.name())
-        .bind(sequel.ended_at.map(micros))
+        .bind(follows.ended_at.map(micros))
         .bind(wake_at.map(micros));
     for place in 0..IN_ROW {
         query = query.bind(first.get(place).map(Record::bytes));

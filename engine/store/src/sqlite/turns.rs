@@ -10,7 +10,7 @@ use sqlx::sqlite::SqlitePool;
 
 use super::journal::{self, Stand};
 use super::store_error;
-use crate::accept::Sequel;
+use crate::accept::Follows;
 use crate::turns::{self, Others, Wish};
 use crate::values::{counted, micros, policy, readable, run_id};
 
@@ -19,11 +19,11 @@ use crate::values::{counted, micros, policy, readable, run_id};
 pub(super) async fn admit(
     db: &mut SqliteConnection,
     batch: Batch,
-    sequel: Sequel,
+    follows: Follows,
     most: Option<NonZeroU32>,
 ) -> sqlx::Result<Result<Result<(Admission, bool), StoreError>, Stand>> {
     let stand = Stand::of(db, &batch.run).await?;
-    if !stand.takes(batch.epoch, sequel) {
+    if !stand.takes(batch.epoch, follows) {
         return Ok(Err(stand));
     }
     match refusal(db, &batch.run, most).await? {
@@ -35,7 +35,7 @@ pub(super) async fn admit(
         .bind(batch.run.as_str())
         .execute(&mut *db)
         .await?;
-    let written = journal::append(db, batch, sequel).await?;
+    let written = journal::append(db, batch, follows).await?;
     Ok(written.map(|frees| Ok((Admission::Admitted, frees))))
 }
 

@@ -24,7 +24,7 @@ struct Objects<S> {
 }
 
 /// Artifacts, and what retention does with them.
-pub(crate) trait Keep: Artifacts {
+pub(crate) trait ArtifactRetention: Artifacts {
     /// The artifacts that were last put before `before`, by the text of their digest, with their
     /// sizes.
     fn older(
@@ -45,14 +45,14 @@ pub(crate) trait Keep: Artifacts {
 /// it, and writes it anew.
 const LEAVING: &str = ".leaving";
 
-pub(crate) fn in_folder(folder: &Path) -> std::io::Result<Arc<dyn Keep>> {
+pub(crate) fn in_folder(folder: &Path) -> std::io::Result<Arc<dyn ArtifactRetention>> {
     std::fs::create_dir_all(folder)?;
     let folder = folder.canonicalize()?;
     let store = LocalFileSystem::new_with_prefix(&folder).map_err(std::io::Error::other)?;
     Ok(Arc::new(Objects { store: store.with_fsync(true), folder: Some(folder) }))
 }
 
-pub(crate) fn in_memory() -> Arc<dyn Keep> {
+pub(crate) fn in_memory() -> Arc<dyn ArtifactRetention> {
     Arc::new(Objects { store: InMemory::new(), folder: None })
 }
 
@@ -176,7 +176,7 @@ fn remove_file(file: &Path, leaving: &Path, before: Timestamp) -> std::io::Resul
     }
 }
 
-impl<S: ObjectStore> Keep for Objects<S> {
+impl<S: ObjectStore> ArtifactRetention for Objects<S> {
     fn older(
         &self,
         before: Timestamp,

@@ -41,9 +41,9 @@ pub struct Store {
     remembered: Arc<dyn Remembered>,
     logs: Arc<dyn LogStore>,
     artifacts: Arc<dyn Artifacts>,
-    shelves: Arc<dyn prune::Shelves>,
-    log_shelves: Arc<dyn prune::LogShelves>,
-    kept: Arc<dyn artifacts::Keep>,
+    retention: Arc<dyn prune::Retention>,
+    log_retention: Arc<dyn prune::LogRetention>,
+    kept: Arc<dyn artifacts::ArtifactRetention>,
     base: Base,
 }
 
@@ -109,18 +109,23 @@ impl Store {
         Self::of(Arc::new(memory.clone()), logs, artifacts::in_memory(), Base::Memory(memory))
     }
 
-    fn of<S, L>(state: Arc<S>, logs: Arc<L>, kept: Arc<dyn artifacts::Keep>, base: Base) -> Self
+    fn of<S, L>(
+        state: Arc<S>,
+        logs: Arc<L>,
+        kept: Arc<dyn artifacts::ArtifactRetention>,
+        base: Base,
+    ) -> Self
     where
-        S: Journal + EventStore + Remembered + prune::Shelves + 'static,
-        L: LogStore + prune::LogShelves + 'static,
+        S: Journal + EventStore + Remembered + prune::Retention + 'static,
+        L: LogStore + prune::LogRetention + 'static,
     {
         Self {
             journal: state.clone(),
             events: state.clone(),
             remembered: state.clone(),
-            shelves: state,
+            retention: state,
             logs: logs.clone(),
-            log_shelves: logs,
+            log_retention: logs,
             artifacts: kept.clone(),
             kept,
             base,
@@ -168,7 +173,7 @@ impl Store {
         rules: &PruneRules,
         dry_run: bool,
     ) -> Result<PruneReport, StoreError> {
-        prune::prune(&*self.shelves, &*self.log_shelves, &*self.kept, rules, dry_run).await
+        prune::prune(&*self.retention, &*self.log_retention, &*self.kept, rules, dry_run).await
     }
 
     /// Finishes what is being written and closes the files. What is asked of a clone afterwards
@@ -200,7 +205,7 @@ fn made(folder: &Path) -> Result<PathBuf, OpenError> {
     folder.canonicalize().map_err(fail)
 }
 
-fn artifacts_in(folder: &Path) -> Result<Arc<dyn artifacts::Keep>, OpenError> {
+fn artifacts_in(folder: &Path) -> Result<Arc<dyn artifacts::ArtifactRetention>, OpenError> {
     let kept = folder.join("artifacts");
     artifacts::in_folder(&kept).map_err(|source| OpenError::Folder { path: kept, source })
 }

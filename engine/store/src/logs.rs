@@ -18,7 +18,7 @@ use fairlead_run::{
 use fairlead_step::{BoxFuture, RunId, Stream};
 use jiff::Timestamp;
 
-use crate::prune::{Amount, LogShelves};
+use crate::prune::{Amount, LogRetention};
 
 /// What a line has besides its text: a time, a stream, two spaces and a line end.
 const MOST_BESIDE_TEXT: usize = 64;
@@ -235,7 +235,7 @@ fn remove(folder: &Path, dry: bool) -> io::Result<Amount> {
     Ok(amount)
 }
 
-impl LogShelves for Files {
+impl LogRetention for Files {
     fn runs(&self) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
         let folder = self.folder.clone();
         Box::pin(blocking("list the logs", "of all runs".to_owned(), move || {
@@ -295,7 +295,7 @@ impl LogStore for Memory {
     }
 }
 
-impl LogShelves for Memory {
+impl LogRetention for Memory {
     fn runs(&self) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
         let mut runs: Vec<RunId> = locked(&self.0).keys().map(|key| key.run.clone()).collect();
         runs.dedup();

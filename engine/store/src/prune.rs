@@ -13,7 +13,7 @@ use fairlead_run::StoreError;
 use fairlead_step::{ArtifactError, BoxFuture, Digest, RunId};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::artifacts::Keep;
+use crate::artifacts::ArtifactRetention;
 
 /// What a step stored may not stand in a record yet; this long, it is never touched.
 pub const ARTIFACT_GRACE: Duration = Duration::from_secs(3600);
@@ -144,7 +144,7 @@ pub(crate) struct Gone {
 
 /// What a store can do for a pass. Where `dry` is said, nothing is changed and the same is answered.
 /// `gone` are the runs of this pass, which count as not there.
-pub(crate) trait Shelves: Send + Sync {
+pub(crate) trait Retention: Send + Sync {
     /// The finished runs that may go, oldest first.
     fn choose(&self, choice: Choice) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>>;
 
@@ -198,7 +198,7 @@ pub(crate) trait Shelves: Send + Sync {
 }
 
 /// What a store of logs can do for a pass.
-pub(crate) trait LogShelves: Send + Sync {
+pub(crate) trait LogRetention: Send + Sync {
     /// The runs that have logs.
     fn runs(&self) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>>;
 
@@ -207,9 +207,9 @@ pub(crate) trait LogShelves: Send + Sync {
 }
 
 pub(crate) async fn prune(
-    shelves: &dyn Shelves,
-    logs: &dyn LogShelves,
-    artifacts: &dyn Keep,
+    retention: &dyn Retention,
+    logs: &dyn LogRetention,
+    artifacts: &dyn ArtifactRetention,
     rules: &PruneRules,
     dry: bool,
 ) -> Result<PruneReport, StoreError> {
@@ -217,9 +217,9 @@ pub(crate) async fn prune(
     let cutoff = rules.older_than.map(|age| rules.before(age));
     if cutoff.is_some() || rules.keep_last.is_some() {
         let choice = Choice { ended_before: cutoff, keep_last: rules.keep_last };
-        let chosen = shelves.choose(choice).await?;
+        let chosen = retention.choose(choice).await?;
         for some in chosen.chunks(RUNS_AT_ONCE) {
-            let gone = shelves.remove_runs(some.to_vec(), dry).await?;
+            let gone = retention.remove_runs(some.to_vec(), dry).await?;
             report.records.add(gone.records);
             report.logs.add(logs.remove(gone.runs.clone(), dry).await?);
             report.runs.extend(gone.runs);
@@ -230,28 +230,28 @@ pub(crate) async fn prune(
     // Asked in this order: a run that begins in between has its logs after both.
     let mut logged = logs.runs().await?;
     logged.retain(|run| !gone.contains(run));
-    let left_behind = shelves.unknown(logged).await?;
+    let left_behind = retention.unknown(logged).await?;
     report.logs.add(logs.remove(left_behind, dry).await?);
 
-    report.plans = shelves.remove_plans(&gone, dry).await?;
+    report.plans = retention.remove_plans(&gone, dry).await?;
     // Before the events, so that the keys of those that go now are there at least until the next pass.
     let age = rules.older_than.unwrap_or_default().saturating_add(rules.keys_kept);
-    report.keys = shelves.remove_keys(rules.before(age), rules.most_keys, dry).await?;
+    report.keys = retention.remove_keys(rules.before(age), rules.most_keys, dry).await?;
     if let Some(cutoff) = cutoff {
-        report.events = shelves.remove_events(cutoff, &gone, dry).await?;
+        report.events = retention.remove_events(cutoff, &gone, dry).await?;
     }
-    report.artifacts = remove_artifacts(shelves, artifacts, rules, &gone, dry).await?;
+    report.artifacts = remove_artifacts(retention, artifacts, rules, &gone, dry).await?;
     // After the artifacts, so that what these results name is not taken from under a run that has
     // just recalled one and not written it down yet.
     if let Some(cutoff) = cutoff {
-        report.remembered = shelves.remove_remembered(cutoff, dry).await?;
+        report.remembered = retention.remove_remembered(cutoff, dry).await?;
     }
     Ok(report)
 }
 
 async fn remove_artifacts(
-    shelves: &dyn Shelves,
-    artifacts: &dyn Keep,
+    retention: &dyn Retention,
+    artifacts: &dyn ArtifactRetention,
     rules: &PruneRules,
     gone: &BTreeSet<RunId>,
     dry: bool,
@@ -262,7 +262,7 @@ async fn remove_artifacts(
     };
     let mut before = rules.before(ARTIFACT_GRACE);
     // An attempt may be longer than the grace, and tell of its artifacts only at its end.
-    if let Some(since) = shelves.oldest_driven().await? {
+    if let Some(since) = retention.oldest_driven().await? {
         before = before.min(since);
     }
     let mut unnamed = artifacts.older(before, dry).await.map_err(fail)?;
@@ -274,7 +274,7 @@ async fn remove_artifacts(
             unnamed.remove(digest);
         }
     };
-    shelves.show_texts(gone, &mut see).await?;
+    retention.show_texts(gone, &mut see).await?;
     let mut amount = Amount::default();
     for (digest, bytes) in unnamed {
         let Ok(digest) = digest.parse::<Digest>() else { continue };

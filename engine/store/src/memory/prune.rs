@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{Memory, MemoryEvent, MemoryRun, State, ready};
 use crate::kept;
-use crate::prune::{Amount, Choice, Gone, Shelves};
+use crate::prune::{Amount, Choice, Gone, Retention};
 
 impl State {
     /// Whether a finished run may go, as far as others need it.
@@ -134,7 +134,7 @@ fn excess(times: impl Iterator<Item = Timestamp>, most: u64) -> Option<Timestamp
     times.get(usize::try_from(most).unwrap_or(usize::MAX)).copied()
 }
 
-impl Shelves for Memory {
+impl Retention for Memory {
     fn choose(&self, choice: Choice) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
         ready(Ok(self.state().choose(choice)))
     }

@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnection;
 
 use super::{Postgres, ids, on};
 use crate::logs::{LEAST_PAGE, MOST_PAGE, NEAR_THE_END, fitting, is_cut, page};
-use crate::prune::{Amount, LogShelves};
+use crate::prune::{Amount, LogRetention};
 use crate::values::{counted, damaged, run_id, stored};
 
 /// The most bytes of a piece, beside its last line: a page reads few more than it needs.
@@ -215,7 +215,7 @@ impl LogStore for Postgres {
     }
 }
 
-impl LogShelves for Postgres {
+impl LogRetention for Postgres {
     fn runs(&self) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
         Box::pin(async move {
             let work = on(|db| {

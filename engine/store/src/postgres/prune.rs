@@ -9,7 +9,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::{Postgres, ids, on};
-use crate::prune::{Amount, Choice, Gone, Shelves};
+use crate::prune::{Amount, Choice, Gone, Retention};
 use crate::statements::{
     self, Argument, CHOOSE, ROWS_AT_ONCE, SHOWING, Sweep, TEXTS_AT_ONCE, amount, not_needed,
     old_events, unnamed_plans,
@@ -158,7 +158,7 @@ async fn remove_runs(
     Ok((going, count, bytes))
 }
 
-impl Shelves for Postgres {
+impl Retention for Postgres {
     fn choose(&self, choice: Choice) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
         Box::pin(async move {
             let work = on(|db| {

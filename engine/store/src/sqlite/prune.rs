@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{Sqlite, lease, store_error};
-use crate::prune::{Amount, Choice, Gone, Shelves};
+use crate::prune::{Amount, Choice, Gone, Retention};
 use crate::statements::{
     self, Argument, CHOOSE, ROWS_AT_ONCE, SHOWING, Sweep, TEXTS_AT_ONCE, amount, not_needed,
     old_events, unnamed_plans,
@@ -128,7 +128,7 @@ async fn remove_runs(
     Ok((going, count, bytes))
 }
 
-impl Shelves for Sqlite {
+impl Retention for Sqlite {
     fn choose(&self, choice: Choice) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
         Box::pin(async move {
             let chosen: Vec<String> = sqlx::query_scalar(CHOOSE)

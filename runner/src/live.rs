@@ -183,7 +183,7 @@ impl<'o> Live<'o> {
                 let text = format!("stopping, as {by} asked: {reason}");
                 self.line(&self.output.paint(Style::Warn, text));
             }
-            RunEvent::Remembered { step, run, .. } => {
+            RunEvent::CacheHit { step, run, .. } => {
                 self.end(step, at);
                 let text = format!("✓ the result of run {run}, for the same went in");
                 self.step_line(step, &self.output.paint(Style::Good, text));

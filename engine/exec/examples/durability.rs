@@ -126,7 +126,7 @@ fn engine(store: &Store) -> Result<Engine, Failure> {
         journal: store.journal(),
         logs: store.logs(),
         artifacts: store.artifacts(),
-        remembered: store.remembered(),
+        result_cache: store.result_cache(),
         registries: Arc::new(System),
         secrets: Arc::new(System),
         clock: Arc::new(System),

@@ -1,6 +1,6 @@
 //! Results that are remembered: by the digest of all that goes into an attempt of a pure kind.
 
-use fairlead_run::RememberedResult;
+use fairlead_run::CachedResult;
 use fairlead_step::{Digest, Effect, StepContext, error_chain};
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ impl Host {
         key: &Digest,
         context: &StepContext,
     ) -> Option<AttemptResult> {
-        let found = match self.remembered.recall(key).await {
+        let found = match self.result_cache.recall(key).await {
             Ok(found) => found?,
             Err(error) => {
                 context.say(format!("no earlier result is looked for: {}", error_chain(&error)));
@@ -63,11 +63,11 @@ impl Host {
         if ttl.is_some_and(|ttl| ttl.after(found.at) <= context.now()) {
             return None;
         }
-        let RememberedResult { run, step, at, outputs } = found;
+        let CachedResult { run, step, at, outputs } = found;
         context.say(format!(
             "the same went into `{step}` of run {run} at {at}: its result stands (key {key})"
         ));
-        Some(AttemptResult::Remembered { key: key.clone(), run, outputs })
+        Some(AttemptResult::CacheHit { key: key.clone(), run, outputs })
     }
 
     /// Keeps the result of an attempt that passed.
@@ -78,13 +78,13 @@ impl Host {
         outputs: &Value,
         context: &StepContext,
     ) {
-        let result = RememberedResult {
+        let result = CachedResult {
             run: job.info.run.clone(),
             step: job.info.step.clone(),
             at: context.now(),
             outputs: outputs.clone(),
         };
-        if let Err(error) = self.remembered.remember(key, result).await {
+        if let Err(error) = self.result_cache.remember(key, result).await {
             context.say(format!("the result is not remembered: {}", error_chain(&error)));
         }
     }

@@ -596,8 +596,8 @@ impl<'e> Dispatcher<'e> {
         }
         Ok(Some(match end {
             AttemptResult::Made(result) => RunEvent::Finished { step, attempt, token, result },
-            AttemptResult::Remembered { key, run, outputs } => {
-                RunEvent::Remembered { step, attempt, token, key, run, outputs }
+            AttemptResult::CacheHit { key, run, outputs } => {
+                RunEvent::CacheHit { step, attempt, token, key, run, outputs }
             }
         }))
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use fairlead_plan::{KindMismatch, Plan, RenderError, RunOutcome, Scope};
 use fairlead_run::{
     AgainError, AppendError, Batch, Created, DecodeError, Group, Journal, Lease, LeaseError,
-    LogStore, NewRun, Origin, PlanBlob, Record, Remembered, ReplayError, Request, Run, RunEvent,
+    LogStore, NewRun, Origin, PlanBlob, Record, ReplayError, Request, ResultCache, Run, RunEvent,
     RunStatus, SealError, Signal, StoreError, Wake, bounded_text,
 };
 use fairlead_step::{
@@ -43,7 +43,7 @@ pub struct EngineOptions {
     /// Where artifacts are kept.
     pub artifacts: Arc<dyn Artifacts>,
     /// Where results are remembered.
-    pub remembered: Arc<dyn Remembered>,
+    pub result_cache: Arc<dyn ResultCache>,
     /// The settings and credentials of registries.
     pub registries: Arc<dyn Registries>,
     /// Where secrets come from.
@@ -268,7 +268,7 @@ impl Engine {
             secrets: options.secrets,
             logs: options.logs,
             artifacts: options.artifacts,
-            remembered: options.remembered,
+            result_cache: options.result_cache,
             registries: options.registries,
             clock: Arc::clone(&options.clock),
             processes: Arc::new(options.processes),

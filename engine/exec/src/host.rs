@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_plan::{Cache, RenderedInput};
-use fairlead_run::{Failure, LogKey, LogStore, Remembered, StepResult, bounded_text};
+use fairlead_run::{Failure, LogKey, LogStore, ResultCache, StepResult, bounded_text};
 use fairlead_step::{
     Artifacts, CancelHandle, CancelToken, Clock, Digest, ErrorClass, HumanDuration, InputProblem,
     Outputs, Ports, Registries, RunId, RunInfo, Secret, Step, StepContext, StepError, Verdict,
@@ -40,7 +40,7 @@ pub(crate) struct Host {
     pub(crate) secrets: Arc<dyn SecretProvider>,
     pub(crate) logs: Arc<dyn LogStore>,
     pub(crate) artifacts: Arc<dyn Artifacts>,
-    pub(crate) remembered: Arc<dyn Remembered>,
+    pub(crate) result_cache: Arc<dyn ResultCache>,
     pub(crate) registries: Arc<dyn Registries>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) processes: Arc<ProcessOptions>,
@@ -68,7 +68,7 @@ pub(crate) enum AttemptResult {
     /// It was made.
     Made(StepResult),
     /// The result of an earlier run stands for it.
-    Remembered {
+    CacheHit {
         /// The digest of all that went in.
         key: Digest,
         /// The run whose result it is.
@@ -106,7 +106,7 @@ impl Host {
         match result {
             AttemptResult::Made(result) => AttemptResult::Made(presentable(result, &mask)),
             // It was presentable when it was made.
-            AttemptResult::Remembered { .. } => result,
+            AttemptResult::CacheHit { .. } => result,
         }
     }
 

@@ -241,7 +241,7 @@ fn bench_with(store: Store, change: impl FnOnce(&mut EngineOptions)) -> Bench {
         journal: store.journal(),
         logs: store.logs(),
         artifacts: store.artifacts(),
-        remembered: store.remembered(),
+        result_cache: store.result_cache(),
         registries: Arc::new(NoRegistries),
         secrets: Arc::new(Secrets(BTreeMap::from([
             ("token", "hunter2-hunter2"),
@@ -374,7 +374,7 @@ fn in_short(event: &RunEvent) -> String {
         RunEvent::Settled { step, attempt, by, decision, .. } => {
             format!("settled {step}@{attempt} {decision} by {}", by.name)
         }
-        RunEvent::Remembered { step, attempt, run, .. } => {
+        RunEvent::CacheHit { step, attempt, run, .. } => {
             format!("remembered {step}@{attempt} of {run}")
         }
         RunEvent::AttemptLost { step, attempt, .. } => format!("lost {step}@{attempt}"),

@@ -302,7 +302,7 @@ impl Run {
                 let number = attempt.number;
                 Some(match end {
                     AttemptEnd::Passed => return None,
-                    AttemptEnd::Remembered { run, key } => format!(
+                    AttemptEnd::CacheHit { run, key } => format!(
                         "the same went into a step of run {run}, whose result stands (key {key})"
                     ),
                     AttemptEnd::Failed(failure) => {

@@ -397,7 +397,7 @@ pub enum RunEvent {
         reason: Option<String>,
     },
     /// An attempt ended with the result of an earlier run, for the same went in.
-    Remembered {
+    CacheHit {
         /// The step.
         step: StepId,
         /// Which attempt.
@@ -505,7 +505,7 @@ impl RunEvent {
             | Self::GateDue { .. }
             | Self::Woken { .. }
             | Self::Settled { .. }
-            | Self::Remembered { .. }
+            | Self::CacheHit { .. }
             | Self::Started { .. }
             | Self::Finished { .. }
             | Self::AttemptLost { .. }

@@ -138,7 +138,7 @@ fn outputs_in<'e>(event: &'e RunEvent, of: &StepId, number: u32) -> Option<&'e V
                 | StepResult::Cancelled { .. } => None,
             }
         }
-        RunEvent::Remembered { step, attempt, outputs, .. } if step == of && *attempt == number => {
+        RunEvent::CacheHit { step, attempt, outputs, .. } if step == of && *attempt == number => {
             Some(outputs)
         }
         RunEvent::Settled { step, attempt, decision: Decision::Passed { outputs }, .. }
@@ -147,7 +147,7 @@ fn outputs_in<'e>(event: &'e RunEvent, of: &StepId, number: u32) -> Option<&'e V
             Some(outputs)
         }
         RunEvent::Finished { .. }
-        | RunEvent::Remembered { .. }
+        | RunEvent::CacheHit { .. }
         | RunEvent::Settled { .. }
         | RunEvent::Requested(_)
         | RunEvent::Resumed { .. }

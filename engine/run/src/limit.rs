@@ -72,7 +72,7 @@ pub(crate) fn smaller(event: &RunEvent, size: usize) -> Option<RunEvent> {
             }
             StepResult::TimedOut { .. } => return None,
         },
-        RunEvent::Remembered { step, attempt, token, run, .. } => {
+        RunEvent::CacheHit { step, attempt, token, run, .. } => {
             let hint = "hand on large results as artifacts or files";
             let failure = too_large(format!("the result of run {run} takes"), hint);
             failed(step, *attempt, token, StepResult::Failure(failure))

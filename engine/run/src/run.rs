@@ -268,7 +268,7 @@ impl Run {
             | RunEvent::GateDue { .. }
             | RunEvent::Woken { .. }
             | RunEvent::Settled { .. }
-            | RunEvent::Remembered { .. }
+            | RunEvent::CacheHit { .. }
             | RunEvent::Started { .. }
             | RunEvent::Finished { .. }
             | RunEvent::RetryScheduled { .. }
@@ -460,7 +460,7 @@ impl Run {
                 self.settled(i, *attempt, &by.name, decision, reason.as_deref(), at)?;
                 self.nodes[i].made = Some(Made::Here { record: record.seq(), attempt: *attempt });
             }
-            RunEvent::Remembered { step, attempt, token, key, run, outputs } => {
+            RunEvent::CacheHit { step, attempt, token, key, run, outputs } => {
                 let i = self.running(step, *attempt, Some(token))?;
                 self.nodes[i].made = Some(Made::Here { record: record.seq(), attempt: *attempt });
                 self.remembered(i, (run, key), outputs, at);

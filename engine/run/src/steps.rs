@@ -140,7 +140,7 @@ impl Run {
         outputs: &Value,
         at: Timestamp,
     ) {
-        let end = AttemptEnd::Remembered { run: run.clone(), key: key.clone() };
+        let end = AttemptEnd::CacheHit { run: run.clone(), key: key.clone() };
         self.attempt_ended(i, at, end);
         self.keep_outputs(i, outputs.clone());
         self.end(i, Outcome::Passed, at, None);

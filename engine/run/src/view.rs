@@ -32,7 +32,7 @@ pub enum AttemptEnd {
     /// It did what it is for.
     Passed,
     /// The result of an earlier run stands for it, for the same went in.
-    Remembered {
+    CacheHit {
         /// That run.
         run: RunId,
         /// The digest of all that went in.
@@ -88,7 +88,7 @@ impl fmt::Display for AttemptEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed => f.write_str("passed"),
-            Self::Remembered { run, .. } => {
+            Self::CacheHit { run, .. } => {
                 write!(f, "the result of run {run}, for the same went in")
             }
             Self::Rejected { reason } | Self::Skipped { reason } => f.write_str(reason),
@@ -362,7 +362,7 @@ impl<'a> StepView<'a> {
             (
                 _,
                 AttemptEnd::Passed
-                | AttemptEnd::Remembered { .. }
+                | AttemptEnd::CacheHit { .. }
                 | AttemptEnd::Rejected { .. }
                 | AttemptEnd::Skipped { .. }
                 | AttemptEnd::TimedOut { .. }

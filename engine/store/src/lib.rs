@@ -25,7 +25,7 @@ mod values;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fairlead_run::{EventStore, Journal, LogStore, Remembered, StoreError};
+use fairlead_run::{EventStore, Journal, LogStore, ResultCache, StoreError};
 use fairlead_step::Artifacts;
 
 pub use artifacts::MAX_ARTIFACT_BYTES;
@@ -38,7 +38,7 @@ pub use prune::{ARTIFACT_GRACE, Amount, KEYS_KEPT, MOST_KEYS, PruneReport, Prune
 pub struct Store {
     journal: Arc<dyn Journal>,
     events: Arc<dyn EventStore>,
-    remembered: Arc<dyn Remembered>,
+    result_cache: Arc<dyn ResultCache>,
     logs: Arc<dyn LogStore>,
     artifacts: Arc<dyn Artifacts>,
     retention: Arc<dyn prune::Retention>,
@@ -116,13 +116,13 @@ impl Store {
         base: Base,
     ) -> Self
     where
-        S: Journal + EventStore + Remembered + prune::Retention + 'static,
+        S: Journal + EventStore + ResultCache + prune::Retention + 'static,
         L: LogStore + prune::LogRetention + 'static,
     {
         Self {
             journal: state.clone(),
             events: state.clone(),
-            remembered: state.clone(),
+            result_cache: state.clone(),
             retention: state,
             logs: logs.clone(),
             log_retention: logs,
@@ -146,8 +146,8 @@ impl Store {
 
     /// The results that are remembered.
     #[must_use]
-    pub fn remembered(&self) -> Arc<dyn Remembered> {
-        Arc::clone(&self.remembered)
+    pub fn result_cache(&self) -> Arc<dyn ResultCache> {
+        Arc::clone(&self.result_cache)
     }
 
     /// The logs.

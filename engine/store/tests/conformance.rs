@@ -6,10 +6,10 @@ mod server;
 use std::sync::Arc;
 
 use fairlead_run::conformance::{
-    event_store_conformance, journal_conformance, log_store_conformance, remembered_conformance,
-    reopened_conformance,
+    event_store_conformance, journal_conformance, log_store_conformance, reopened_conformance,
+    result_cache_conformance,
 };
-use fairlead_run::{EventStore, Journal, LogStore, Remembered};
+use fairlead_run::{EventStore, Journal, LogStore, ResultCache};
 use fairlead_store::Store;
 use server::Schema;
 use tempfile::TempDir;
@@ -97,24 +97,24 @@ async fn the_events_in_postgres() {
     in_postgres!(event_store_conformance, sides);
 }
 
-fn remembered(store: Store) -> Arc<dyn Remembered> {
-    store.remembered()
+fn remembered(store: Store) -> Arc<dyn ResultCache> {
+    store.result_cache()
 }
 
 #[tokio::test]
 async fn the_results_in_memory() {
-    remembered_conformance(async || remembered(Store::memory())).await;
+    result_cache_conformance(async || remembered(Store::memory())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_results_in_sqlite() {
     let stores = Stores::default();
-    remembered_conformance(async || remembered(stores.on_disk().await)).await;
+    result_cache_conformance(async || remembered(stores.on_disk().await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_results_in_postgres() {
-    in_postgres!(remembered_conformance, remembered);
+    in_postgres!(result_cache_conformance, remembered);
 }
 
 fn logs(store: Store) -> Arc<dyn LogStore> {
@@ -142,7 +142,7 @@ async fn sqlite_finds_again_what_it_kept() {
     let folder = tempfile::tempdir().unwrap();
     reopened_conformance(async || {
         let store = Store::open(folder.path()).await.expect("a store");
-        (store.journal(), store.remembered())
+        (store.journal(), store.result_cache())
     })
     .await;
 }
@@ -159,7 +159,7 @@ async fn postgres_finds_again_what_it_kept() {
         }
         let store = Store::connect(&schema.url, folder.path()).await.expect("a store");
         *before.lock().await = Some(store.clone());
-        (store.journal(), store.remembered())
+        (store.journal(), store.result_cache())
     })
     .await;
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use fairlead_plan::{Outcome, RunOutcome};
 use fairlead_run::{
-    Batch, Inserted, Kept, KeptOutputs, LogKey, LogLine, NewEvent, NewRun, Origin, PlanBlob,
-    Purpose, Record, RecordHash, RememberedResult, Request, ResultRef, RunEvent, RunFilter,
-    RunStatus, Seq, StepResult, StoreError, TagPush,
+    Batch, CachedResult, Inserted, Kept, KeptOutputs, LogKey, LogLine, NewEvent, NewRun, Origin,
+    PlanBlob, Purpose, Record, RecordHash, Request, ResultRef, RunEvent, RunFilter, RunStatus, Seq,
+    StepResult, StoreError, TagPush,
 };
 use fairlead_step::{ArtifactError, Digest, RunId, Stream, Verdict};
 use fairlead_store::{Amount, PruneReport, PruneRules, Store};
@@ -189,13 +189,13 @@ impl House {
     }
 
     async fn remember(&self, number: u64, days: u32, of: &str) {
-        let result = RememberedResult {
+        let result = CachedResult {
             run: run_id(number),
             step: "scan".parse().expect("a step name"),
             at: self.days_ago(days),
             outputs: named(of),
         };
-        self.store.remembered().remember(&digest(number), result).await.expect("kept");
+        self.store.result_cache().remember(&digest(number), result).await.expect("kept");
     }
 
     /// Prunes, after a rehearsal that must say the same and change nothing.
@@ -503,8 +503,8 @@ async fn events_and_results_go_by_their_age(house: House) {
             "{key}"
         );
     }
-    assert_eq!(house.store.remembered().recall(&digest(1)).await.expect("an answer"), None);
-    assert!(house.store.remembered().recall(&digest(2)).await.expect("an answer").is_some());
+    assert_eq!(house.store.result_cache().recall(&digest(1)).await.expect("an answer"), None);
+    assert!(house.store.result_cache().recall(&digest(2)).await.expect("an answer").is_some());
     assert!(house.has("1").await, "a run may just have recalled it");
     let report = house.prune(&house.rules().older_than(DAY * 30)).await;
     assert_eq!(report.artifacts, Amount { count: 1, bytes: size(&1) });

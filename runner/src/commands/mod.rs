@@ -70,7 +70,7 @@ impl Context<'_> {
             journal: store.journal(),
             logs: store.logs(),
             artifacts: store.artifacts(),
-            remembered: store.remembered(),
+            result_cache: store.result_cache(),
             registries: settings.registries.clone(),
             secrets: settings.secrets.clone(),
             clock: Arc::clone(&settings.clock),

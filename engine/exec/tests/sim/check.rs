@@ -160,7 +160,7 @@ pub(crate) fn check_run(
                 tokens.insert((step.clone(), *attempt), token.clone());
             }
             RunEvent::Finished { step, attempt, token, .. }
-            | RunEvent::Remembered { step, attempt, token, .. } => {
+            | RunEvent::CacheHit { step, attempt, token, .. } => {
                 // Taken away: an attempt ends once.
                 if tokens.remove(&(step.clone(), *attempt)).as_ref() != Some(token) {
                     return Err(format!(
@@ -309,7 +309,7 @@ fn effects(run: &Run, step: &StepView<'_>, outside: &Outside) -> Result<(), Stri
         Some((_, AttemptEnd::Passed)) if effect != Effect::Pure && times == 0 => {
             Err(format!("`{}` passed, and never took effect", step.id()))
         }
-        Some((_, AttemptEnd::Passed | AttemptEnd::Remembered { .. })) => {
+        Some((_, AttemptEnd::Passed | AttemptEnd::CacheHit { .. })) => {
             let wanted = run.render(step.id()).map_err(|error| error.to_string())?;
             let gave = step.outputs().and_then(|outputs| outputs.get("text"));
             if gave == wanted.display().get("text") {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fairlead_run::{
-    Admission, AppendError, Batch, Created, Head, Journal, Lease, LeaseError, NewRun, Remembered,
-    RememberedResult, RunFilter, RunStatus, RunSummary, Signal, SignalId, StoreError, StoredRun,
+    Admission, AppendError, Batch, CachedResult, Created, Head, Journal, Lease, LeaseError, NewRun,
+    ResultCache, RunFilter, RunStatus, RunSummary, Signal, SignalId, StoreError, StoredRun,
     StoredSignal, Wake,
 };
 use fairlead_step::{BoxFuture, CancelHandle, CancelToken, Digest, RunId};
@@ -438,13 +438,13 @@ impl Journal for Faulty {
     }
 }
 
-impl Remembered for Faulty {
-    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<RememberedResult>, StoreError>> {
+impl ResultCache for Faulty {
+    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<CachedResult>, StoreError>> {
         let key = key.clone();
         Box::pin(async move {
             self.shared.reach(self.server).await;
             self.shared.away()?;
-            let mut found = self.shared.store.remembered().recall(&key).await?;
+            let mut found = self.shared.store.result_cache().recall(&key).await?;
             if let (Some(found), Some(Plant::WrongResults)) = (&mut found, self.shared.plant) {
                 found.outputs = json!({ "text": "of another", "list": [] });
             }
@@ -455,13 +455,13 @@ impl Remembered for Faulty {
     fn remember(
         &self,
         key: &Digest,
-        result: RememberedResult,
+        result: CachedResult,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let key = key.clone();
         Box::pin(async move {
             self.shared.reach(self.server).await;
             self.shared.away()?;
-            self.shared.store.remembered().remember(&key, result).await
+            self.shared.store.result_cache().remember(&key, result).await
         })
     }
 }

@@ -192,7 +192,7 @@ impl Town {
             journal: journal.clone(),
             logs: self.shared.store.logs(),
             artifacts: self.shared.store.artifacts(),
-            remembered: journal.clone(),
+            result_cache: journal.clone(),
             registries: Arc::new(Nothing),
             secrets: Arc::new(Nothing),
             clock: Arc::clone(&clock),

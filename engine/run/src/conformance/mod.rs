@@ -5,16 +5,16 @@ mod driver;
 mod events;
 mod journal;
 mod logs;
-mod remembered;
 mod reopened;
+mod result_cache;
 mod signals;
 mod turns;
 
 pub use events::event_store_conformance;
 pub use journal::journal_conformance;
 pub use logs::log_store_conformance;
-pub use remembered::remembered_conformance;
 pub use reopened::reopened_conformance;
+pub use result_cache::result_cache_conformance;
 
 use std::path::PathBuf;
 

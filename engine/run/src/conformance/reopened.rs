@@ -4,18 +4,18 @@ use fairlead_plan::ConcurrencyPolicy::Queue;
 use fairlead_step::Digest;
 
 use super::driver::{Driver, fact, listed};
-use super::remembered::result;
+use super::result_cache::result;
 use super::signals::every_signal;
 use super::turns::group;
 use super::{run_again, run_id, run_in, time};
-use crate::{Admission, AppendError, Journal, Remembered, RunStatus, check_chain};
+use crate::{Admission, AppendError, Journal, ResultCache, RunStatus, check_chain};
 
 /// Checks that a store finds again what it kept. Each call of `open` opens the same store, which is
 /// empty at first; what was opened before is dropped then, and the leases that it gave are free soon.
 ///
 /// # Panics
 /// At the first promise that is broken.
-pub async fn reopened_conformance<J: Journal, R: Remembered>(open: impl AsyncFn() -> (J, R)) {
+pub async fn reopened_conformance<J: Journal, R: ResultCache>(open: impl AsyncFn() -> (J, R)) {
     let key = Digest::sha256(b"what went in");
     let (journal, remembered) = open().await;
     for number in 1..=3 {

@@ -310,7 +310,7 @@ impl FactV1 {
             | RunEvent::GateDue { .. }
             | RunEvent::Woken { .. }
             | RunEvent::Settled { .. }
-            | RunEvent::Remembered { .. }
+            | RunEvent::CacheHit { .. }
             | RunEvent::Abandoned { .. } => return None,
         })
     }

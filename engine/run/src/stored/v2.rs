@@ -329,7 +329,7 @@ impl FactV2 {
             RunEvent::Settled { step, attempt, by, decision, reason } => {
                 Self::Settled { settled: SettledV2::new(step, attempt, by, decision, reason) }
             }
-            RunEvent::Remembered { step, attempt, token, key, run, outputs } => Self::Remembered {
+            RunEvent::CacheHit { step, attempt, token, key, run, outputs } => Self::Remembered {
                 step,
                 attempt,
                 token: token.as_str().to_owned(),
@@ -396,7 +396,7 @@ impl From<FactV2> for RunEvent {
                 let (step, attempt, by, decision, reason) = settled.parts();
                 Self::Settled { step, attempt, by, decision, reason }
             }
-            FactV2::Remembered { step, attempt, token, key, run, outputs } => Self::Remembered {
+            FactV2::Remembered { step, attempt, token, key, run, outputs } => Self::CacheHit {
                 step,
                 attempt,
                 token: AttemptToken::stored(token),

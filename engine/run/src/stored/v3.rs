@@ -164,7 +164,7 @@ impl FactV3 {
             | RunEvent::GateDue { .. }
             | RunEvent::Woken { .. }
             | RunEvent::Settled { .. }
-            | RunEvent::Remembered { .. }
+            | RunEvent::CacheHit { .. }
             | RunEvent::Started { .. }
             | RunEvent::Finished { .. }
             | RunEvent::AttemptLost { .. }

@@ -241,7 +241,7 @@ fn a_remembered_result_ends_the_attempt_that_runs_and_no_other() {
     let mut world = World::new(plan(vec![a, after("b", &["a"])], None));
     let run = RunId::mint(1_780_000_000_000, 5);
     let key = Digest::sha256(b"all that went in");
-    let fact = |world: &World, attempt, epoch| RunEvent::Remembered {
+    let fact = |world: &World, attempt, epoch| RunEvent::CacheHit {
         step: id("a"),
         attempt,
         token: fairlead_run::AttemptToken::mint(world.run.id(), &id("a"), attempt, epoch),
@@ -260,7 +260,7 @@ fn a_remembered_result_ends_the_attempt_that_runs_and_no_other() {
     let step = world.run.step(&id("a")).unwrap();
     assert_eq!(step.outputs(), Some(&json!({ "n": 1 })));
     let end = step.attempts()[0].ended.as_ref().map(|(_, end)| end.clone());
-    assert_eq!(end, Some(AttemptEnd::Remembered { run, key }));
+    assert_eq!(end, Some(AttemptEnd::CacheHit { run, key }));
     assert_eq!(world.commands(), [Command::Start { step: id("b"), attempt: 1 }]);
     world.settle();
     world.tell(cancel()).unwrap();

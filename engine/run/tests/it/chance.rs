@@ -340,7 +340,7 @@ fn drive(world: &mut World, chance: &mut Chance<'_>) {
                     let (key, run) = (Digest::sha256(b"key"), RunId::mint(1, 3));
                     let outputs = json!({ "ok": true });
                     world
-                        .tell(RunEvent::Remembered { step, attempt, token, key, run, outputs })
+                        .tell(RunEvent::CacheHit { step, attempt, token, key, run, outputs })
                         .expect("a remembered result is taken");
                 }
             }

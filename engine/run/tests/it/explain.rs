@@ -125,7 +125,7 @@ fn results_of_earlier_runs_are_told_with_their_run() {
     world.settle();
     let (attempt, token) = world.token("cached");
     world
-        .tell(RunEvent::Remembered {
+        .tell(RunEvent::CacheHit {
             step: id("cached"),
             attempt,
             token,

@@ -278,7 +278,7 @@ impl<'a> History<'a> {
                 self.settle(step, *attempt);
                 self.finished(step, result, record.at());
             }
-            RunEvent::Remembered { step, attempt, .. } => {
+            RunEvent::CacheHit { step, attempt, .. } => {
                 self.settle(step, *attempt);
                 self.end(step, Outcome::Passed);
             }

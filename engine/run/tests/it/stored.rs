@@ -206,7 +206,7 @@ fn every_new_fact() -> Vec<RunEvent> {
         settled(Decision::Passed { outputs: json!({ "tag": "v1" }) }, Some("it is there")),
         settled(Decision::Failed, None),
         settled(Decision::Again, None),
-        RunEvent::Remembered {
+        RunEvent::CacheHit {
             step: id("scan[web]"),
             attempt: 1,
             token: AttemptToken::mint(&run, &id("scan[web]"), 1, Epoch(3)),
@@ -293,7 +293,7 @@ pub(crate) fn kind_of(event: &RunEvent) -> &'static str {
         RunEvent::GateDue { .. } => "gate_due",
         RunEvent::Woken { .. } => "woken",
         RunEvent::Settled { .. } => "settled",
-        RunEvent::Remembered { .. } => "remembered",
+        RunEvent::CacheHit { .. } => "remembered",
         RunEvent::Started { .. } => "started",
         RunEvent::Finished { .. } => "finished",
         RunEvent::AttemptLost { .. } => "attempt_lost",
@@ -506,7 +506,7 @@ fn a_fact_that_is_too_large_is_written_smaller_and_says_so() {
         finished(StepResult::Verdict(Verdict::Skipped { reason: large() })),
         finished(StepResult::Failure(failure())),
         finished(StepResult::Cancelled { message: large() }),
-        RunEvent::Remembered {
+        RunEvent::CacheHit {
             step: step(),
             attempt: 1,
             token: token(),

@@ -510,7 +510,7 @@ impl House {
             journal: self.journal(),
             logs: self.store.logs(),
             artifacts: self.store.artifacts(),
-            remembered: self.store.remembered(),
+            result_cache: self.store.result_cache(),
             registries: Arc::new(Known),
             secrets: Arc::new(Known),
             clock: self.clock.clone(),

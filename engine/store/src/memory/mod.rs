@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use fairlead_run::{
-    Epoch, Group, Record, Remembered, RememberedResult, RunSummary, StoreError, StoredEvent,
+    CachedResult, Epoch, Group, Record, ResultCache, RunSummary, StoreError, StoredEvent,
     StoredSignal, TagPush,
 };
 use fairlead_step::{BoxFuture, Digest, RunId};
@@ -33,7 +33,7 @@ struct State {
     /// The last pushes to each tag by their numbers, and when they were received.
     tags: BTreeMap<String, BTreeMap<u64, (Timestamp, TagPush)>>,
     started: BTreeMap<(String, String), RunId>,
-    remembered: BTreeMap<String, RememberedResult>,
+    remembered: BTreeMap<String, CachedResult>,
 }
 
 struct MemoryEvent {
@@ -91,15 +91,15 @@ fn ready<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, T> {
     Box::pin(std::future::ready(answer))
 }
 
-impl Remembered for Memory {
-    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<RememberedResult>, StoreError>> {
+impl ResultCache for Memory {
+    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<CachedResult>, StoreError>> {
         ready(Ok(self.state().remembered.get(&key.to_string()).cloned()))
     }
 
     fn remember(
         &self,
         key: &Digest,
-        result: RememberedResult,
+        result: CachedResult,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         self.state().remembered.insert(key.to_string(), result);
         ready(Ok(()))

@@ -6,7 +6,7 @@ mod journal;
 mod lease;
 mod logs;
 mod prune;
-mod remembered;
+mod result_cache;
 mod schema;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ mod events;
 mod journal;
 mod lease;
 mod prune;
-mod remembered;
+mod result_cache;
 mod schema;
 mod turns;
 mod wakes;

@@ -1,13 +1,13 @@
-//! [`Remembered`] in SQLite.
+//! [`ResultCache`] in SQLite.
 
-use fairlead_run::{Remembered, RememberedResult, StoreError};
+use fairlead_run::{CachedResult, ResultCache, StoreError};
 use fairlead_step::{BoxFuture, Digest};
 
 use super::{Sqlite, store_error};
 use crate::values::{damaged, micros, run_id, timestamp};
 
-impl Remembered for Sqlite {
-    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<RememberedResult>, StoreError>> {
+impl ResultCache for Sqlite {
+    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<CachedResult>, StoreError>> {
         let key = key.to_string();
         Box::pin(async move {
             let found: Option<(String, String, i64, String)> =
@@ -18,7 +18,7 @@ impl Remembered for Sqlite {
                     .map_err(|error| store_error("recall a result", error))?;
             let Some((run, step, at, outputs)) = found else { return Ok(None) };
             let unreadable = |error| damaged("a remembered result is not readable", error);
-            Ok(Some(RememberedResult {
+            Ok(Some(CachedResult {
                 run: run_id(&run)?,
                 step: step.parse().map_err(|error| damaged("a step's name", error))?,
                 at: timestamp(at)?,
@@ -30,7 +30,7 @@ impl Remembered for Sqlite {
     fn remember(
         &self,
         key: &Digest,
-        result: RememberedResult,
+        result: CachedResult,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let key = key.to_string();
         Box::pin(async move {

@@ -10,7 +10,7 @@ use crate::StoreError;
 
 /// The result of a step that passed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RememberedResult {
+pub struct CachedResult {
     /// The run that made it.
     pub run: RunId,
     /// The step of that run.
@@ -23,33 +23,30 @@ pub struct RememberedResult {
 
 /// Results of kinds that are pure, by the digest of all that went in. Forgetting one costs time and
 /// nothing else.
-pub trait Remembered: Send + Sync {
+pub trait ResultCache: Send + Sync {
     /// The result under `key`.
     ///
     /// # Errors
     /// When the store fails.
-    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<RememberedResult>, StoreError>>;
+    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<CachedResult>, StoreError>>;
 
     /// Keeps a result under `key`, in the place of an older one.
     ///
     /// # Errors
     /// When the store fails.
-    fn remember(
-        &self,
-        key: &Digest,
-        result: RememberedResult,
-    ) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn remember(&self, key: &Digest, result: CachedResult)
+    -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
-impl<R: Remembered + ?Sized> Remembered for Arc<R> {
-    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<RememberedResult>, StoreError>> {
+impl<R: ResultCache + ?Sized> ResultCache for Arc<R> {
+    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<CachedResult>, StoreError>> {
         (**self).recall(key)
     }
 
     fn remember(
         &self,
         key: &Digest,
-        result: RememberedResult,
+        result: CachedResult,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         (**self).remember(key, result)
     }

@@ -1,18 +1,18 @@
-//! The promises of [`Remembered`].
+//! The promises of [`ResultCache`].
 
 use fairlead_step::Digest;
 use futures::future::join_all;
 use serde_json::json;
 
 use super::{run_id, time};
-use crate::{Remembered, RememberedResult};
+use crate::{CachedResult, ResultCache};
 
-/// Checks that what `factory` makes keeps the promises of [`Remembered`]. Each call of `factory`
+/// Checks that what `factory` makes keeps the promises of [`ResultCache`]. Each call of `factory`
 /// answers a new, empty store.
 ///
 /// # Panics
 /// At the first promise that is broken.
-pub async fn remembered_conformance<R: Remembered>(factory: impl AsyncFn() -> R) {
+pub async fn result_cache_conformance<R: ResultCache>(factory: impl AsyncFn() -> R) {
     let remembered = &factory().await;
     let (key, other) = (Digest::sha256(b"what went in"), Digest::sha256(b"something else"));
     assert_eq!(remembered.recall(&key).await.expect("an answer"), None);
@@ -33,8 +33,8 @@ pub async fn remembered_conformance<R: Remembered>(factory: impl AsyncFn() -> R)
     assert_eq!(remembered.recall(&key).await.expect("an answer"), Some(second));
 }
 
-pub(super) fn result(number: u64) -> RememberedResult {
-    RememberedResult {
+pub(super) fn result(number: u64) -> CachedResult {
+    CachedResult {
         run: run_id(number),
         step: "scan".parse().expect("a step name"),
         at: time(i64::try_from(number).expect("a small number")),

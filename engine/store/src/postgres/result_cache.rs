@@ -1,15 +1,15 @@
-//! [`Remembered`] in Postgres.
+//! [`ResultCache`] in Postgres.
 
 use std::sync::Arc;
 
-use fairlead_run::{Remembered, RememberedResult, StoreError};
+use fairlead_run::{CachedResult, ResultCache, StoreError};
 use fairlead_step::{BoxFuture, Digest};
 
 use super::{Postgres, on};
 use crate::values::{damaged, micros, run_id, timestamp};
 
-impl Remembered for Postgres {
-    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<RememberedResult>, StoreError>> {
+impl ResultCache for Postgres {
+    fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<CachedResult>, StoreError>> {
         let key = key.to_string();
         Box::pin(async move {
             let work = on(|db| {
@@ -22,7 +22,7 @@ impl Remembered for Postgres {
                 self.pool.call(|| "recall a result".to_owned(), work).await?;
             let Some((run, step, at, outputs)) = found else { return Ok(None) };
             let unreadable = |error| damaged("a remembered result is not readable", error);
-            Ok(Some(RememberedResult {
+            Ok(Some(CachedResult {
                 run: run_id(&run)?,
                 step: step.parse().map_err(|error| damaged("a step's name", error))?,
                 at: timestamp(at)?,
@@ -34,7 +34,7 @@ impl Remembered for Postgres {
     fn remember(
         &self,
         key: &Digest,
-        result: RememberedResult,
+        result: CachedResult,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let key = key.to_string();
         Box::pin(async move {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use fairlead_plan::{KindMismatch, Plan, RenderError, RunOutcome, Scope};
 use fairlead_run::{
-    AgainError, AppendError, Batch, Created, DecodeError, Group, Journal, Lease, LeaseError,
-    LogStore, NewRun, Origin, PlanBlob, Record, ReplayError, Request, ResultCache, Run, RunEvent,
+    AppendError, Batch, Created, DecodeError, Group, Journal, Lease, LeaseError, LogStore, NewRun,
+    Origin, PlanBlob, Record, ReplayError, Request, RerunError, ResultCache, Run, RunEvent,
     RunStatus, SealError, Signal, StoreError, Wake, bounded_text,
 };
 use fairlead_step::{
@@ -99,7 +99,7 @@ impl RunRequest {
         from: &[StepId],
         replan: Option<(Arc<Plan>, Value)>,
         by: String,
-    ) -> Result<Self, AgainError> {
+    ) -> Result<Self, RerunError> {
         let asked = old.request();
         let (plan, params) =
             replan.unwrap_or_else(|| (Arc::clone(old.plan()), asked.params.clone()));
@@ -111,7 +111,7 @@ impl RunRequest {
     ///
     /// # Errors
     /// As [`Run::to_undo`].
-    pub fn undo(old: &Run, by: String) -> Result<Self, AgainError> {
+    pub fn undo(old: &Run, by: String) -> Result<Self, RerunError> {
         let (plan, origin) = old.to_undo()?;
         Ok(Self { plan: Arc::new(plan), ..Self::from_another(old, by, origin) })
     }

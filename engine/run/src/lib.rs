@@ -9,7 +9,6 @@
 //! [`LogStore`]) are answered by `fairlead-store`; with the feature `conformance`, the module of
 //! that name checks that an implementation keeps what they promise.
 
-mod again;
 mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -28,6 +27,7 @@ mod log;
 mod news;
 mod open;
 mod record;
+mod rerun;
 mod result_cache;
 mod run;
 mod signal;
@@ -36,7 +36,6 @@ mod steps;
 mod stored;
 mod view;
 
-pub use again::AgainError;
 pub use command::Command;
 pub use error::{ApplyError, ReplayError};
 pub use explain::{Around, Explanation, StepExplanation, Unblock};
@@ -58,6 +57,7 @@ pub use kept::{Kept, KeptOutputs, KeptRecords, ResultRef};
 pub use limit::bounded_text;
 pub use log::{LOG_CUT, LogKey, LogLine, LogPage, LogStore, MAX_LINE_BYTES, MAX_LOG_BYTES};
 pub use record::{ChainError, Record, RecordHash, SealError, check_chain};
+pub use rerun::RerunError;
 pub use result_cache::{CachedResult, ResultCache};
 pub use run::{Cancel, MOST_LOST_ATTEMPTS, Queue, Run};
 pub use signal::{Signal, SignalId, StoredSignal};

@@ -1,6 +1,5 @@
 //! The commands, a file each.
 
-mod again;
 mod db;
 mod doctor;
 mod drive;
@@ -13,6 +12,7 @@ mod logs;
 mod pipeline_source;
 mod preflight;
 mod prune;
+mod rerun;
 mod runs;
 mod schema;
 mod serve;
@@ -103,8 +103,8 @@ pub(crate) async fn run(
         Command::Settle(args) => votes::settle(&context, args).await,
         Command::Cancel(args) => votes::cancel(&context, args).await,
         Command::Abandon(args) => votes::abandon(&context, args).await,
-        Command::Retry(args) => again::retry(&context, args).await,
-        Command::Undo(args) => again::undo(&context, args).await,
+        Command::Retry(args) => rerun::retry(&context, args).await,
+        Command::Undo(args) => rerun::undo(&context, args).await,
         Command::Explain(args) => explain::explain(&context, args).await,
         Command::Logs(args) => logs::logs(&context, args).await,
         Command::Journal(command) => journal::journal(&context, command).await,

@@ -1,12 +1,12 @@
 //! The run from outside: its transitions, its stored form, and its properties under chance.
 
-mod again;
 mod chance;
 mod cost;
 mod explain;
 mod gates;
 mod items;
 mod paper;
+mod rerun;
 mod stored;
 mod transitions;
 mod turns;

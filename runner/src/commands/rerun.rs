@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fairlead_exec::RunRequest;
 use fairlead_plan::Plan;
-use fairlead_run::{AgainError, Origin, Run, RunFilter, RunStatus};
+use fairlead_run::{Origin, RerunError, Run, RunFilter, RunStatus};
 use fairlead_step::RunId;
 use fairlead_store::Store;
 use serde_json::Value;
@@ -105,19 +105,19 @@ async fn taken_back(store: &Store, run: &RunId) -> Result<Option<(RunId, RunStat
     Ok(None)
 }
 
-fn refused(run: &RunId, error: &AgainError) -> Stop {
+fn refused(run: &RunId, error: &RerunError) -> Stop {
     let stop = Stop::usage(error.to_string());
     match error {
-        AgainError::NotEnded { .. } => stop.hint(format!(
+        RerunError::NotEnded { .. } => stop.hint(format!(
             "`fairlead resume {run}` goes on with it, `fairlead cancel {run}` ends it"
         )),
-        AgainError::NothingLeft { .. } => {
+        RerunError::NothingLeft { .. } => {
             stop.hint("`--from STEP` makes a step again although it passed")
         }
-        AgainError::NoSuchStep { .. } => stop.hint(format!("`fairlead show {run}` has its steps")),
-        AgainError::NotMain { .. }
-        | AgainError::NothingToUndo { .. }
-        | AgainError::IsUndo { .. }
+        RerunError::NoSuchStep { .. } => stop.hint(format!("`fairlead show {run}` has its steps")),
+        RerunError::NotMain { .. }
+        | RerunError::NothingToUndo { .. }
+        | RerunError::IsUndo { .. }
         | _ => stop,
     }
 }

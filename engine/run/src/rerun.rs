@@ -12,7 +12,7 @@ use crate::{AttemptEnd, Kept, KeptOutputs, Origin, Purpose, ResultRef, Run};
 /// Why there is no run that begins from this one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum AgainError {
+pub enum RerunError {
     /// It goes on.
     #[error("run {run} has not ended")]
     NotEnded {
@@ -64,18 +64,18 @@ impl Run {
     ///
     /// # Errors
     /// When this run has not ended, a step of `from` is none of its main steps, or nothing is left.
-    pub fn to_retry(&self, from: &[StepId], plan: &Plan) -> Result<Origin, AgainError> {
+    pub fn to_retry(&self, from: &[StepId], plan: &Plan) -> Result<Origin, RerunError> {
         self.may_begin_from()?;
         let mut again: HashSet<StepId> = HashSet::new();
         let mut items: HashSet<StepId> = HashSet::new();
         for step in from {
             let (name, key) = step.parts();
-            let missing = || AgainError::NoSuchStep { run: self.id().clone(), step: step.clone() };
+            let missing = || RerunError::NoSuchStep { run: self.id().clone(), step: step.clone() };
             let whole: StepId = name.parse().map_err(|_| missing())?;
             let planned = plan.step(&whole).ok_or_else(missing)?;
             if planned.phase != Phase::Main {
                 let phase = planned.phase.key();
-                return Err(AgainError::NotMain { step: step.clone(), phase });
+                return Err(RerunError::NotMain { step: step.clone(), phase });
             }
             match key {
                 Some(_) if self.index_of(step).is_none() => return Err(missing()),
@@ -95,7 +95,7 @@ impl Run {
             }
         }
         if !main().any(|step| again.contains(&step.id)) {
-            return Err(AgainError::NothingLeft { run: self.id().clone() });
+            return Err(RerunError::NothingLeft { run: self.id().clone() });
         }
         let mut kept = Vec::new();
         for step in main() {
@@ -121,7 +121,7 @@ impl Run {
     ///
     /// # Errors
     /// When this run has not ended, or nothing can be taken back.
-    pub fn to_undo(&self) -> Result<(Plan, Origin), AgainError> {
+    pub fn to_undo(&self) -> Result<(Plan, Origin), RerunError> {
         self.may_begin_from()?;
         let mut done: Vec<(Timestamp, usize)> = Vec::new();
         for (i, node) in self.nodes.iter().enumerate() {
@@ -140,20 +140,20 @@ impl Run {
             })
             .collect();
         let plan = self.plan().undo(&done);
-        let plan = plan.ok_or_else(|| AgainError::NothingToUndo { run: self.id().clone() })?;
+        let plan = plan.ok_or_else(|| RerunError::NothingToUndo { run: self.id().clone() })?;
         let steps = self.plan().steps().iter();
         let kept = steps.filter_map(|step| self.kept(&step.id)).collect();
         let (run, purpose) = (self.id().clone(), Purpose::Undo);
         Ok((plan, Origin { run, purpose, from: Vec::new(), kept }))
     }
 
-    fn may_begin_from(&self) -> Result<(), AgainError> {
+    fn may_begin_from(&self) -> Result<(), RerunError> {
         if self.ended().is_none() {
-            return Err(AgainError::NotEnded { run: self.id().clone() });
+            return Err(RerunError::NotEnded { run: self.id().clone() });
         }
         match &self.request.origin {
             Some(Origin { run, purpose: Purpose::Undo, .. }) => {
-                Err(AgainError::IsUndo { run: self.id().clone(), origin: run.clone() })
+                Err(RerunError::IsUndo { run: self.id().clone(), origin: run.clone() })
             }
             Some(_) | None => Ok(()),
         }

@@ -2,7 +2,7 @@
 
 use fairlead_plan::{Outcome, Plan, RunOutcome};
 use fairlead_run::{
-    AgainError, ApplyError, AttemptEnd, Command, Origin, Purpose, RunEvent, RunStatus, StepStatus,
+    ApplyError, AttemptEnd, Command, Origin, Purpose, RerunError, RunEvent, RunStatus, StepStatus,
     Vote,
 };
 use fairlead_step::{Digest, ErrorClass, RunId, StepId};
@@ -21,7 +21,7 @@ fn ended(steps: Vec<Value>, drive: impl FnOnce(&mut World)) -> World {
     world
 }
 
-fn again(old: &World, from: &[&str]) -> Result<World, AgainError> {
+fn again(old: &World, from: &[&str]) -> Result<World, RerunError> {
     let from: Vec<StepId> = from.iter().map(|step| id(step)).collect();
     let origin = old.run.to_retry(&from, &old.plan)?;
     let mut world = World::after(old, old.plan.clone(), origin, |_| ());
@@ -74,8 +74,8 @@ fn from_a_step_on_all_that_needs_it_is_made_again() {
     assert_eq!(new.status("a"), StepStatus::Running { attempt: 1 });
     assert_eq!(new.status("b"), StepStatus::Waiting);
     assert_eq!(new.status("c"), StepStatus::Ended(Outcome::Passed));
-    assert_eq!(again(&old, &[]).err(), Some(AgainError::NothingLeft { run: old.run.id().clone() }));
-    let missing = AgainError::NoSuchStep { run: old.run.id().clone(), step: id("x") };
+    assert_eq!(again(&old, &[]).err(), Some(RerunError::NothingLeft { run: old.run.id().clone() }));
+    let missing = RerunError::NoSuchStep { run: old.run.id().clone(), step: id("x") };
     assert_eq!(again(&old, &["x"]).err(), Some(missing));
 }
 
@@ -110,7 +110,7 @@ fn what_is_kept_or_not_when_a_run_is_made_again() {
     new.finish("z", passed());
     assert_eq!(new.run.status(), RunStatus::Ended(RunOutcome::Passed));
     let not_main = again(&old, &["z"]).err();
-    assert_eq!(not_main, Some(AgainError::NotMain { step: id("z"), phase: "finally" }));
+    assert_eq!(not_main, Some(RerunError::NotMain { step: id("z"), phase: "finally" }));
 }
 
 #[test]
@@ -135,14 +135,14 @@ fn items_that_were_good_are_kept() {
     let all = again(&new, &["scan"]).unwrap();
     assert_eq!(all.status("scan[a]"), StepStatus::Running { attempt: 1 });
     let missing = again(&new, &["scan[z]"]).err();
-    assert!(matches!(missing, Some(AgainError::NoSuchStep { .. })));
+    assert!(matches!(missing, Some(RerunError::NoSuchStep { .. })));
 }
 
 #[test]
 fn a_run_that_goes_on_is_not_made_again() {
     let mut world = World::new(plan(vec![step("a")], None));
     world.settle();
-    let goes_on = AgainError::NotEnded { run: world.run.id().clone() };
+    let goes_on = RerunError::NotEnded { run: world.run.id().clone() };
     assert_eq!(world.run.to_retry(&[], &world.plan), Err(goes_on.clone()));
     assert_eq!(world.run.to_undo().map(|_| ()), Err(goes_on));
 }
@@ -197,7 +197,7 @@ fn what_a_run_did_is_taken_back_in_reverse_from_its_own_outputs() {
     assert_eq!(show(&undo, "undo-a"), json!({ "what": "true of ada" }));
     undo.finish("undo-a", failed(ErrorClass::Terminal));
     assert_eq!(undo.run.status(), RunStatus::Ended(RunOutcome::Failed));
-    let twice = AgainError::IsUndo { run: undo.run.id().clone(), origin: old.run.id().clone() };
+    let twice = RerunError::IsUndo { run: undo.run.id().clone(), origin: old.run.id().clone() };
     assert_eq!(undo.run.to_undo().map(|_| ()), Err(twice));
 }
 
@@ -210,7 +210,7 @@ fn what_was_kept_or_never_took_effect_is_not_taken_back() {
     });
     let mut new = again(&old, &[]).unwrap();
     new.finish("b", passed());
-    let nothing = AgainError::NothingToUndo { run: new.run.id().clone() };
+    let nothing = RerunError::NothingToUndo { run: new.run.id().clone() };
     assert_eq!(new.run.to_undo().map(|_| ()), Err(nothing), "`a` is the work of the run before");
     assert_eq!(old.run.to_undo().map(|(plan, _)| plan.steps().len()), Ok(1));
 }

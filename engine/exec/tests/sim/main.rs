@@ -17,9 +17,9 @@ mod check;
 mod ports;
 mod rng;
 mod shrink;
+mod simulation;
 mod steps;
 mod store;
-mod town;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,7 +52,7 @@ fn try_seeds(seeds: std::ops::Range<u64>, plant: Option<Plant>) -> Option<(u64, 
                     if loud && seed.is_multiple_of(10_000) {
                         eprintln!("seed {seed} of {}", seeds.end);
                     }
-                    if let Err(problem) = town::live(&Case::random(seed), plant).problem() {
+                    if let Err(problem) = simulation::live(&Case::random(seed), plant).problem() {
                         failed.lock().expect("no panic").get_or_insert((seed, problem));
                     }
                 }
@@ -78,7 +78,7 @@ fn every_seed_keeps_the_promises() {
     quiet();
     if let Some(seed) = setting("FAIRLEAD_SIM_SEED") {
         println!("{}", Case::random(seed));
-        let end = town::live(&Case::random(seed), None);
+        let end = simulation::live(&Case::random(seed), None);
         println!("{}", end.story);
         end.problem().expect("the seed keeps the promises");
         return;

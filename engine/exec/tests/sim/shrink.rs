@@ -1,8 +1,8 @@
 //! Makes a case that fails smaller, until nothing more can be left out.
 
 use crate::case::{Case, Trouble, What};
+use crate::simulation::{End, live};
 use crate::store::Plant;
-use crate::town::{End, live};
 
 /// The smallest case found that fails as well, and how it ends.
 pub(crate) fn smaller(mut case: Case, plant: Option<Plant>) -> (Case, End) {

@@ -58,10 +58,10 @@ pub(crate) fn live(case: &Case, plant: Option<Plant>) -> End {
         .start_paused(true)
         .build()
         .expect("a runtime");
-    runtime.block_on(Town::settle(case, plant).live(case))
+    runtime.block_on(Simulation::settle(case, plant).live(case))
 }
 
-struct Town {
+struct Simulation {
     shared: Arc<Shared>,
     outside: Arc<Outside>,
     catalogs: Vec<Arc<Catalog>>,
@@ -72,7 +72,7 @@ struct Town {
     scratch: PathBuf,
 }
 
-impl Town {
+impl Simulation {
     fn settle(case: &Case, plant: Option<Plant>) -> Self {
         let outside = Arc::new(Outside::new(case.seed));
         let catalogs: Vec<Arc<Catalog>> =
@@ -93,7 +93,7 @@ impl Town {
             catalogs,
             clocks: Vec::new(),
             max_runs: case.max_runs.and_then(NonZeroU32::new),
-            rng: Rng::of(case.seed, "town"),
+            rng: Rng::of(case.seed, "simulation"),
             scratch: std::env::temp_dir().join(format!("fairlead-sim-{}", std::process::id())),
         }
     }

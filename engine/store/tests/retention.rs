@@ -22,7 +22,7 @@ use server::Schema;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// One store, and the time on this machine.
-struct House {
+struct Harness {
     store: Store,
     now: Timestamp,
 }
@@ -53,7 +53,7 @@ fn plan(name: &str) -> PlanBlob {
     PlanBlob::new(json!({ "name": name }).to_string())
 }
 
-impl House {
+impl Harness {
     fn new(store: Store) -> Self {
         Self { store, now: now() }
     }
@@ -256,7 +256,7 @@ macro_rules! in_each {
         mod memory {
             $(#[tokio::test]
             async fn $check() {
-                super::$check(super::House::new(super::Store::memory())).await;
+                super::$check(super::Harness::new(super::Store::memory())).await;
             })+
         }
         mod sqlite {
@@ -264,7 +264,7 @@ macro_rules! in_each {
             async fn $check() {
                 let folder = tempfile::tempdir().expect("an answer");
                 let store = super::Store::open(folder.path()).await.expect("an answer");
-                super::$check(super::House::new(store)).await;
+                super::$check(super::Harness::new(store)).await;
             })+
         }
         mod postgres {
@@ -273,7 +273,7 @@ macro_rules! in_each {
                 let Some(schema) = super::Schema::new().await else { return };
                 let folder = tempfile::tempdir().expect("an answer");
                 let store = super::Store::connect(&schema.url, folder.path()).await.expect("an answer");
-                super::$check(super::House::new(store)).await;
+                super::$check(super::Harness::new(store)).await;
             })+
         }
     };
@@ -294,18 +294,18 @@ in_each! {
     runs_may_be_written_meanwhile
 }
 
-async fn old_runs_go_with_all_they_left(house: House) {
+async fn old_runs_go_with_all_they_left(harness: Harness) {
     for number in 1..=40 {
         let days = if number % 2 == 0 { 40 } else { 20 };
         let pipeline = if number % 2 == 0 { "old" } else { "new" };
-        house.ended(number, pipeline, days, &number.to_string()).await;
+        harness.ended(number, pipeline, days, &number.to_string()).await;
     }
-    house.create(house.new_run(41, "old", None)).await;
-    house.write(41, 50, vec![passed("2")], RunStatus::Waiting).await;
-    let nothing = house.prune(&house.rules()).await;
+    harness.create(harness.new_run(41, "old", None)).await;
+    harness.write(41, 50, vec![passed("2")], RunStatus::Waiting).await;
+    let nothing = harness.prune(&harness.rules()).await;
     assert_eq!(nothing, PruneReport::default(), "without a rule no run goes");
 
-    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     let even: Vec<u64> = (1..=40).filter(|n| n % 2 == 0).collect();
     assert_eq!(report.runs, ids(even.clone()));
     assert_eq!((report.records.count, report.logs.count), (60, 20));
@@ -313,90 +313,94 @@ async fn old_runs_go_with_all_they_left(house: House) {
     assert_eq!(report.artifacts.count, 19, "what run 41 names stays");
     assert_eq!(report.artifacts.bytes, even[1..].iter().map(size).sum::<u64>());
     assert_eq!(report.plans, Amount::default(), "run 41 has the plan of those that went");
-    assert!(house.has("1").await && house.has("2").await && !house.has("4").await);
-    let gone = house.store.journal().load(&run_id(4)).await;
+    assert!(harness.has("1").await && harness.has("2").await && !harness.has("4").await);
+    let gone = harness.store.journal().load(&run_id(4)).await;
     assert!(matches!(gone, Err(StoreError::NoSuchRun { .. })), "{gone:?}");
-    assert_eq!(house.store.logs().logs_of(&run_id(4)).await.expect("an answer"), []);
-    assert_eq!(house.store.logs().logs_of(&run_id(5)).await.expect("an answer"), [log_key(5)]);
-    assert_eq!(house.store.journal().load(&run_id(5)).await.expect("an answer").records.len(), 3);
-    assert_eq!(house.runs().await.len(), 21);
+    assert_eq!(harness.store.logs().logs_of(&run_id(4)).await.expect("an answer"), []);
+    assert_eq!(harness.store.logs().logs_of(&run_id(5)).await.expect("an answer"), [log_key(5)]);
+    assert_eq!(harness.store.journal().load(&run_id(5)).await.expect("an answer").records.len(), 3);
+    assert_eq!(harness.runs().await.len(), 21);
 
     let outcome = RunOutcome::Failed;
-    house.write(41, 40, vec![RunEvent::Ended { outcome }], RunStatus::Ended(outcome)).await;
-    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    harness.write(41, 40, vec![RunEvent::Ended { outcome }], RunStatus::Ended(outcome)).await;
+    let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     assert_eq!(report.runs, ids([41]));
     let bytes = plan("old").bytes().len() as u64;
     assert_eq!(report.plans, Amount { count: 1, bytes });
-    assert!(!house.has("2").await);
-    let again = house.prune(&house.rules().older_than(DAY * 30)).await;
+    assert!(!harness.has("2").await);
+    let again = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     assert_eq!(again, PruneReport::default(), "nothing is left to do");
     // A plan that went comes again with the next run.
-    house.create(house.new_run(50, "old", None)).await;
-    assert_eq!(house.store.journal().load(&run_id(50)).await.expect("an answer").plan, plan("old"));
+    harness.create(harness.new_run(50, "old", None)).await;
+    assert_eq!(
+        harness.store.journal().load(&run_id(50)).await.expect("an answer").plan,
+        plan("old")
+    );
 }
 
 fn size(number: &u64) -> u64 {
     text(&number.to_string()).len() as u64
 }
 
-async fn the_last_runs_of_each_pipeline_stay(house: House) {
+async fn the_last_runs_of_each_pipeline_stay(harness: Harness) {
     // The order is that of the ends, not of the ids.
     for (number, pipeline, days) in
         [(1, "a", 1), (2, "a", 2), (3, "a", 3), (4, "a", 4), (5, "b", 90), (6, "b", 80)]
     {
-        house.ended(number, pipeline, days, &number.to_string()).await;
+        harness.ended(number, pipeline, days, &number.to_string()).await;
     }
-    house.create(house.new_run(7, "b", None)).await;
-    let both = house.rules().keep_last(2).older_than(DAY * 30);
-    assert_eq!(house.store.prune(&both, true).await.expect("an answer").runs, []);
-    let both = house.rules().keep_last(1).older_than(DAY * 30);
-    assert_eq!(house.store.prune(&both, true).await.expect("an answer").runs, ids([5]));
-    let report = house.prune(&house.rules().keep_last(2)).await;
+    harness.create(harness.new_run(7, "b", None)).await;
+    let both = harness.rules().keep_last(2).older_than(DAY * 30);
+    assert_eq!(harness.store.prune(&both, true).await.expect("an answer").runs, []);
+    let both = harness.rules().keep_last(1).older_than(DAY * 30);
+    assert_eq!(harness.store.prune(&both, true).await.expect("an answer").runs, ids([5]));
+    let report = harness.prune(&harness.rules().keep_last(2)).await;
     assert_eq!(report.runs, ids([3, 4]));
     assert_eq!(report.events, Amount::default());
-    let report = house.prune(&house.rules().keep_last(0)).await;
+    let report = harness.prune(&harness.rules().keep_last(0)).await;
     assert_eq!(report.runs, ids([1, 2, 5, 6]));
-    assert_eq!(house.runs().await, ids([7]), "what has not ended stays");
+    assert_eq!(harness.runs().await, ids([7]), "what has not ended stays");
 }
 
-async fn a_run_that_is_needed_stays(house: House) {
+async fn a_run_that_is_needed_stays(harness: Harness) {
     for number in 1..=4 {
-        house.ended(number, "a", 60, &number.to_string()).await;
+        harness.ended(number, "a", 60, &number.to_string()).await;
     }
     let origin = |run| Origin { run, purpose: Purpose::Retry, from: vec![], kept: vec![] };
-    house.create(house.new_run(10, "a", Some(origin(run_id(1))))).await;
-    house.event("unhandled", None).await;
-    house.event("handled", Some(60)).await;
+    harness.create(harness.new_run(10, "a", Some(origin(run_id(1))))).await;
+    harness.event("unhandled", None).await;
+    harness.event("handled", Some(60)).await;
     for (number, key) in [(20, "unhandled"), (21, "handled")] {
-        let run = NewRun { started_by: Some(key.into()), ..house.new_run(number, "e", None) };
-        house.create(run).await;
-        house.end(number, 60, &number.to_string()).await;
+        let run = NewRun { started_by: Some(key.into()), ..harness.new_run(number, "e", None) };
+        harness.create(run).await;
+        harness.end(number, 60, &number.to_string()).await;
     }
-    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     // Run 20 would be started again by its event.
     assert_eq!(report.runs, ids([2, 3, 4, 21]));
     assert_eq!(report.events.count, 1);
-    assert_eq!(house.store.events().event("handled").await.expect("an answer"), None);
+    assert_eq!(harness.store.events().event("handled").await.expect("an answer"), None);
     assert_eq!(
-        house.store.events().runs_of("unhandled").await.expect("an answer")[0].run,
+        harness.store.events().runs_of("unhandled").await.expect("an answer")[0].run,
         run_id(20)
     );
 
-    house.end(10, 40, "10").await;
-    house.store.events().mark_handled("unhandled", house.days_ago(1)).await.expect("an answer");
-    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    harness.end(10, 40, "10").await;
+    harness.store.events().mark_handled("unhandled", harness.days_ago(1)).await.expect("an answer");
+    let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     assert_eq!(report.runs, ids([1, 10, 20]));
     assert!(
-        house.store.events().event("unhandled").await.expect("an answer").is_some(),
+        harness.store.events().event("unhandled").await.expect("an answer").is_some(),
         "it is young"
     );
-    let late = house.store.journal().create(house.new_run(30, "a", Some(origin(run_id(1))))).await;
+    let late =
+        harness.store.journal().create(harness.new_run(30, "a", Some(origin(run_id(1))))).await;
     assert!(matches!(late, Err(StoreError::BadRun { .. })), "{late:?}");
 }
 
-async fn a_run_whose_results_stand_for_another_stays(house: House) {
+async fn a_run_whose_results_stand_for_another_stays(harness: Harness) {
     for number in 1..=3 {
-        house.ended(number, "a", 60, &number.to_string()).await;
+        harness.ended(number, "a", 60, &number.to_string()).await;
     }
     let result = |run| {
         let digest = Digest::sha256(named("1").to_string().as_bytes());
@@ -409,136 +413,137 @@ async fn a_run_whose_results_stand_for_another_stays(house: House) {
         let kept = vec![Kept { step, outcome: Outcome::Passed, outputs }];
         Origin { run: run_id(from), purpose: Purpose::Retry, from: vec![], kept }
     };
-    house.create(house.new_run(10, "a", Some(origin(2, 1)))).await;
-    house.end(10, 1, "10").await;
-    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    harness.create(harness.new_run(10, "a", Some(origin(2, 1)))).await;
+    harness.end(10, 1, "10").await;
+    let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     assert_eq!(report.runs, ids([2, 3]), "run 1 is needed, although everything of it has ended");
-    let stored = house.store.journal().load(&run_id(10)).await.expect("the run is there");
+    let stored = harness.store.journal().load(&run_id(10)).await.expect("the run is there");
     let kept: Vec<(RunId, Seq)> = stored.kept.keys().cloned().collect();
     assert_eq!(kept, [(run_id(1), Seq(2))], "and what it gave comes with the run");
     assert_eq!(stored.kept[&kept[0]].event(), &passed("1"));
-    assert!(house.has("1").await, "with the artifacts that it names");
+    assert!(harness.has("1").await, "with the artifacts that it names");
     // Neither a run that is gone nor one that never was can be referred to.
     for of in [2, 77] {
-        let late = house.store.journal().create(house.new_run(30, "a", Some(origin(1, of)))).await;
+        let late =
+            harness.store.journal().create(harness.new_run(30, "a", Some(origin(1, of)))).await;
         assert!(matches!(late, Err(StoreError::BadRun { .. })), "{late:?}");
     }
     // As soon as nothing refers to it any more, it goes.
-    let all = house.rules().keep_last(0);
-    assert_eq!(house.prune(&all).await.runs, ids([10]));
-    assert_eq!(house.prune(&all).await.runs, ids([1]));
+    let all = harness.rules().keep_last(0);
+    assert_eq!(harness.prune(&all).await.runs, ids([10]));
+    assert_eq!(harness.prune(&all).await.runs, ids([1]));
 }
 
-async fn what_is_named_stays(house: House) {
-    house.ended(1, "a", 60, "shared").await;
-    house.ended(2, "a", 1, "shared").await;
-    house.ended(3, "a", 60, "kept").await;
+async fn what_is_named_stays(harness: Harness) {
+    harness.ended(1, "a", 60, "shared").await;
+    harness.ended(2, "a", 1, "shared").await;
+    harness.ended(3, "a", 60, "kept").await;
     let kept = Kept {
         step: "scan".parse().expect("an answer"),
         outcome: Outcome::Passed,
         outputs: Some(KeptOutputs::Copied(named("kept"))),
     };
     let origin = Origin { run: run_id(3), purpose: Purpose::Retry, from: vec![], kept: vec![kept] };
-    house.create(house.new_run(4, "a", Some(origin))).await;
-    house.end(4, 1, "own").await;
-    house.ended(5, "a", 60, "remembered").await;
-    house.remember(5, 1, "remembered").await;
-    house.ended(6, "a", 60, "signaled").await;
+    harness.create(harness.new_run(4, "a", Some(origin))).await;
+    harness.end(4, 1, "own").await;
+    harness.ended(5, "a", 60, "remembered").await;
+    harness.remember(5, 1, "remembered").await;
+    harness.ended(6, "a", 60, "signaled").await;
     let news = fairlead_run::Signal::News { about: named("signaled").to_string(), why: "".into() };
-    house.create(house.new_run(7, "a", None)).await;
-    house.store.journal().post(&run_id(7), house.now, news).await.expect("an answer");
-    house.put("nobody's").await;
+    harness.create(harness.new_run(7, "a", None)).await;
+    harness.store.journal().post(&run_id(7), harness.now, news).await.expect("an answer");
+    harness.put("nobody's").await;
 
-    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     assert_eq!(report.runs, ids([1, 3, 5, 6]));
     assert_eq!(report.artifacts.count, 1);
     for of in ["shared", "kept", "own", "remembered", "signaled"] {
-        assert!(house.has(of).await, "{of}");
+        assert!(harness.has(of).await, "{of}");
     }
-    assert!(!house.has("nobody's").await);
+    assert!(!harness.has("nobody's").await);
 }
 
-async fn the_young_stay(house: House) {
-    house.put("just put").await;
-    house.ended(1, "a", 60, "given").await;
-    let report = house.prune(&PruneRules::at(house.now).older_than(DAY * 30)).await;
+async fn the_young_stay(harness: Harness) {
+    harness.put("just put").await;
+    harness.ended(1, "a", 60, "given").await;
+    let report = harness.prune(&PruneRules::at(harness.now).older_than(DAY * 30)).await;
     assert_eq!(report.runs, ids([1]));
     assert_eq!(report.artifacts, Amount::default(), "a record may still come to name them");
-    assert!(house.has("just put").await && house.has("given").await);
+    assert!(harness.has("just put").await && harness.has("given").await);
 
     // While a run is driven that began before they were put, its attempt may still tell of them.
-    house.create(house.new_run(2, "a", None)).await;
-    let lease = house.store.journal().acquire(&run_id(2)).await.expect("an answer");
-    let report = house.prune(&house.rules()).await;
+    harness.create(harness.new_run(2, "a", None)).await;
+    let lease = harness.store.journal().acquire(&run_id(2)).await.expect("an answer");
+    let report = harness.prune(&harness.rules()).await;
     assert_eq!(report.artifacts, Amount::default());
     drop(lease);
-    let report = house.prune(&house.rules()).await;
+    let report = harness.prune(&harness.rules()).await;
     assert_eq!(report.artifacts.count, 2);
-    house.put("given").await;
-    assert!(house.has("given").await, "what went may come again");
+    harness.put("given").await;
+    assert!(harness.has("given").await, "what went may come again");
 }
 
-async fn events_and_results_go_by_their_age(house: House) {
+async fn events_and_results_go_by_their_age(harness: Harness) {
     for (key, handled) in
         [("old", Some(60)), ("young", Some(1)), ("waiting", None), ("linked", Some(60))]
     {
-        house.event(key, handled).await;
+        harness.event(key, handled).await;
     }
-    let run = NewRun { started_by: Some("linked".into()), ..house.new_run(1, "a", None) };
-    house.create(run).await;
+    let run = NewRun { started_by: Some("linked".into()), ..harness.new_run(1, "a", None) };
+    harness.create(run).await;
     for (number, days) in [(1, 60), (2, 1)] {
-        house.put(&number.to_string()).await;
-        house.remember(number, days, &number.to_string()).await;
+        harness.put(&number.to_string()).await;
+        harness.remember(number, days, &number.to_string()).await;
     }
-    let nothing = house.prune(&house.rules().keep_last(1)).await;
+    let nothing = harness.prune(&harness.rules().keep_last(1)).await;
     assert_eq!(nothing, PruneReport::default(), "they go by age alone");
-    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     assert_eq!(report.events, Amount { count: 1, bytes: 2 });
     let bytes = named("1").to_string().len() as u64;
     assert_eq!(report.remembered, Amount { count: 1, bytes });
     for (key, stays) in [("old", false), ("young", true), ("waiting", true), ("linked", true)] {
         assert_eq!(
-            house.store.events().event(key).await.expect("an answer").is_some(),
+            harness.store.events().event(key).await.expect("an answer").is_some(),
             stays,
             "{key}"
         );
     }
-    assert_eq!(house.store.result_cache().recall(&digest(1)).await.expect("an answer"), None);
-    assert!(house.store.result_cache().recall(&digest(2)).await.expect("an answer").is_some());
-    assert!(house.has("1").await, "a run may just have recalled it");
-    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    assert_eq!(harness.store.result_cache().recall(&digest(1)).await.expect("an answer"), None);
+    assert!(harness.store.result_cache().recall(&digest(2)).await.expect("an answer").is_some());
+    assert!(harness.has("1").await, "a run may just have recalled it");
+    let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     assert_eq!(report.artifacts, Amount { count: 1, bytes: size(&1) });
-    assert!(!house.has("1").await && house.has("2").await);
+    assert!(!harness.has("1").await && harness.has("2").await);
 }
 
-async fn what_tells_events_apart_outlives_them(house: House) {
+async fn what_tells_events_apart_outlives_them(harness: Harness) {
     for (key, handled) in [("old", Some(60)), ("waiting", None)] {
-        house.event(key, handled).await;
+        harness.event(key, handled).await;
     }
     for number in [1, 2, 7] {
-        assert_eq!(house.push(number, 90).await, Inserted::New);
+        assert_eq!(harness.push(number, 90).await, Inserted::New);
     }
-    let handled = house.days_ago(80);
+    let handled = harness.days_ago(80);
     for key in ["push-1", "push-2", "push-7"] {
-        house.store.events().mark_handled(key, handled).await.expect("noted");
+        harness.store.events().mark_handled(key, handled).await.expect("noted");
     }
-    let run = NewRun { started_by: Some("old".into()), ..house.new_run(1, "a", None) };
-    house.create(run).await;
-    house.end(1, 60, "1").await;
-    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    let run = NewRun { started_by: Some("old".into()), ..harness.new_run(1, "a", None) };
+    harness.create(run).await;
+    harness.end(1, 60, "1").await;
+    let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     assert_eq!((report.runs.len(), report.events.count, report.keys.count), (1, 4, 0));
-    assert_eq!(house.store.events().event("old").await.expect("an answer"), None);
+    assert_eq!(harness.store.events().event("old").await.expect("an answer"), None);
 
     // The same delivery once more, of what the store has forgotten but for its key.
     let again = NewEvent {
         key: "old".to_owned(),
         id: "another".to_owned(),
-        received_at: house.now,
-        due_at: house.now,
+        received_at: harness.now,
+        due_at: harness.now,
         document: "{}".to_owned(),
         push: None,
     };
-    let events = house.store.events();
+    let events = harness.store.events();
     let known = events.insert(again.clone()).await.expect("an answer");
     assert!(matches!(known, Inserted::Duplicate { .. }), "{known:?}");
     assert_eq!(events.event("old").await.expect("an answer"), None);
@@ -546,77 +551,77 @@ async fn what_tells_events_apart_outlives_them(house: House) {
     assert_eq!(events.insert(new).await.expect("an answer"), Inserted::New);
 
     // A tag goes on where it was, whatever of its events is left.
-    assert_eq!(house.pushes().await, [7, 2, 1]);
-    assert_eq!(house.push(7, 0).await, Inserted::Overtaken);
-    assert_eq!(house.push(8, 0).await, Inserted::New);
-    assert_eq!(house.pushes().await, [8, 7, 2, 1]);
-    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    assert_eq!(harness.pushes().await, [7, 2, 1]);
+    assert_eq!(harness.push(7, 0).await, Inserted::Overtaken);
+    assert_eq!(harness.push(8, 0).await, Inserted::New);
+    assert_eq!(harness.pushes().await, [8, 7, 2, 1]);
+    let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     assert_eq!(report, PruneReport::default(), "and nothing of it goes with the next pass");
 }
 
-async fn what_tells_events_apart_goes_in_its_time(house: House) {
-    house.event("old", Some(60)).await;
+async fn what_tells_events_apart_goes_in_its_time(harness: Harness) {
+    harness.event("old", Some(60)).await;
     for (number, days) in [(1, 90), (2, 90), (3, 10)] {
-        house.push(number, days).await;
+        harness.push(number, days).await;
     }
-    house.store.events().mark_handled("push-1", house.days_ago(60)).await.expect("noted");
-    let rules = house.rules().older_than(DAY * 30);
-    let report = house.prune(&rules.clone().keys(DAY * 1, 100)).await;
+    harness.store.events().mark_handled("push-1", harness.days_ago(60)).await.expect("noted");
+    let rules = harness.rules().older_than(DAY * 30);
+    let report = harness.prune(&rules.clone().keys(DAY * 1, 100)).await;
     assert_eq!((report.events.count, report.keys.count), (2, 0), "it was not gone before");
-    let report = house.prune(&rules.clone().keys(DAY * 61, 100)).await;
+    let report = harness.prune(&rules.clone().keys(DAY * 61, 100)).await;
     assert_eq!(report, PruneReport::default(), "its time counts behind that of events");
-    let report = house.prune(&rules.clone().keys(DAY * 50, 100)).await;
+    let report = harness.prune(&rules.clone().keys(DAY * 50, 100)).await;
     assert_eq!(report.keys.count, 2, "the key, and the first push to the tag");
-    assert_eq!(house.pushes().await, [3, 2], "what has an event stays, which would come again");
+    assert_eq!(harness.pushes().await, [3, 2], "what has an event stays, which would come again");
 
     for number in 0..8 {
-        house.event(&format!("many-{number}"), Some(60)).await;
+        harness.event(&format!("many-{number}"), Some(60)).await;
     }
-    house.prune(&rules).await;
-    let report = house.prune(&rules.clone().keys(DAY * 400, 8)).await;
+    harness.prune(&rules).await;
+    let report = harness.prune(&rules.clone().keys(DAY * 400, 8)).await;
     assert_eq!(report, PruneReport::default(), "there are not too many");
     // They were received at the same moment, so none of them is newer than the others.
-    let report = house.prune(&rules.keys(DAY * 400, 7)).await;
+    let report = harness.prune(&rules.keys(DAY * 400, 7)).await;
     assert_eq!(report.keys.count, 8);
 }
 
-async fn what_was_given_up_goes_as_what_was_handled(house: House) {
+async fn what_was_given_up_goes_as_what_was_handled(harness: Harness) {
     for (key, days) in [("old", 60), ("young", 1)] {
-        house.event(key, None).await;
-        let (events, at) = (house.store.events(), house.days_ago(days));
+        harness.event(key, None).await;
+        let (events, at) = (harness.store.events(), harness.days_ago(days));
         events.claim(key, "one", at, DAY).await.expect("an answer");
         events.give_up(key, "one", at, "no use").await.expect("noted");
     }
-    let run = NewRun { started_by: Some("old".into()), ..house.new_run(1, "a", None) };
-    house.create(run).await;
-    house.end(1, 60, "1").await;
-    let report = house.prune(&house.rules().older_than(DAY * 30)).await;
+    let run = NewRun { started_by: Some("old".into()), ..harness.new_run(1, "a", None) };
+    harness.create(run).await;
+    harness.end(1, 60, "1").await;
+    let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     assert_eq!((report.runs.len(), report.events.count), (1, 1));
-    assert_eq!(house.store.events().event("old").await.expect("an answer"), None);
-    assert!(house.store.events().event("young").await.expect("an answer").is_some());
+    assert_eq!(harness.store.events().event("old").await.expect("an answer"), None);
+    assert!(harness.store.events().event("young").await.expect("an answer").is_some());
 }
 
-async fn what_a_killed_pass_left_is_found(house: House) {
-    house.ended(1, "a", 60, "1").await;
+async fn what_a_killed_pass_left_is_found(harness: Harness) {
+    harness.ended(1, "a", 60, "1").await;
     // As after a pass that was killed as early as it can be: the run is gone, all else is there.
-    house.log(99).await;
-    house.put("99").await;
-    house.log(1).await;
-    let report = house.prune(&house.rules()).await;
+    harness.log(99).await;
+    harness.put("99").await;
+    harness.log(1).await;
+    let report = harness.prune(&harness.rules()).await;
     assert_eq!((report.logs.count, report.artifacts.count), (1, 1));
-    assert_eq!(house.store.logs().logs_of(&run_id(99)).await.expect("an answer"), []);
-    assert_eq!(house.store.logs().logs_of(&run_id(1)).await.expect("an answer"), [log_key(1)]);
-    assert!(house.has("1").await);
+    assert_eq!(harness.store.logs().logs_of(&run_id(99)).await.expect("an answer"), []);
+    assert_eq!(harness.store.logs().logs_of(&run_id(1)).await.expect("an answer"), [log_key(1)]);
+    assert!(harness.has("1").await);
 
     // Dropped somewhere in the middle, again and again: each time what is named is there.
     for number in 2..=60 {
-        house.ended(number, "a", 60, &number.to_string()).await;
+        harness.ended(number, "a", 60, &number.to_string()).await;
     }
-    house.ended(61, "a", 1, "60").await;
-    let rules = house.rules().older_than(DAY * 30);
+    harness.ended(61, "a", 1, "60").await;
+    let rules = harness.rules().older_than(DAY * 30);
     for turns in 0.. {
         let mut left = turns;
-        let pass = house.store.prune(&rules, false);
+        let pass = harness.store.prune(&rules, false);
         let mut pass = std::pin::pin!(pass);
         let done = std::future::poll_fn(|context| match pass.as_mut().poll(context) {
             std::task::Poll::Ready(done) => std::task::Poll::Ready(Some(done)),
@@ -627,8 +632,8 @@ async fn what_a_killed_pass_left_is_found(house: House) {
             }
         })
         .await;
-        for run in house.runs().await {
-            let stored = match house.store.journal().load(&run).await {
+        for run in harness.runs().await {
+            let stored = match harness.store.journal().load(&run).await {
                 // What was asked of the store when the pass was dropped is done all the same.
                 Err(StoreError::NoSuchRun { .. }) => continue,
                 stored => stored.expect("an answer"),
@@ -642,47 +647,47 @@ async fn what_a_killed_pass_left_is_found(house: House) {
                 .split_once('"')
                 .expect("an answer")
                 .0;
-            house
+            harness
                 .store
                 .artifacts()
                 .get(&digest.parse().expect("an answer"))
                 .await
                 .expect("an answer");
-            assert_eq!(house.store.logs().logs_of(&run).await.expect("an answer").len(), 1);
+            assert_eq!(harness.store.logs().logs_of(&run).await.expect("an answer").len(), 1);
         }
         if done.is_some() {
             break;
         }
     }
-    assert_eq!(house.runs().await, ids([61]));
-    assert!(house.has("60").await && !house.has("59").await);
-    let nothing = house.prune(&rules).await;
+    assert_eq!(harness.runs().await, ids([61]));
+    assert!(harness.has("60").await && !harness.has("59").await);
+    let nothing = harness.prune(&rules).await;
     assert_eq!(nothing, PruneReport::default());
 }
 
-async fn runs_may_be_written_meanwhile(house: House) {
+async fn runs_may_be_written_meanwhile(harness: Harness) {
     for number in 1..=60 {
-        house.ended(number, "a", 60, &number.to_string()).await;
+        harness.ended(number, "a", 60, &number.to_string()).await;
     }
-    let rules = house.rules().older_than(DAY * 30);
+    let rules = harness.rules().older_than(DAY * 30);
     let writing = async {
         for number in 100..140 {
             // With the plan that those have that go, and an artifact that they named.
-            house.ended(number, "a", 1, &(number - 90).to_string()).await;
+            harness.ended(number, "a", 1, &(number - 90).to_string()).await;
         }
     };
     let pruning = async {
         let mut runs = Vec::new();
         for _ in 0..5 {
-            runs.extend(house.store.prune(&rules, false).await.expect("a report").runs);
+            runs.extend(harness.store.prune(&rules, false).await.expect("a report").runs);
         }
         runs
     };
     let ((), runs) = futures::future::join(writing, pruning).await;
     assert_eq!(runs, ids(1..=60));
-    assert_eq!(house.runs().await, ids(100..140));
+    assert_eq!(harness.runs().await, ids(100..140));
     for number in 100..140_u64 {
-        house.store.journal().load(&run_id(number)).await.expect("an answer");
+        harness.store.journal().load(&run_id(number)).await.expect("an answer");
     }
 }
 
@@ -691,7 +696,7 @@ async fn runs_may_be_written_meanwhile(house: House) {
 async fn artifacts_that_are_put_again_stay_and_nothing_else_is_left() {
     let folder = tempfile::tempdir().expect("an answer");
     let store = Store::open(folder.path()).await.expect("an answer");
-    let house = House::new(store);
+    let harness = Harness::new(store);
     let file = |of: &str| {
         let hex = Digest::sha256(&text(of)).hex().to_owned();
         folder.path().join("artifacts/sha256").join(&hex[..2]).join(hex)
@@ -707,13 +712,13 @@ async fn artifacts_that_are_put_again_stay_and_nothing_else_is_left() {
             .expect("an answer");
     };
     for of in ["a", "b", "c"] {
-        house.put(of).await;
+        harness.put(of).await;
         age(&file(of));
     }
-    house.put("b").await;
-    let report = house.prune(&PruneRules::at(house.now)).await;
+    harness.put("b").await;
+    let report = harness.prune(&PruneRules::at(harness.now)).await;
     assert_eq!(report.artifacts.count, 2, "whoever puts it again may be about to name it");
-    assert!(house.has("b").await && !house.has("a").await && !house.has("c").await);
+    assert!(harness.has("b").await && !harness.has("a").await && !harness.has("c").await);
     let left =
         std::fs::read_dir(folder.path().join("artifacts/.leaving")).expect("an answer").count();
     assert_eq!(left, 0);
@@ -722,9 +727,9 @@ async fn artifacts_that_are_put_again_stay_and_nothing_else_is_left() {
 #[tokio::test]
 async fn what_a_killed_pass_took_away_is_put_back_and_looked_at_again() {
     let folder = tempfile::tempdir().expect("an answer");
-    let house = House::new(Store::open(folder.path()).await.expect("an answer"));
-    house.ended(1, "a", 1, "needed").await;
-    house.put("not needed").await;
+    let harness = Harness::new(Store::open(folder.path()).await.expect("an answer"));
+    harness.ended(1, "a", 1, "needed").await;
+    harness.put("not needed").await;
     let leaving = folder.path().join("artifacts/.leaving");
     std::fs::create_dir_all(&leaving).expect("an answer");
     for of in ["needed", "not needed"] {
@@ -732,9 +737,9 @@ async fn what_a_killed_pass_took_away_is_put_back_and_looked_at_again() {
         let file = folder.path().join("artifacts/sha256").join(&hex[..2]).join(&hex);
         std::fs::rename(file, leaving.join(format!("sha256-{hex}"))).expect("an answer");
     }
-    assert!(!house.has("needed").await);
-    let report = house.store.prune(&house.rules(), false).await.expect("an answer");
+    assert!(!harness.has("needed").await);
+    let report = harness.store.prune(&harness.rules(), false).await.expect("an answer");
     assert_eq!(report.artifacts.count, 1);
-    assert!(house.has("needed").await && !house.has("not needed").await);
+    assert!(harness.has("needed").await && !harness.has("not needed").await);
     assert_eq!(std::fs::read_dir(&leaving).expect("an answer").count(), 0);
 }

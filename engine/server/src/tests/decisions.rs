@@ -6,17 +6,17 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::gates::{parked, start};
-use super::house::{House, Serving, TOKEN};
+use super::harness::{Harness, Serving, TOKEN};
 
 /// A run whose step that must not be made twice was lost, and the server that found it so.
-async fn lost(house: &House) -> (String, Serving) {
-    house.leave.forget_permits(1000);
-    let serving = house.serve().await;
+async fn lost(harness: &Harness) -> (String, Serving) {
+    harness.leave.forget_permits(1000);
+    let serving = harness.serve().await;
     let run = start(&serving, "deeds").await;
-    house.went_on(&run).await;
+    harness.went_on(&run).await;
     serving.stop().await;
-    let serving = house.serve().await;
-    parked(house, &run, "needs-attention").await;
+    let serving = harness.serve().await;
+    parked(harness, &run, "needs-attention").await;
     (run, serving)
 }
 
@@ -29,17 +29,17 @@ async fn a_lost_attempt_is_settled() {
         (r#""failed""#, "", 1, "failed"),
     ];
     for (decision, text, attempts, outcome) in decided {
-        let house = House::new();
-        let (run, serving) = lost(&house).await;
+        let harness = Harness::new();
+        let (run, serving) = lost(&harness).await;
         let path = format!("/api/v1/runs/{run}/steps/deed/settle");
         let body =
             format!(r#"{{"by": "ann", "attempt": 1, "decision": {decision}, "reason": "r"}}"#);
         let other = body.replace(r#""attempt": 1"#, r#""attempt": 2"#);
         assert_eq!(serving.api("POST", &path, &other).await.status, 409, "another attempt");
-        house.leave.add_permits(10);
+        harness.leave.add_permits(10);
         let settled = serving.api("POST", &path, &body).await;
         assert_eq!(settled.status, 200, "{decision}: {}", settled.body);
-        let over = house.ended(1).await;
+        let over = harness.ended(1).await;
         assert_eq!(over[0].status.name(), outcome, "{decision}");
         let shown = serving.api("GET", &format!("/api/v1/runs/{run}"), "").await.json();
         let (deed, note) = (&shown["steps"][0], &shown["steps"][1]);
@@ -58,48 +58,48 @@ async fn a_lost_attempt_is_settled() {
 
 #[tokio::test]
 async fn a_run_that_is_parked_at_a_gate_is_told_to_stop() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let (run, next) = (start(&serving, "gated").await, start(&serving, "gated").await);
-    parked(&house, &run, "waiting").await;
-    parked(&house, &next, "queued").await;
+    parked(&harness, &run, "waiting").await;
+    parked(&harness, &next, "queued").await;
     let path = format!("/api/v1/runs/{run}/cancel");
     let body = r#"{"by": "ann", "reason": "wrong version"}"#;
     let told = serving.api("POST", &path, body).await;
     assert_eq!(told.status, 200, "nobody drives it, so it is written here: {}", told.body);
-    let over = house.ended(1).await;
+    let over = harness.ended(1).await;
     let line = over.iter().find(|line| line.id.as_str() == run).unwrap();
     assert_eq!(line.status.name(), "cancelled");
     let explained = serving.api("GET", &format!("/api/v1/runs/{run}/explain"), "").await;
     assert!(explained.body.contains("ann told it to stop"), "{}", explained.body);
     assert!(explained.body.contains("wrong version"), "{}", explained.body);
     assert_eq!(serving.api("POST", &path, body).await.status, 409);
-    parked(&house, &next, "waiting").await;
+    parked(&harness, &next, "waiting").await;
     serving.stop().await;
 }
 
 #[tokio::test]
 async fn a_run_is_abandoned_where_nobody_drives_it() {
-    let house = House::new();
-    house.leave.forget_permits(1000);
-    let (driver, other) = (house.serve().await, house.serve().await);
+    let harness = Harness::new();
+    harness.leave.forget_permits(1000);
+    let (driver, other) = (harness.serve().await, harness.serve().await);
     let body = r#"{"by": "ann", "reason": "the disk was lost"}"#;
     let driven = start(&driver, "build").await;
-    house.went_on(&driven).await;
+    harness.went_on(&driven).await;
     let refused = other.api("POST", &format!("/api/v1/runs/{driven}/abandon"), body).await;
     assert_eq!(refused.status, 409, "{}", refused.body);
     assert!(refused.body.contains("driven by another process"), "{}", refused.body);
 
     let (run, next) = (start(&driver, "gated").await, start(&driver, "gated").await);
-    parked(&house, &run, "waiting").await;
-    parked(&house, &next, "queued").await;
+    parked(&harness, &run, "waiting").await;
+    parked(&harness, &next, "queued").await;
     let path = format!("/api/v1/runs/{run}/abandon");
     assert_eq!(other.api("POST", &path, r#"{"by": " "}"#).await.status, 400, "somebody does it");
     let told = other.api("POST", &path, body).await;
     assert_eq!((told.status, &told.json()["status"]), (200, &"cancelled".into()), "{}", told.body);
     let explained = other.api("GET", &format!("/api/v1/runs/{run}/explain"), "").await;
     assert!(explained.body.contains("abandoned: the disk was lost"), "{}", explained.body);
-    parked(&house, &next, "waiting").await;
+    parked(&harness, &next, "waiting").await;
     assert_eq!(other.api("POST", &path, body).await.status, 409, "it has ended");
     other.stop().await;
     driver.stop().await;
@@ -107,14 +107,14 @@ async fn a_run_is_abandoned_where_nobody_drives_it() {
 
 #[tokio::test]
 async fn a_run_that_another_server_drives_is_told_to_stop() {
-    let house = House::new();
-    house.leave.forget_permits(1000);
-    let (driver, other) = (house.serve().await, house.serve().await);
+    let harness = Harness::new();
+    harness.leave.forget_permits(1000);
+    let (driver, other) = (harness.serve().await, harness.serve().await);
     let run = start(&driver, "build").await;
-    house.went_on(&run).await;
+    harness.went_on(&run).await;
     let told = other.api("POST", &format!("/api/v1/runs/{run}/cancel"), r#"{"by": "ann"}"#).await;
     assert_eq!((told.status, &told.json()["status"]), (202, &"told".into()), "{}", told.body);
-    assert_eq!(house.ended(1).await[0].status.name(), "cancelled");
+    assert_eq!(harness.ended(1).await[0].status.name(), "cancelled");
     let explained = other.api("GET", &format!("/api/v1/runs/{run}/explain"), "").await;
     assert!(explained.body.contains("ann told it to stop"), "{}", explained.body);
     other.stop().await;
@@ -123,10 +123,10 @@ async fn a_run_that_another_server_drives_is_told_to_stop() {
 
 #[tokio::test]
 async fn a_gate_whose_time_comes_wakes_its_run_and_nobody_looks_before() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let run = start(&serving, "later").await;
-    let waits = parked(&house, &run, "waiting").await;
+    let waits = parked(&harness, &run, "waiting").await;
     let wake_at = waits.wake_at.expect("time matters to it");
     let shown = serving.api("GET", &format!("/api/v1/runs/{run}"), "").await.json();
     assert_eq!(shown["wake_at"], wake_at.to_string(), "{shown}");
@@ -134,16 +134,16 @@ async fn a_gate_whose_time_comes_wakes_its_run_and_nobody_looks_before() {
     assert_eq!((&soak["gate"]["kind"], &soak["gate"]["duration"]), (&"wait".into(), &"1h".into()));
     assert_eq!((&soak["gate"]["due"], &soak["due"]), (&shown["wake_at"], &shown["wake_at"]));
 
-    house.clock.flow_from(Duration::from_secs(3600) - Duration::from_secs(2));
+    harness.clock.flow_from(Duration::from_secs(3600) - Duration::from_secs(2));
     // That another run is parked meanwhile is no reason to look at this one.
     let other = start(&serving, "free").await;
-    parked(&house, &other, "waiting").await;
-    let before = house.takings().await;
-    let over = house.ended(1).await;
+    parked(&harness, &other, "waiting").await;
+    let before = harness.takings().await;
+    let over = harness.ended(1).await;
     let line = over.iter().find(|line| line.id.as_str() == run).unwrap();
     assert_eq!(line.status.name(), "passed");
     assert!(line.ended_at.unwrap() >= wake_at, "{line:?}");
-    assert_eq!(house.takings().await - before, 1, "it was taken up once, at its time");
+    assert_eq!(harness.takings().await - before, 1, "it was taken up once, at its time");
 
     let shown = serving.api("GET", &format!("/api/v1/runs/{run}"), "").await.json();
     assert_eq!((&shown["wake_at"], &shown["steps"][0]["due"]), (&().into(), &().into()));
@@ -156,10 +156,10 @@ async fn a_gate_whose_time_comes_wakes_its_run_and_nobody_looks_before() {
 
 #[tokio::test]
 async fn a_gate_shows_what_it_asks_for() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let run = start(&serving, "both").await;
-    let waits = parked(&house, &run, "waiting").await;
+    let waits = parked(&harness, &run, "waiting").await;
     let due = waits.wake_at.expect("it expires").to_string();
     let path = format!("/api/v1/runs/{run}");
     let shown = serving.api("GET", &path, "").await.json();
@@ -193,10 +193,10 @@ async fn read_until(stream: &mut TcpStream, text: &mut String, wanted: &str) {
 
 #[tokio::test]
 async fn a_vote_is_seen_by_those_who_watch() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let run = start(&serving, "both").await;
-    parked(&house, &run, "waiting").await;
+    parked(&harness, &run, "waiting").await;
     let mut stream = TcpStream::connect(serving.address).await.unwrap();
     let request = format!(
         "GET /api/v1/runs/{run}/events HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n",
@@ -213,7 +213,7 @@ async fn a_vote_is_seen_by_those_who_watch() {
     // One approval is missing: the run waits, and the stream goes on.
     read_until(&mut stream, &mut seen, r#""type":"voted""#).await;
     read_until(&mut stream, &mut seen, "looks good").await;
-    assert_eq!(parked(&house, &run, "waiting").await.status.name(), "waiting");
+    assert_eq!(parked(&harness, &run, "waiting").await.status.name(), "waiting");
     let vote = serving.api("POST", &path, r#"{"by": "bob"}"#).await;
     assert_eq!(vote.status, 200, "{}", vote.body);
     read_until(&mut stream, &mut seen, r#""type":"ended""#).await;

@@ -7,7 +7,7 @@ use fairlead_event::{GitPushed, ObjectId};
 use fairlead_step::{BoxFuture, StepError};
 use serde_json::{Value, json};
 
-use super::house::{Answer, House, Serving};
+use super::harness::{Answer, Harness, Serving};
 use crate::{FoundRef, Workspaces};
 
 pub(super) const FORGE: &str = "https://git.example.com";
@@ -87,33 +87,33 @@ async fn push(serving: &Serving, change: impl FnOnce(&mut Value)) -> Answer {
 }
 
 /// What expressions of the only run see as `event`.
-async fn event_of_run(house: &House) -> Value {
-    let runs = house.ended(1).await;
+async fn event_of_run(harness: &Harness) -> Value {
+    let runs = harness.ended(1).await;
     assert_eq!(runs.len(), 1);
-    let stored = house.store.journal().load(&runs[0].id).await.unwrap();
+    let stored = harness.store.journal().load(&runs[0].id).await.unwrap();
     let run = fairlead_run::Run::restore(&stored).unwrap();
     run.request().event.clone()
 }
 
 #[tokio::test]
 async fn a_push_is_checked_out_from_the_forge_of_its_source() {
-    let house = House::new();
-    house.forge.put("acme/shop", "refs/heads/main", "a", "a");
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    harness.forge.put("acme/shop", "refs/heads/main", "a", "a");
+    let serving = harness.serve().await;
     let answer = push(&serving, |body| body["repository"]["ssh_url"] = Value::Null).await;
     assert_eq!(answer.status, 202, "{}", answer.body);
-    let event = event_of_run(&house).await;
+    let event = event_of_run(&harness).await;
     assert_eq!(event["clone_url"], format!("{FORGE}/acme/shop.git"));
     assert_eq!(event["ssh_url"], "ssh://git@git.example.com/acme/shop.git");
-    assert_eq!(house.forge.checked_out(), [format!("{FORGE}/acme/shop.git")]);
+    assert_eq!(harness.forge.checked_out(), [format!("{FORGE}/acme/shop.git")]);
     serving.stop().await;
 }
 
 #[tokio::test]
 async fn an_address_of_elsewhere_is_told_and_refused() {
-    let house = House::new();
-    house.forge.put("acme/shop", "refs/heads/main", "a", "a");
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    harness.forge.put("acme/shop", "refs/heads/main", "a", "a");
+    let serving = harness.serve().await;
     for address in [
         "https://other.example.com/acme/shop.git",
         "http://other.example.com#@git.example.com/acme/shop.git",
@@ -127,15 +127,15 @@ async fn an_address_of_elsewhere_is_told_and_refused() {
     }
     let name = push(&serving, |body| body["repository"]["full_name"] = json!("../shop")).await;
     assert_eq!(name.status, 422, "{}", name.body);
-    assert_eq!(house.stored_events().await, 0);
+    assert_eq!(harness.stored_events().await, 0);
     serving.stop().await;
 }
 
 #[tokio::test]
 async fn a_commit_that_the_forge_does_not_have_under_its_name_starts_nothing() {
-    let house = House::new();
-    house.forge.put("acme/shop", "refs/heads/main", "b", "b");
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    harness.forge.put("acme/shop", "refs/heads/main", "b", "b");
+    let serving = harness.serve().await;
     // Forced away, or never there; and a branch that is not there at all.
     assert_eq!(push(&serving, |_| ()).await.status, 202);
     let gone = push(&serving, |body| {
@@ -144,20 +144,20 @@ async fn a_commit_that_the_forge_does_not_have_under_its_name_starts_nothing() {
         body["repository"]["ssh_url"] = Value::Null;
     });
     assert_eq!(gone.await.status, 202);
-    house.settled().await;
-    assert_eq!(house.runs().await.len(), 0);
-    assert_eq!(house.forge.checked_out(), [""; 0]);
+    harness.settled().await;
+    assert_eq!(harness.runs().await.len(), 0);
+    assert_eq!(harness.forge.checked_out(), [""; 0]);
     serving.stop().await;
 }
 
 #[tokio::test]
 async fn a_commit_that_others_were_pushed_onto_is_still_that_of_its_branch() {
-    let house = House::new();
-    house.forge.put("acme/shop", "refs/heads/main", "b", "b");
-    house.forge.remember("a");
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    harness.forge.put("acme/shop", "refs/heads/main", "b", "b");
+    harness.forge.remember("a");
+    let serving = harness.serve().await;
     assert_eq!(push(&serving, |_| ()).await.status, 202);
-    assert_eq!(event_of_run(&house).await["commit"], "a".repeat(40));
+    assert_eq!(event_of_run(&harness).await["commit"], "a".repeat(40));
     serving.stop().await;
 }
 
@@ -165,16 +165,16 @@ async fn a_commit_that_others_were_pushed_onto_is_still_that_of_its_branch() {
 #[tokio::test]
 async fn the_commit_of_a_tag_is_that_of_the_forge() {
     for head in [Value::Null, json!({ "id": "d".repeat(40) })] {
-        let house = House::new();
-        house.forge.put("acme/shop", "refs/tags/v1", "c", "a");
-        let serving = house.serve().await;
+        let harness = Harness::new();
+        harness.forge.put("acme/shop", "refs/tags/v1", "c", "a");
+        let serving = harness.serve().await;
         let answer = push(&serving, |body| {
             body["ref"] = json!("refs/tags/v1");
             body["after"] = json!("c".repeat(40));
             body["head_commit"] = head;
         });
         assert_eq!(answer.await.status, 202);
-        let event = event_of_run(&house).await;
+        let event = event_of_run(&harness).await;
         assert_eq!(
             (&event["commit"], &event["after"]),
             (&json!("a".repeat(40)), &json!("c".repeat(40)))
@@ -185,12 +185,12 @@ async fn the_commit_of_a_tag_is_that_of_the_forge() {
 
 #[tokio::test]
 async fn one_bad_notification_takes_no_good_one_with_it() {
-    let house = House::new();
-    house.registry.put("apps/shop:1.0", "a");
-    house.registry.put("apps/shop:1.1", "b");
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    harness.registry.put("apps/shop:1.0", "a");
+    harness.registry.put("apps/shop:1.1", "b");
+    let serving = harness.serve().await;
     let event = |tag: &str, content: &str| {
-        let text = super::house::notification("1", "apps/shop", tag, content);
+        let text = super::harness::notification("1", "apps/shop", tag, content);
         serde_json::from_str::<Value>(&text).unwrap()["events"][0].clone()
     };
     let bad = json!({ "id": "2", "action": "push", "timestamp": "2026-01-01T00:00:00Z" });
@@ -202,6 +202,6 @@ async fn one_bad_notification_takes_no_good_one_with_it() {
     assert_eq!(answer["events"].as_array().unwrap().len(), 2, "{answer}");
     let refused = answer["refused"][0].as_str().unwrap();
     assert!(refused.contains("event 2") && refused.contains("target"), "{refused}");
-    assert_eq!(house.ended(2).await.len(), 2);
+    assert_eq!(harness.ended(2).await.len(), 2);
     serving.stop().await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fairlead_run::RunSummary;
 
-use super::house::{House, Serving};
+use super::harness::{Harness, Serving};
 
 /// Starts a run through the API, and answers its id.
 pub(super) async fn start(serving: &Serving, pipeline: &str) -> String {
@@ -14,10 +14,10 @@ pub(super) async fn start(serving: &Serving, pipeline: &str) -> String {
 }
 
 /// Waits until the run is where `wanted` says, and nobody holds it.
-pub(super) async fn parked(house: &House, run: &str, wanted: &str) -> RunSummary {
+pub(super) async fn parked(harness: &Harness, run: &str, wanted: &str) -> RunSummary {
     let parked = async {
         loop {
-            let runs = house.runs().await;
+            let runs = harness.runs().await;
             let found = runs.into_iter().find(|line| line.id.as_str() == run);
             if let Some(line) = found.filter(|line| line.status.name() == wanted && !line.held) {
                 return line;
@@ -30,10 +30,10 @@ pub(super) async fn parked(house: &House, run: &str, wanted: &str) -> RunSummary
 
 #[tokio::test]
 async fn a_gate_is_opened_by_who_may_and_a_run_that_waits_is_held_by_nobody() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let run = start(&serving, "gated").await;
-    parked(&house, &run, "waiting").await;
+    parked(&harness, &run, "waiting").await;
     let explained = serving.api("GET", &format!("/api/v1/runs/{run}/explain"), "").await.json();
     assert_eq!(explained["unblocks"][0]["by"], "approval", "{explained}");
     assert_eq!(explained["unblocks"][0]["from"][1], "qa", "{explained}");
@@ -52,7 +52,7 @@ async fn a_gate_is_opened_by_who_may_and_a_run_that_waits_is_held_by_nobody() {
     }
     let counted = serving.api("POST", &vote("ask", "approve"), r#"{"by": "bob"}"#).await;
     assert!(matches!(counted.status, 200 | 202), "{}", counted.body);
-    assert_eq!(house.ended(1).await[0].status.name(), "passed");
+    assert_eq!(harness.ended(1).await[0].status.name(), "passed");
     let shown = serving.api("GET", &format!("/api/v1/runs/{run}"), "").await.json();
     assert_eq!(shown["steps"][0]["outputs"]["approved_by"][0], "bob", "{shown}");
     let late = serving.api("POST", &vote("ask", "approve"), r#"{"by": "ann"}"#).await;
@@ -62,15 +62,15 @@ async fn a_gate_is_opened_by_who_may_and_a_run_that_waits_is_held_by_nobody() {
 
 #[tokio::test]
 async fn runs_of_a_group_take_turns_in_the_order_of_request() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let mut runs = Vec::new();
     for _ in 0..4 {
         runs.push(start(&serving, "gated").await);
     }
-    parked(&house, &runs[0], "waiting").await;
+    parked(&harness, &runs[0], "waiting").await;
     for run in &runs[1..] {
-        parked(&house, run, "queued").await;
+        parked(&harness, run, "queued").await;
     }
     let shown = serving.api("GET", &format!("/api/v1/runs/{}", runs[1]), "").await.json();
     assert_eq!(shown["queued"]["behind"], runs[0].as_str(), "{shown}");
@@ -80,9 +80,9 @@ async fn runs_of_a_group_take_turns_in_the_order_of_request() {
     let reject = format!("/api/v1/runs/{}/steps/ask/reject", runs[0]);
     let reject = serving.api("POST", &reject, r#"{"by": "ann", "reason": "no"}"#).await;
     assert!(matches!(reject.status, 200 | 202), "{}", reject.body);
-    parked(&house, &runs[2], "waiting").await;
-    parked(&house, &runs[3], "queued").await;
-    let over = house.ended(2).await;
+    parked(&harness, &runs[2], "waiting").await;
+    parked(&harness, &runs[3], "queued").await;
+    let over = harness.ended(2).await;
     let status = |run: &str| {
         let line = over.iter().find(|line| line.id.as_str() == run).expect("a run");
         line.status.name()
@@ -93,23 +93,23 @@ async fn runs_of_a_group_take_turns_in_the_order_of_request() {
 
 #[tokio::test]
 async fn a_server_that_starts_again_goes_on_with_runs_that_wait() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let first = start(&serving, "gated").await;
     let second = start(&serving, "gated").await;
-    parked(&house, &first, "waiting").await;
-    parked(&house, &second, "queued").await;
+    parked(&harness, &first, "waiting").await;
+    parked(&harness, &second, "queued").await;
     serving.stop().await;
 
-    let serving = house.serve().await;
+    let serving = harness.serve().await;
     let approve = |run: &str| format!("/api/v1/runs/{run}/steps/ask/approve");
     let counted = serving.api("POST", &approve(&first), r#"{"by": "ann"}"#).await;
     assert!(matches!(counted.status, 200 | 202), "{}", counted.body);
-    house.ended(1).await;
-    parked(&house, &second, "waiting").await;
+    harness.ended(1).await;
+    parked(&harness, &second, "waiting").await;
     let counted = serving.api("POST", &approve(&second), r#"{"by": "ann"}"#).await;
     assert!(matches!(counted.status, 200 | 202), "{}", counted.body);
-    let over = house.ended(2).await;
+    let over = harness.ended(2).await;
     assert!(over.iter().all(|run| run.status.name() == "passed"), "{over:?}");
     serving.stop().await;
 }
@@ -118,19 +118,19 @@ async fn a_server_that_starts_again_goes_on_with_runs_that_wait() {
 /// take it up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_run_is_left_lying_behind_its_vote() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let mut runs = Vec::new();
     for _ in 0..80 {
         runs.push(start(&serving, "free").await);
     }
     for run in &runs {
-        parked(&house, run, "waiting").await;
+        parked(&harness, run, "waiting").await;
         let path = format!("/api/v1/runs/{run}/steps/ask/approve");
         let counted = serving.api("POST", &path, r#"{"by": "ann"}"#).await;
         assert!(matches!(counted.status, 200 | 202), "{}", counted.body);
     }
-    let over = house.ended(80).await;
+    let over = harness.ended(80).await;
     assert!(over.iter().all(|run| run.status.name() == "passed"));
     let nobody = format!("/api/v1/runs/{}/steps/ask/approve", runs[0]);
     assert_eq!(serving.api("POST", &nobody, r#"{"by": " "}"#).await.status, 400);

@@ -5,7 +5,7 @@ mod decisions;
 mod events;
 mod forge;
 mod gates;
-mod house;
+mod harness;
 mod images;
 mod news;
 mod pipelines;

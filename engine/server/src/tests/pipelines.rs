@@ -1,4 +1,4 @@
-//! The pipelines of the house.
+//! The pipelines of the harness.
 
 pub(super) const PIPELINES: [&str; 18] = [
     "apiVersion: fairlead.dev/v1

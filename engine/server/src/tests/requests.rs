@@ -1,12 +1,12 @@
 //! What is asked over HTTP, and what is answered.
 
-use super::house::{House, TOKEN};
+use super::harness::{Harness, TOKEN};
 use crate::ApiAccess;
 
 #[tokio::test]
 async fn bad_webhooks_are_refused_with_the_reason() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let token = [("Authorization", "Bearer registry-secret")];
     for (path, body, status, want) in [
         ("/webhooks/unknown", &b"{}"[..], 404, "no such source"),
@@ -21,14 +21,14 @@ async fn bad_webhooks_are_refused_with_the_reason() {
     }
     let answer = serving.send("GET", "/webhooks/registry", &token, b"").await;
     assert_eq!(answer.status, 405);
-    assert_eq!(house.stored_events().await, 0);
+    assert_eq!(harness.stored_events().await, 0);
     serving.stop().await;
 }
 
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let body = vec![b' '; fairlead_event::MAX_BODY + 1];
     let token = [("Authorization", "Bearer registry-secret")];
     let answer = serving.send("POST", "/webhooks/registry", &token, &body).await;
@@ -40,8 +40,8 @@ async fn a_body_that_is_too_large_is_refused() {
 
 #[tokio::test]
 async fn a_run_can_be_asked_for_once() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let authorization = format!("Bearer {TOKEN}");
     let headers = [("Authorization", authorization.as_str()), ("Idempotency-Key", "k1")];
     let path = "/api/v1/pipelines/build/runs";
@@ -54,10 +54,10 @@ async fn a_run_can_be_asked_for_once() {
     assert_eq!(other.status, 422, "{}", other.body);
     // Without a key, each request is its own.
     assert_eq!(serving.api("POST", path, "").await.status, 201);
-    house.ended(2).await;
-    house.settled().await;
-    assert_eq!(house.runs().await.len(), 2);
-    assert!(house.store.events().unpublished(1).await.unwrap().is_empty());
+    harness.ended(2).await;
+    harness.settled().await;
+    assert_eq!(harness.runs().await.len(), 2);
+    assert!(harness.store.events().unpublished(1).await.unwrap().is_empty());
 
     for (path, body, status, want) in [
         ("/api/v1/pipelines/none/runs", "", 404, "no such pipeline"),
@@ -74,8 +74,8 @@ async fn a_run_can_be_asked_for_once() {
 
 #[tokio::test]
 async fn a_run_is_shown_with_its_steps_logs_and_records() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let started = serving.api("POST", "/api/v1/pipelines/build/runs", "").await;
     let run = started.json()["run"].as_str().unwrap().to_owned();
     // The stream ends when the run does.
@@ -109,30 +109,30 @@ async fn a_run_is_shown_with_its_steps_logs_and_records() {
 
 #[tokio::test]
 async fn a_run_can_be_told_to_stop() {
-    let house = House::new();
-    house.leave.forget_permits(1000);
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    harness.leave.forget_permits(1000);
+    let serving = harness.serve().await;
     let started = serving.api("POST", "/api/v1/pipelines/build/runs", "").await;
     let run = started.json()["run"].as_str().unwrap().to_owned();
     let cancelled = async {
         while serving.api("POST", &format!("/api/v1/runs/{run}/cancel"), "").await.status != 202 {}
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), cancelled).await.unwrap();
-    assert_eq!(house.ended(1).await[0].status.name(), "cancelled");
+    assert_eq!(harness.ended(1).await[0].status.name(), "cancelled");
     serving.stop().await;
 }
 
 #[tokio::test]
 async fn the_api_is_for_those_who_may() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let answer = serving.send("GET", "/api/v1/runs", &[], b"").await;
     assert_eq!(answer.status, 401);
     assert!(answer.headers.contains("www-authenticate: bearer"), "{}", answer.headers);
     assert_eq!(serving.send("GET", "/readyz", &[], b"").await.status, 200);
     serving.stop().await;
 
-    let open = House::new();
+    let open = Harness::new();
     let serving = open.serve_with(None, ApiAccess::LoopbackWithoutToken).await;
     assert_eq!(serving.send("GET", "/api/v1/runs", &[], b"").await.status, 200);
     let page = [("Origin", "https://evil.example.com")];
@@ -143,8 +143,8 @@ async fn the_api_is_for_those_who_may() {
 #[tokio::test]
 async fn an_open_api_is_not_served_to_the_network() {
     let exposed = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
-    let house = House::new();
-    let server = house.server(None, ApiAccess::LoopbackWithoutToken).await;
+    let harness = Harness::new();
+    let server = harness.server(None, ApiAccess::LoopbackWithoutToken).await;
     let refused = server.serve(exposed, std::future::pending()).await;
     assert!(matches!(refused, Err(crate::ServeError::Exposed { .. })));
 }

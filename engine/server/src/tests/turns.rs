@@ -6,7 +6,7 @@ use fairlead_exec::cancellation;
 use fairlead_run::{CancelReason, RunSummary, Signal};
 
 use super::gates::{parked, start};
-use super::house::{House, Serving};
+use super::harness::{Harness, Serving};
 
 /// How many runs wait behind the first.
 const BEHIND: usize = 40;
@@ -23,34 +23,34 @@ async fn stop(serving: &Serving, run: &str) {
 }
 
 /// The runs of `pipeline`, of which as many as `room` have their turn and the others wait for it.
-async fn queue(house: &House, serving: &Serving, pipeline: &str, room: usize) -> Vec<String> {
+async fn queue(harness: &Harness, serving: &Serving, pipeline: &str, room: usize) -> Vec<String> {
     let mut runs = Vec::new();
     for _ in 0..room + BEHIND {
         runs.push(start(serving, pipeline).await);
     }
     for run in &runs[room..] {
-        parked(house, run, "queued").await;
+        parked(harness, run, "queued").await;
     }
     runs
 }
 
 #[tokio::test]
 async fn a_free_place_is_offered_to_the_first_alone() {
-    let house = House::new();
-    let serving = house.serve().await;
-    let runs = queue(&house, &serving, "gated", 1).await;
-    parked(&house, &runs[0], "waiting").await;
-    let mut before = house.takings().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
+    let runs = queue(&harness, &serving, "gated", 1).await;
+    parked(&harness, &runs[0], "waiting").await;
+    let mut before = harness.takings().await;
     for turn in 0..5 {
         vote(&serving, &runs[turn], "approve").await;
-        parked(&house, &runs[turn + 1], "waiting").await;
-        let after = house.takings().await;
+        parked(&harness, &runs[turn + 1], "waiting").await;
+        let after = harness.takings().await;
         // One for the vote, one or two for what follows from it, one or two for the next in line, and
         // the question whether there is room for one more.
         assert!(after - before <= 8, "{} takings for one place", after - before);
         before = after;
         for run in &runs[turn + 2..] {
-            parked(&house, run, "queued").await;
+            parked(&harness, run, "queued").await;
         }
     }
     serving.stop().await;
@@ -58,10 +58,10 @@ async fn a_free_place_is_offered_to_the_first_alone() {
 
 #[tokio::test]
 async fn whoever_leaves_the_line_hands_the_turn_on() {
-    let house = House::new();
-    let serving = house.serve().await;
-    let runs = queue(&house, &serving, "gated", 1).await;
-    parked(&house, &runs[0], "waiting").await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
+    let runs = queue(&harness, &serving, "gated", 1).await;
+    parked(&harness, &runs[0], "waiting").await;
     // The first in line is told to stop while the place becomes free.
     for turn in [0, 2, 4, 6] {
         let (stopped, voted) = tokio::join!(
@@ -69,53 +69,53 @@ async fn whoever_leaves_the_line_hands_the_turn_on() {
             vote(&serving, &runs[turn], if turn % 4 == 0 { "approve" } else { "reject" })
         );
         let ((), ()) = (stopped, voted);
-        parked(&house, &runs[turn + 2], "waiting").await;
-        parked(&house, &runs[turn + 3], "queued").await;
+        parked(&harness, &runs[turn + 2], "waiting").await;
+        parked(&harness, &runs[turn + 3], "queued").await;
     }
     // Nobody who stands further back was passed over, or let in too early.
     for run in &runs[9..] {
-        parked(&house, run, "queued").await;
+        parked(&harness, run, "queued").await;
     }
     serving.stop().await;
 }
 
 #[tokio::test]
 async fn a_newcomer_ends_those_whose_places_it_takes_and_waits_in_their_stead() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let first = start(&serving, "newest").await;
-    parked(&house, &first, "waiting").await;
+    parked(&harness, &first, "waiting").await;
     let mut waits = start(&serving, "newest").await;
-    parked(&house, &waits, "queued").await;
+    parked(&harness, &waits, "queued").await;
     for count in 1..=5 {
         let newcomer = start(&serving, "newest").await;
-        let over = house.ended(count).await;
+        let over = harness.ended(count).await;
         let gone = over.iter().find(|run| run.id.as_str() == waits).expect("the run");
         assert_eq!(gone.status.name(), "cancelled");
         waits = newcomer;
-        parked(&house, &waits, "queued").await;
+        parked(&harness, &waits, "queued").await;
     }
     vote(&serving, &first, "approve").await;
-    parked(&house, &waits, "waiting").await;
+    parked(&harness, &waits, "waiting").await;
     serving.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_with_room_for_some_is_filled_up() {
-    let house = House::new();
-    let serving = house.serve().await;
-    let runs = queue(&house, &serving, "three", 3).await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
+    let runs = queue(&harness, &serving, "three", 3).await;
     for run in &runs[..3] {
-        parked(&house, run, "waiting").await;
+        parked(&harness, run, "waiting").await;
     }
     // All places become free at once, and the hints may come as one.
     let all = runs[..3].iter().map(|run| vote(&serving, run, "approve"));
     futures::future::join_all(all).await;
     for run in &runs[3..6] {
-        parked(&house, run, "waiting").await;
+        parked(&harness, run, "waiting").await;
     }
     for run in &runs[6..] {
-        parked(&house, run, "queued").await;
+        parked(&harness, run, "queued").await;
     }
     serving.stop().await;
 }
@@ -124,15 +124,15 @@ async fn a_group_with_room_for_some_is_filled_up() {
 /// next one ask.
 #[tokio::test]
 async fn places_that_became_free_at_once_are_all_given() {
-    let house = House::new();
-    house.leave.forget_permits(1000);
-    let serving = house.serve().await;
-    let runs = queue(&house, &serving, "busy", 3).await;
+    let harness = Harness::new();
+    harness.leave.forget_permits(1000);
+    let serving = harness.serve().await;
+    let runs = queue(&harness, &serving, "busy", 3).await;
     for run in &runs[..3] {
-        house.went_on(run).await;
+        harness.went_on(run).await;
     }
     serving.stop().await;
-    let engine = house.engine();
+    let engine = harness.engine();
     for run in &runs[..3] {
         let run = run.parse().unwrap();
         let stop = Signal::Cancel { by: "ann".into(), reason: CancelReason::Asked { why: None } };
@@ -140,13 +140,13 @@ async fn places_that_became_free_at_once_are_all_given() {
         let (_canceller, mut cancellation) = cancellation();
         engine.drive(&run, &mut cancellation).await.unwrap();
     }
-    house.ended(3).await;
-    let serving = house.serve().await;
+    harness.ended(3).await;
+    let serving = harness.serve().await;
     for run in &runs[3..6] {
-        house.went_on(run).await;
+        harness.went_on(run).await;
     }
     for run in &runs[6..] {
-        parked(&house, run, "queued").await;
+        parked(&harness, run, "queued").await;
     }
     serving.stop().await;
 }
@@ -160,32 +160,32 @@ fn by_end(mut runs: Vec<RunSummary>) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_limit_of_all_runs_keeps_the_order_over_all_groups() {
-    let mut house = House::new();
-    house.max_runs = NonZeroU32::new(1);
-    house.leave.forget_permits(1000);
-    let serving = house.serve().await;
+    let mut harness = Harness::new();
+    harness.max_runs = NonZeroU32::new(1);
+    harness.leave.forget_permits(1000);
+    let serving = harness.serve().await;
     let pipelines = ["build", "one", "two"];
     let mut runs = Vec::new();
     for turn in 0..=BEHIND {
         runs.push(start(&serving, pipelines[turn % 3]).await);
         if turn > 0 {
-            parked(&house, &runs[turn], "queued").await;
+            parked(&harness, &runs[turn], "queued").await;
         } else {
-            house.went_on(&runs[0]).await;
+            harness.went_on(&runs[0]).await;
         }
     }
-    let mut before = house.takings().await;
+    let mut before = harness.takings().await;
     for count in 1..=10 {
-        house.leave.add_permits(1);
-        assert_eq!(by_end(house.ended(count).await), runs[..count]);
-        let after = house.takings().await;
+        harness.leave.add_permits(1);
+        assert_eq!(by_end(harness.ended(count).await), runs[..count]);
+        let after = harness.takings().await;
         // The first of the line, the next of its group, and the first of the two other groups.
         assert!(after - before <= 8, "{} takings for one place", after - before);
         before = after;
     }
     // When places become free faster than hints travel, the order within each group still holds.
-    house.leave.add_permits(1000);
-    let over = by_end(house.ended(runs.len()).await);
+    harness.leave.add_permits(1000);
+    let over = by_end(harness.ended(runs.len()).await);
     for first in 0..3 {
         let of = |all: &[String]| -> Vec<String> {
             let wanted: Vec<&String> = runs.iter().skip(first).step_by(3).collect();
@@ -198,8 +198,8 @@ async fn the_limit_of_all_runs_keeps_the_order_over_all_groups() {
 
 #[tokio::test]
 async fn a_group_without_a_name_is_refused() {
-    let house = House::new();
-    let serving = house.serve().await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
     let path = "/api/v1/pipelines/named/runs";
     for body in ["", r#"{"params": {"version": " "}}"#] {
         let refused = serving.api("POST", path, body).await;
@@ -209,27 +209,27 @@ async fn a_group_without_a_name_is_refused() {
             assert!(detail.contains(says), "{says}: {detail}");
         }
     }
-    house.settled().await;
-    assert_eq!(house.runs().await, []);
+    harness.settled().await;
+    assert_eq!(harness.runs().await, []);
     let taken = serving.api("POST", path, r#"{"params": {"version": "1"}}"#).await;
     assert_eq!(taken.status, 201, "{}", taken.body);
-    assert_eq!(house.ended(1).await[0].group.as_deref(), Some("1"));
+    assert_eq!(harness.ended(1).await[0].group.as_deref(), Some("1"));
     serving.stop().await;
 }
 
 #[tokio::test]
 async fn a_server_that_starts_again_keeps_the_line() {
-    let house = House::new();
-    let serving = house.serve().await;
-    let runs = queue(&house, &serving, "gated", 1).await;
-    parked(&house, &runs[0], "waiting").await;
+    let harness = Harness::new();
+    let serving = harness.serve().await;
+    let runs = queue(&harness, &serving, "gated", 1).await;
+    parked(&harness, &runs[0], "waiting").await;
     serving.stop().await;
-    let before = house.takings().await;
-    let serving = house.serve().await;
-    let begun = house.takings().await - before;
+    let before = harness.takings().await;
+    let serving = harness.serve().await;
+    let begun = harness.takings().await - before;
     assert!(begun <= 3, "{begun} takings at the start");
     vote(&serving, &runs[0], "approve").await;
-    parked(&house, &runs[1], "waiting").await;
-    parked(&house, &runs[2], "queued").await;
+    parked(&harness, &runs[1], "waiting").await;
+    parked(&harness, &runs[2], "queued").await;
     serving.stop().await;
 }

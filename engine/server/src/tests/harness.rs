@@ -1,4 +1,4 @@
-//! The house of a test: everything a server is made of, kept across restarts of the server.
+//! The harness of a test: everything a server is made of, kept across restarts of the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -388,7 +388,7 @@ impl Bus for FakeNats {
     }
 }
 
-pub(super) struct House {
+pub(super) struct Harness {
     pub(super) store: Store,
     pub(super) registry: Arc<Registry>,
     pub(super) forge: Arc<Forge>,
@@ -427,7 +427,7 @@ impl Answer {
     }
 }
 
-impl House {
+impl Harness {
     pub(super) fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         Self {
@@ -446,7 +446,7 @@ impl House {
         }
     }
 
-    /// A server of this house, which hears nothing on NATS.
+    /// A server of this harness, which hears nothing on NATS.
     pub(super) async fn serve(&self) -> Serving {
         self.serve_with(None, ApiAccess::Token(Secret::new(TOKEN.to_owned()))).await
     }
@@ -498,7 +498,7 @@ impl House {
         }
     }
 
-    /// The journal as a server of this house has it.
+    /// The journal as a server of this harness has it.
     fn journal(&self) -> Arc<dyn Journal> {
         Arc::new(Counting::new(self.store.journal(), Arc::clone(&self.takings)))
     }
@@ -550,7 +550,7 @@ impl House {
         let options = Options {
             drain: Duration::from_millis(1),
             retry: Duration::from_millis(5),
-            // By the clock of this house, which goes on by a millisecond whenever it is looked at.
+            // By the clock of this harness, which goes on by a millisecond whenever it is looked at.
             settle: Duration::from_millis(5),
             direct: self.direct,
             give_up: self.give_up,

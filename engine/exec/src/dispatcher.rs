@@ -197,7 +197,7 @@ impl<'e> Dispatcher<'e> {
         let is_new = self.run.seq() == Seq(1);
         // Of the run as it was found: one that now gets its turn was not interrupted.
         let recovery = self.run.recovery(self.lease.epoch(), "its process ended before it did");
-        if self.needs_turn() && !self.take_turn().await? {
+        if self.needs_admission() && !self.admit().await? {
             self.hear().await?;
             while let Some(request) = cancel.waiting() {
                 let facts = self.facts_of_cancel(request);

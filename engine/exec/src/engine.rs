@@ -415,7 +415,7 @@ impl Engine {
             while let Some(wake) = wakes.next().await {
                 match wake {
                     Wake::Run(woken) if woken != *run => {}
-                    Wake::Run(_) | Wake::Turns | Wake::All => return,
+                    Wake::Run(_) | Wake::Admission | Wake::All => return,
                 }
             }
             std::future::pending().await

@@ -10,6 +10,7 @@
 //! No stable API. It reads no environment; time comes from the [`fairlead_step::Clock`] port, and
 //! only waiting is done by tokio.
 
+mod admission;
 mod cache;
 mod cancel;
 mod dispatcher;
@@ -24,7 +25,6 @@ mod scratch;
 mod secrets;
 mod signal_listener;
 mod signals;
-mod turn;
 mod update;
 mod writing;
 

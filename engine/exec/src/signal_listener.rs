@@ -78,7 +78,7 @@ impl SignalListener {
             }
             Wake::All => self.driven().values().for_each(|driven| driven.signaled.notify_one()),
             // Who waits for a turn is not driven.
-            Wake::Turns => {}
+            Wake::Admission => {}
         }
     }
 }

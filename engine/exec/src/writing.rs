@@ -47,7 +47,7 @@ impl Dispatcher<'_> {
     }
 
     /// Asks for the run's turn, in one transaction with the record that says so.
-    pub(crate) async fn ask_for_turn(
+    pub(crate) async fn ask_for_admission(
         &self,
         records: &[Record],
     ) -> Result<Admission, DispatchError> {

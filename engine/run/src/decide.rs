@@ -259,7 +259,7 @@ impl Run {
             return Err(ApplyError::Begun { step: step() });
         }
         if !self.admitted {
-            return Err(ApplyError::NotItsTurn);
+            return Err(ApplyError::NotAdmitted);
         }
         let ready = match self.nodes[i].item {
             // It was let in.
@@ -280,7 +280,7 @@ impl Run {
             return self.may_begin(i);
         }
         if !self.admitted {
-            return Err(ApplyError::NotItsTurn);
+            return Err(ApplyError::NotAdmitted);
         }
         let waits = self.nodes[i].state.is_waiting() && self.decidable(i);
         let real = match reason {

@@ -146,10 +146,10 @@ pub enum ApplyError {
     },
     /// The run waits for its turn.
     #[error("it is not the run's turn yet")]
-    NotItsTurn,
+    NotAdmitted,
     /// The run need not, or need no longer, wait for its turn.
     #[error("the run has its turn")]
-    HasItsTurn,
+    AlreadyAdmitted,
     /// Everything that can be stopped is stopping.
     #[error("the run is being cancelled")]
     CancelledAlready,

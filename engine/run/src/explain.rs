@@ -165,7 +165,7 @@ impl Run {
         let steps: Vec<StepExplanation> =
             self.steps().filter_map(|step| self.explain_step(step.id())).collect();
         let (why, mut unblocks) = self.explain_run(status, around);
-        if self.ended().is_none() && self.has_its_turn() {
+        if self.ended().is_none() && self.is_admitted() {
             // What lets a step go on lets the run go on, but for the end of another step.
             let others = steps.iter().flat_map(|step| &step.unblocks);
             let others = others.filter(|by| !matches!(by, Unblock::StepEnds { .. }));
@@ -339,7 +339,7 @@ impl Run {
     }
 
     fn waiting_told(&self, i: usize, why: &mut Vec<String>, unblocks: &mut Vec<Unblock>) {
-        if !self.has_its_turn() {
+        if !self.is_admitted() {
             why.push("the run waits for its turn".to_owned());
             return;
         }

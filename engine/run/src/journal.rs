@@ -458,7 +458,7 @@ pub enum Wake {
     /// At this one: a signal was posted, or whoever drove it does not renew its lease any more.
     Run(RunId),
     /// At those that wait for their turn: a place became free, or a newcomer changed the order.
-    Turns,
+    Admission,
     /// At all: hints may have been lost.
     All,
 }

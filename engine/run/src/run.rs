@@ -525,7 +525,7 @@ impl Run {
         };
         let begun = self.nodes.iter().any(|node| begun(&node.state));
         if self.queued.is_some() || self.told_admitted || begun {
-            return Err(ApplyError::HasItsTurn);
+            return Err(ApplyError::AlreadyAdmitted);
         }
         self.admitted = false;
         self.queued = Some(Queue { group: group.cloned(), behind: behind.cloned(), since: at });
@@ -534,7 +534,7 @@ impl Run {
 
     fn admit(&mut self) -> Result<(), ApplyError> {
         if self.told_admitted {
-            return Err(ApplyError::HasItsTurn);
+            return Err(ApplyError::AlreadyAdmitted);
         }
         self.admitted = true;
         self.told_admitted = true;
@@ -654,7 +654,7 @@ impl Run {
 
     /// Whether it has its turn, or needs none.
     #[must_use]
-    pub const fn has_its_turn(&self) -> bool {
+    pub const fn is_admitted(&self) -> bool {
         self.admitted
     }
 

@@ -331,7 +331,7 @@ impl Supervisor {
             tokio::select! {
                 wake = wakes.next() => match wake {
                     Some(Wake::Run(run)) => self.begin(run),
-                    Some(Wake::Turns) => self.turns(),
+                    Some(Wake::Admission) => self.turns(),
                     Some(Wake::All) => {
                         self.turns();
                         return;

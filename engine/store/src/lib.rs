@@ -8,6 +8,7 @@
 //! share.
 
 mod accept;
+mod admission;
 mod artifacts;
 mod error;
 mod events;
@@ -19,7 +20,6 @@ mod postgres;
 mod prune;
 mod sqlite;
 mod statements;
-mod turns;
 mod values;
 
 use std::path::{Path, PathBuf};

@@ -61,16 +61,16 @@ mod tests {
     #[tokio::test]
     async fn who_is_too_slow_is_told_to_look_at_all_and_the_end_is_told() {
         let notifier = Notifier::default();
-        notifier.notify(Wake::Turns);
+        notifier.notify(Wake::Admission);
         let mut slow = notifier.listen();
         for _ in 0..=UNHEARD {
-            notifier.notify(Wake::Turns);
+            notifier.notify(Wake::Admission);
         }
         assert_eq!(slow.next().await, Some(Wake::All));
-        assert_eq!(slow.next().await, Some(Wake::Turns));
+        assert_eq!(slow.next().await, Some(Wake::Admission));
         notifier.silence();
         assert_eq!(slow.count().await, UNHEARD - 1);
-        notifier.notify(Wake::Turns);
+        notifier.notify(Wake::Admission);
         assert_eq!(notifier.listen().next().await, None);
     }
 }

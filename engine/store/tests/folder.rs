@@ -253,14 +253,14 @@ async fn two_stores_on_one_folder_wake_each_other() {
         max: std::num::NonZeroU32::MIN,
     };
     one.journal().create(new_run_in(2, group)).await.unwrap();
-    hear(&mut heard, &Wake::Turns).await;
+    hear(&mut heard, &Wake::Admission).await;
     let lease = one.journal().acquire(&run_id(2)).await.unwrap();
     let run = Run::restore(&one.journal().load(&run_id(2)).await.unwrap()).unwrap();
     let outcome = RunOutcome::Passed;
     let end = run.seal(time(), vec![RunEvent::Ended { outcome }]).unwrap();
     let end = Batch { status: RunStatus::Ended(outcome), ..batch(2, lease.epoch(), end) };
     one.journal().append(end).await.unwrap();
-    hear(&mut heard, &Wake::Turns).await;
+    hear(&mut heard, &Wake::Admission).await;
     assert_eq!(std::fs::read_dir(&wakes).unwrap().count(), 0, "nothing is left of the hints");
 
     // A folder that is gone wakes nobody, and breaks nothing.

@@ -230,7 +230,7 @@ fn prefixes(stored: &StoredRun, plan: &Arc<Plan>, rng: &mut Rng) -> Result<(), S
 fn may_start(run: &Run, step: &StepId, attempt: u32) -> Result<(), String> {
     let no = |why: String| Err(format!("`{step}` attempt {attempt} starts, and {why}"));
     let Some(view) = run.step(step) else { return no("there is no such step".to_owned()) };
-    if !run.has_its_turn() {
+    if !run.is_admitted() {
         return no("the run has no turn".to_owned());
     }
     if let Some(outcome) = view.outcome() {

@@ -466,7 +466,7 @@ async fn serve(engine: Engine, journal: Arc<Faulty>, clock: Arc<dyn Clock>, shar
             },
             Some(wake) = wakes.next() => match wake {
                 Wake::Run(_) => {}
-                Wake::Turns | Wake::All => not_before.clear(),
+                Wake::Admission | Wake::All => not_before.clear(),
             },
             () = sleep(Duration::from_secs(2)) => {}
         }

@@ -29,7 +29,7 @@ use crate::steps::Outside;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plant {
     /// A turn is given although there is no room.
-    TurnsForAll,
+    AdmissionForAll,
     /// A record is confirmed and not kept.
     LostRecords,
     /// A result is remembered under the wrong key.
@@ -44,7 +44,7 @@ pub(crate) enum Plant {
 
 impl Plant {
     pub(crate) const ALL: [Self; 6] = [
-        Self::TurnsForAll,
+        Self::AdmissionForAll,
         Self::LostRecords,
         Self::WrongResults,
         Self::SignalsStay,
@@ -55,7 +55,7 @@ impl Plant {
     /// A part of what the simulator says then.
     pub(crate) const fn shows(self) -> &'static str {
         match self {
-            Self::TurnsForAll => "at a time",
+            Self::AdmissionForAll => "at a time",
             Self::LostRecords => "took effect",
             Self::WrongResults => "gave",
             Self::SignalsStay => "signals",
@@ -361,7 +361,7 @@ impl Journal for Faulty {
                 return Err(gone().into());
             }
             let mut admission = self.journal().admit(batch.clone(), most).await?;
-            if shared.plant == Some(Plant::TurnsForAll)
+            if shared.plant == Some(Plant::AdmissionForAll)
                 && matches!(admission, Admission::Wait { .. })
             {
                 self.journal().append(batch.clone()).await?;

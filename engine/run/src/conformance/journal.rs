@@ -28,7 +28,7 @@ pub async fn journal_conformance<J: Journal>(factory: impl AsyncFn() -> J) {
     many_appends_at_once_all_land(&factory().await).await;
     runs_are_listed_newest_first(&factory().await).await;
     a_run_knows_the_one_it_begins_from(&factory().await).await;
-    super::turns::conformance(&factory).await;
+    super::admission::conformance(&factory).await;
     super::signals::conformance(&factory).await;
 }
 

@@ -1,6 +1,7 @@
 //! What an implementation of the ports must keep, as suites that run against it. Each takes a
 //! factory of empty stores and panics at the first promise that is broken.
 
+mod admission;
 mod driver;
 mod events;
 mod journal;
@@ -8,7 +9,6 @@ mod logs;
 mod reopened;
 mod result_cache;
 mod signals;
-mod turns;
 
 pub use events::event_store_conformance;
 pub use journal::journal_conformance;

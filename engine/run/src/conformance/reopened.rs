@@ -3,10 +3,10 @@
 use fairlead_plan::ConcurrencyPolicy::Queue;
 use fairlead_step::Digest;
 
+use super::admission::group;
 use super::driver::{Driver, fact, listed};
 use super::result_cache::result;
 use super::signals::every_signal;
-use super::turns::group;
 use super::{run_again, run_id, run_in, time};
 use crate::{Admission, AppendError, Journal, ResultCache, RunStatus, check_chain};
 

@@ -6,8 +6,8 @@ use fairlead_plan::RunOutcome;
 use futures::future::join_all;
 use serde_json::json;
 
+use super::admission::group;
 use super::driver::{Driver, fact, listed, wakes_until};
-use super::turns::group;
 use super::{new_run, run_id, run_in, time};
 use crate::{
     Admission, AppendError, CancelReason, Decision, Epoch, Journal, RunEvent, RunStatus, Seq,
@@ -181,8 +181,8 @@ async fn a_batch_that_contradicts_itself_is_refused(journal: &impl Journal) {
 async fn hints_arrive(journal: &impl Journal) {
     let (mut one, mut two) = (journal.wakes(), journal.wakes());
     journal.create(run_in(1, group("g", Queue, 1))).await.expect("created");
-    wakes_until(&mut one, &Wake::Turns).await;
-    wakes_until(&mut two, &Wake::Turns).await;
+    wakes_until(&mut one, &Wake::Admission).await;
+    wakes_until(&mut two, &Wake::Admission).await;
 
     journal.create(new_run(2, "one", None)).await.expect("created");
     let mut free = Driver::of(journal, &run_id(2)).await;
@@ -197,7 +197,7 @@ async fn hints_arrive(journal: &impl Journal) {
     assert_eq!(holder.ask(None).await, Admission::Admitted);
     let mut late = journal.wakes();
     holder.end().await;
-    let heard = wakes_until(&mut late, &Wake::Turns).await;
+    let heard = wakes_until(&mut late, &Wake::Admission).await;
     assert!(!heard.contains(&Wake::Run(run_id(2))), "from now on: {heard:?}");
     // A run that has its turn without a group frees one, too.
     journal.create(new_run(3, "one", None)).await.expect("created");
@@ -205,7 +205,7 @@ async fn hints_arrive(journal: &impl Journal) {
     assert_eq!(single.ask(std::num::NonZeroU32::new(1)).await, Admission::Admitted);
     let mut last = journal.wakes();
     single.end().await;
-    wakes_until(&mut last, &Wake::Turns).await;
+    wakes_until(&mut last, &Wake::Admission).await;
 }
 
 async fn many_may_post_at_once(journal: &impl Journal) {

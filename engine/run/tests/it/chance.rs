@@ -169,7 +169,7 @@ fn finished(world: &World, step: &StepId, result: StepResult) -> RunEvent {
 /// What people, groups and the world outside may do now that leads on.
 fn outside(world: &World, chance: &mut Chance<'_>) -> Vec<RunEvent> {
     let mut facts = Vec::new();
-    if !world.run.has_its_turn() {
+    if !world.run.is_admitted() {
         facts.push(RunEvent::Admitted);
     }
     for step in world.run.steps() {
@@ -347,7 +347,7 @@ fn drive(world: &mut World, chance: &mut Chance<'_>) {
             _ => {
                 let fact = RunEvent::Queued { group: None, behind: None };
                 let before = world.picture();
-                if world.run.seq().0 > 1 && world.run.has_its_turn() {
+                if world.run.seq().0 > 1 && world.run.is_admitted() {
                     let begun = world.run.steps().any(|step| {
                         !matches!(step.status(), StepStatus::Waiting | StepStatus::Ended(_))
                     });

@@ -1,5 +1,6 @@
 //! The run from outside: its transitions, its stored form, and its properties under chance.
 
+mod admission;
 mod chance;
 mod cost;
 mod explain;
@@ -9,5 +10,4 @@ mod paper;
 mod rerun;
 mod stored;
 mod transitions;
-mod turns;
 mod world;

@@ -33,7 +33,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::forge::{FORGE, Forge};
 use super::pipelines::PIPELINES;
-use super::takings::Counting;
+use super::take_ups::Counting;
 use crate::{
     ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, ServeError, Server,
     SourceSettings, Sources,

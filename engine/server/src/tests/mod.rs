@@ -1,6 +1,7 @@
 //! The server on a real port, with the store in memory; the bus, the registry and the only step are
 //! small fakes. That a real NATS server does what the fake one does is for the tests of the bus.
 
+mod admission;
 mod decisions;
 mod events;
 mod forge;
@@ -11,5 +12,4 @@ mod news;
 mod pipelines;
 mod requests;
 mod starts;
-mod takings;
-mod turns;
+mod take_ups;

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 
 use super::{Memory, MemoryRun, State, ready};
 use crate::accept::{self, Follows};
+use crate::admission::{self, Others, Wish};
 use crate::kept;
-use crate::turns::{self, Others, Wish};
 
 /// Gives a lease back when dropped. It never says that the lease is lost.
 struct Guard {
@@ -134,7 +134,7 @@ impl State {
                 others.before = Some(id());
                 others.waiting_before += 1;
             }
-            if other.summary.number > run.summary.number && turns::takes_places(theirs.policy) {
+            if other.summary.number > run.summary.number && admission::takes_places(theirs.policy) {
                 others.successor = Some(id());
             }
         }
@@ -151,12 +151,12 @@ impl State {
         if !run.admitted {
             let others = self.others(run);
             let refused = run.group.as_ref().and_then(|group| {
-                turns::in_group(Wish { policy: group.policy, max: group.max }, &others)
+                admission::in_group(Wish { policy: group.policy, max: group.max }, &others)
             });
             let goes =
                 |run: &&MemoryRun| run.admitted && !run.has_ended() && !run.summary.status.rests();
             let going = self.runs.values().filter(goes).count();
-            let refused = refused.or_else(|| turns::in_store(most, going as u64, &others));
+            let refused = refused.or_else(|| admission::in_store(most, going as u64, &others));
             if let Some(refused) = refused {
                 return Ok((refused, false));
             }
@@ -228,7 +228,7 @@ impl Journal for Memory {
         let in_group = run.group.is_some();
         let created = self.state().create(run, &request);
         if in_group && matches!(created, Ok(Created::New)) {
-            self.notifier.notify(Wake::Turns);
+            self.notifier.notify(Wake::Admission);
         }
         ready(created)
     }
@@ -251,7 +251,7 @@ impl Journal for Memory {
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
         let done = accept::batch(&batch).and_then(|follows| self.state().append(batch, follows));
         if let Ok(true) = done {
-            self.notifier.notify(Wake::Turns);
+            self.notifier.notify(Wake::Admission);
         }
         ready(done.map(|_| ()))
     }
@@ -263,7 +263,7 @@ impl Journal for Memory {
     ) -> BoxFuture<'_, Result<Admission, AppendError>> {
         let done = accept::batch(&batch).and_then(|seq| self.state().admit(batch, most, seq));
         if let Ok((_, true)) = done {
-            self.notifier.notify(Wake::Turns);
+            self.notifier.notify(Wake::Admission);
         }
         ready(done.map(|(admission, _)| admission))
     }

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, QueryBuilder, Row as _};
 
-use super::{Postgres, on, text, turns, wakes};
+use super::{Postgres, admission, on, text, wakes};
 use crate::accept;
 use crate::kept;
 use crate::values::{counted, damaged, micros, run_id, status, stored, timestamp};
@@ -34,7 +34,7 @@ impl Journal for Postgres {
             });
             let created = self.pool.call(doing, work).await??;
             if in_group && created == Created::New {
-                self.wakes.notify(Wake::Turns);
+                self.wakes.notify(Wake::Admission);
             }
             Ok(created)
         })
@@ -48,7 +48,7 @@ impl Journal for Postgres {
         Box::pin(async move {
             let follows = accept::batch(&batch)?;
             if self.appender.append(batch, follows).await? {
-                self.wakes.notify(Wake::Turns);
+                self.wakes.notify(Wake::Admission);
             }
             Ok(())
         })
@@ -66,11 +66,11 @@ impl Journal for Postgres {
             let schema: Arc<str> = self.wakes.schema.as_str().into();
             let work = on(|db| {
                 let (batch, schema) = (Arc::clone(&batch), Arc::clone(&schema));
-                Box::pin(async move { turns::admit(db, &schema, &batch, follows, most).await })
+                Box::pin(async move { admission::admit(db, &schema, &batch, follows, most).await })
             });
             let (admission, frees) = self.pool.call(doing, work).await??;
             if frees {
-                self.wakes.notify(Wake::Turns);
+                self.wakes.notify(Wake::Admission);
             }
             Ok(admission)
         })
@@ -88,7 +88,7 @@ impl Journal for Postgres {
             let schema: Arc<str> = self.wakes.schema.as_str().into();
             let work = on(|db| {
                 let (run, body, schema) = (run.clone(), Arc::clone(&body), Arc::clone(&schema));
-                Box::pin(async move { turns::post(db, &schema, &run, at, &body).await })
+                Box::pin(async move { admission::post(db, &schema, &run, at, &body).await })
             });
             let doing = || format!("post a signal to run {run}");
             let number = self.pool.call(doing, work).await??;
@@ -98,7 +98,7 @@ impl Journal for Postgres {
     }
 
     fn signals(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<StoredSignal>, StoreError>> {
-        Box::pin(turns::signals(&self.pool, run.clone()))
+        Box::pin(admission::signals(&self.pool, run.clone()))
     }
 
     fn wakes(&self) -> BoxStream<'static, Wake> {

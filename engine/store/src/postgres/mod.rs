@@ -1,5 +1,6 @@
 //! Every port but that of the artifacts in Postgres, which several servers share.
 
+mod admission;
 mod append;
 mod events;
 mod journal;
@@ -10,7 +11,6 @@ mod result_cache;
 mod schema;
 #[cfg(test)]
 mod tests;
-mod turns;
 mod wakes;
 
 use std::borrow::Cow;

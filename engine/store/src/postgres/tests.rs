@@ -248,7 +248,7 @@ async fn servers_wake_each_other() {
     third.journal().post(&run_id(7), time(), news()).await.unwrap();
 
     one.journal().create(new_run(1, Some(group()))).await.unwrap();
-    assert_eq!(timeout(PATIENCE, heard.next()).await.unwrap(), Some(Wake::Turns));
+    assert_eq!(timeout(PATIENCE, heard.next()).await.unwrap(), Some(Wake::Admission));
     one.journal().post(&run_id(1), time(), news()).await.unwrap();
     assert_eq!(timeout(PATIENCE, heard.next()).await.unwrap(), Some(Wake::Run(run_id(1))));
     let lease = one.journal().acquire(&run_id(1)).await.unwrap();
@@ -259,7 +259,7 @@ async fn servers_wake_each_other() {
     assert_eq!(admission, Admission::Admitted);
     let end = RunEvent::Ended { outcome: RunOutcome::Passed };
     one.journal().append(batch(&run_id(1), lease.epoch(), &last, end)).await.unwrap();
-    assert_eq!(timeout(PATIENCE, heard.next()).await.unwrap(), Some(Wake::Turns));
+    assert_eq!(timeout(PATIENCE, heard.next()).await.unwrap(), Some(Wake::Admission));
 
     // A listener whose connection breaks hears that it may have missed something.
     let mut db = house.schema.connection().await;
@@ -273,7 +273,7 @@ async fn servers_wake_each_other() {
     .unwrap();
     hear(&mut heard, &Wake::All).await;
     one.journal().create(new_run(2, Some(group()))).await.unwrap();
-    hear(&mut heard, &Wake::Turns).await;
+    hear(&mut heard, &Wake::Admission).await;
     two.close().await;
     assert!(timeout(PATIENCE, heard.count()).await.is_ok(), "closing ends the stream");
 }
@@ -295,7 +295,7 @@ async fn a_turn_that_leaves_room_is_told_to_every_server_whose_runs_may_be_next(
         let batch = batch(&run_id(number), lease.epoch(), &last, RunEvent::Admitted);
         assert_eq!(one.journal().admit(batch, None).await.unwrap(), Admission::Admitted);
         leases.push(lease);
-        assert_eq!(timeout(PATIENCE, heard.next()).await.unwrap(), Some(Wake::Turns));
+        assert_eq!(timeout(PATIENCE, heard.next()).await.unwrap(), Some(Wake::Admission));
     }
 }
 

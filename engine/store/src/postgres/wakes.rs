@@ -39,7 +39,7 @@ fn heard(schema: &str, said: &str) -> Option<Wake> {
     let (theirs, what) = said.rsplit_once('\n')?;
     match what {
         _ if theirs != schema => None,
-        "turns" => Some(Wake::Turns),
+        "turns" => Some(Wake::Admission),
         run => run.parse().ok().map(Wake::Run),
     }
 }

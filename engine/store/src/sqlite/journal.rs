@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
-use super::{Sqlite, lease, store_error, turns};
+use super::{Sqlite, admission, lease, store_error};
 use crate::accept::{self, Follows};
 use crate::kept;
 use crate::values::{counted, damaged, micros, run_id, status, stored, timestamp};
@@ -28,7 +28,7 @@ impl Journal for Sqlite {
             let doing = || format!("create run {id}");
             let created = self.writer.write(doing, |db| Box::pin(create(db, run))).await??;
             if in_group && created == Created::New {
-                self.wakes.notify(Wake::Turns);
+                self.wakes.notify(Wake::Admission);
             }
             Ok(created)
         })
@@ -73,7 +73,7 @@ impl Journal for Sqlite {
             match done {
                 Ok(frees) => {
                     if frees {
-                        self.wakes.notify(Wake::Turns);
+                        self.wakes.notify(Wake::Admission);
                     }
                     Ok(())
                 }
@@ -93,12 +93,12 @@ impl Journal for Sqlite {
             let doing = || format!("admit run {run}");
             let admitted = self
                 .writer
-                .write(doing, move |db| Box::pin(turns::admit(db, batch, follows, most)))
+                .write(doing, move |db| Box::pin(admission::admit(db, batch, follows, most)))
                 .await?;
             match admitted {
                 Ok(Ok((admission, frees))) => {
                     if frees {
-                        self.wakes.notify(Wake::Turns);
+                        self.wakes.notify(Wake::Admission);
                     }
                     Ok(admission)
                 }
@@ -121,7 +121,7 @@ impl Journal for Sqlite {
             let id = run.clone();
             let number = self
                 .writer
-                .write(doing, move |db| Box::pin(turns::post(db, id, at, body)))
+                .write(doing, move |db| Box::pin(admission::post(db, id, at, body)))
                 .await??;
             self.wakes.notify(Wake::Run(run));
             Ok(number)
@@ -129,7 +129,7 @@ impl Journal for Sqlite {
     }
 
     fn signals(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<StoredSignal>, StoreError>> {
-        Box::pin(turns::signals(&self.readers, run.clone()))
+        Box::pin(admission::signals(&self.readers, run.clone()))
     }
 
     fn wakes(&self) -> BoxStream<'static, Wake> {

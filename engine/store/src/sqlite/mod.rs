@@ -1,12 +1,12 @@
 //! The journal and the events in SQLite.
 
+mod admission;
 mod events;
 mod journal;
 mod lease;
 mod prune;
 mod result_cache;
 mod schema;
-mod turns;
 mod wakes;
 mod writer;
 

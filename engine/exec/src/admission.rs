@@ -9,15 +9,15 @@ use crate::dispatcher::Dispatcher;
 
 impl Dispatcher<'_> {
     /// Whether the run has still to ask for its turn. One that began without a limit goes on so.
-    pub(crate) fn needs_turn(&self) -> bool {
+    pub(crate) fn needs_admission(&self) -> bool {
         let limited = self.tools.max_runs.is_some();
-        !self.run.has_its_turn() || (limited && self.run.seq() == Seq(1))
+        !self.run.is_admitted() || (limited && self.run.seq() == Seq(1))
     }
 
     /// Asks for the run's turn; false when it has to wait. A run that never gets one is ended.
-    pub(crate) async fn take_turn(&mut self) -> Result<bool, DispatchError> {
+    pub(crate) async fn admit(&mut self) -> Result<bool, DispatchError> {
         let records = self.seal(vec![RunEvent::Admitted])?;
-        let reason = match self.ask_for_turn(&records).await? {
+        let reason = match self.ask_for_admission(&records).await? {
             Admission::Admitted => {
                 self.apply(&records)?;
                 self.publish(records);

@@ -31,7 +31,7 @@ fn a_run_of_a_group_begins_with_its_turn_and_not_before() {
     skipped["when"] = "false".into();
     let ask = approval("ask", json!({ "from": ["qa"], "min": 1 }));
     let mut world = in_group(vec![step("a"), skipped, ask]);
-    assert!(!world.run.has_its_turn());
+    assert!(!world.run.is_admitted());
     assert_eq!((world.run.status(), world.commands()), (RunStatus::Queued, vec![]));
     let token = fairlead_run::AttemptToken::mint(world.run.id(), &id("a"), 1, Epoch(1));
     let failure =
@@ -42,17 +42,17 @@ fn a_run_of_a_group_begins_with_its_turn_and_not_before() {
         RunEvent::GateOpened { step: id("ask"), due: None },
         RunEvent::NotStarted { step: id("a"), failure },
     ] {
-        assert_eq!(world.tell(early), Err(ApplyError::NotItsTurn));
+        assert_eq!(world.tell(early), Err(ApplyError::NotAdmitted));
     }
     world.tell(queued()).unwrap();
-    assert_eq!(world.tell(queued()), Err(ApplyError::HasItsTurn), "it is told once");
+    assert_eq!(world.tell(queued()), Err(ApplyError::AlreadyAdmitted), "it is told once");
     world.restart(86_400);
     let queue = world.run.queued().unwrap();
     assert_eq!((queue.behind.clone(), queue.since), (Some(other()), start_time()));
     assert!(world.run.only_waits() && world.run.wakes_at().is_none());
     world.tell(RunEvent::Admitted).unwrap();
-    assert_eq!(world.tell(RunEvent::Admitted), Err(ApplyError::HasItsTurn));
-    assert_eq!(world.tell(queued()), Err(ApplyError::HasItsTurn));
+    assert_eq!(world.tell(RunEvent::Admitted), Err(ApplyError::AlreadyAdmitted));
+    assert_eq!(world.tell(queued()), Err(ApplyError::AlreadyAdmitted));
     let left = world.run.deadline().unwrap().duration_since(world.now);
     assert_eq!(left, SignedDuration::from_secs(60), "waiting for the turn takes no time");
     world.settle();
@@ -65,12 +65,12 @@ fn a_run_of_a_group_begins_with_its_turn_and_not_before() {
 fn a_turn_is_had_once_whether_the_run_waited_or_not() {
     let mut at_once = in_group(vec![step("a")]);
     at_once.tell(RunEvent::Admitted).unwrap();
-    assert_eq!(at_once.tell(RunEvent::Admitted), Err(ApplyError::HasItsTurn));
-    assert_eq!(at_once.tell(queued()), Err(ApplyError::HasItsTurn));
+    assert_eq!(at_once.tell(RunEvent::Admitted), Err(ApplyError::AlreadyAdmitted));
+    assert_eq!(at_once.tell(queued()), Err(ApplyError::AlreadyAdmitted));
 
     // The limit of all runs: a run without a group waits, too, but only before it begins.
     let mut limited = World::new(plan(vec![step("a")], None));
-    assert!(limited.run.has_its_turn());
+    assert!(limited.run.is_admitted());
     limited.tell(RunEvent::Queued { group: None, behind: None }).unwrap();
     assert_eq!((limited.run.status(), limited.commands()), (RunStatus::Queued, vec![]));
     limited.tell(RunEvent::Admitted).unwrap();
@@ -81,7 +81,7 @@ fn a_turn_is_had_once_whether_the_run_waited_or_not() {
     let mut begun = World::new(plan(vec![gate], None));
     begun.settle();
     let late = begun.tell(RunEvent::Queued { group: None, behind: None });
-    assert_eq!(late, Err(ApplyError::HasItsTurn), "a gate is open");
+    assert_eq!(late, Err(ApplyError::AlreadyAdmitted), "a gate is open");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use sqlx::sqlite::SqlitePool;
 use super::journal::{self, Stand};
 use super::store_error;
 use crate::accept::Follows;
-use crate::turns::{self, Others, Wish};
+use crate::admission::{self, Others, Wish};
 use crate::values::{counted, micros, policy, readable, run_id};
 
 /// Decides, and writes the batch of a run that has its turn. Answers also whether that can give
@@ -64,7 +64,7 @@ async fn refusal(
             Ok(seen) => seen,
             Err(damaged) => return Ok(Err(damaged)),
         };
-        if let Some(refused) = turns::in_group(wish, &seen) {
+        if let Some(refused) = admission::in_group(wish, &seen) {
             return Ok(Ok(Some(refused)));
         }
     }
@@ -79,7 +79,7 @@ async fn refusal(
             .await?
         }
     };
-    Ok(counted(going).map(|going| turns::in_store(most, going, &seen)))
+    Ok(counted(going).map(|going| admission::in_store(most, going, &seen)))
 }
 
 async fn others(

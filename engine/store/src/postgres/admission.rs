@@ -12,7 +12,7 @@ use super::append::{Answer, answer_of, append_all};
 use super::schema::LOCK;
 use super::{Pool, on, wakes};
 use crate::accept::Follows;
-use crate::turns::{self, Others, Wish};
+use crate::admission::{self, Others, Wish};
 use crate::values::{counted, micros, policy, readable, run_id, stored};
 
 /// What an asker finds about its run: its last record, epoch and end; its number; its group, with
@@ -139,7 +139,7 @@ async fn decide(
             Ok(seen) => seen,
             Err(error) => return Ok(Err(error.into())),
         };
-        if let Some(refused) = turns::in_group(wish, &seen) {
+        if let Some(refused) = admission::in_group(wish, &seen) {
             return Ok(Ok(Some(refused)));
         }
     }
@@ -155,7 +155,7 @@ async fn decide(
         }
     };
     let going = counted(going).map_err(AppendError::from);
-    Ok(going.map(|going| turns::in_store(most, going, &seen)))
+    Ok(going.map(|going| admission::in_store(most, going, &seen)))
 }
 
 async fn others(

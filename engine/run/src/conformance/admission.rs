@@ -192,7 +192,7 @@ async fn the_store_may_be_limited_as_a_whole(journal: &impl Journal) {
     let mut wakes = journal.wakes();
     let rest = drivers[0].batch(vec![fact()], RunStatus::Waiting);
     drivers[0].append(rest).await.expect("appended");
-    wakes_until(&mut wakes, &Wake::Turns).await;
+    wakes_until(&mut wakes, &Wake::Admission).await;
     assert_eq!(sixth.ask(two).await, Admission::Admitted);
     let on = drivers[0].batch(vec![fact()], RunStatus::Running);
     drivers[0].append(on).await.expect("it goes on without asking");

@@ -438,7 +438,7 @@ impl Engine {
         let tools = &self.0.tools;
         let stop = match &signal {
             Signal::Cancel { by, reason } => Some((by.clone(), reason.to_string())),
-            Signal::Vote { .. } | Signal::Settle { .. } | Signal::News { .. } => None,
+            Signal::Vote { .. } | Signal::Settle { .. } | Signal::Notice { .. } => None,
         };
         tools.journal.post(run, tools.clock.now(), signal).await?;
         let lease = match tools.journal.acquire(run).await {

@@ -70,7 +70,7 @@ impl Dispatcher<'_> {
             Signal::Cancel { by, .. } => {
                 format!("there is nothing left that {by} could stop")
             }
-            Signal::News { about, why } => {
+            Signal::Notice { about, why } => {
                 let asks = self.run.asks_about(&about).into_iter();
                 return asks.map(|step| RunEvent::Woken { step, why: why.clone() }).collect();
             }

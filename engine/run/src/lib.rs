@@ -24,7 +24,7 @@ mod journal;
 mod kept;
 mod limit;
 mod log;
-mod news;
+mod notices;
 mod open;
 mod record;
 mod rerun;

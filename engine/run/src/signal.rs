@@ -44,8 +44,8 @@ pub enum Signal {
         /// Why.
         reason: Option<String>,
     },
-    /// News of something that steps may be asking about, such as an image.
-    News {
+    /// A notice of something that steps may be asking about, such as an image.
+    Notice {
         /// What it is about: the steps whose input names it ask again at once. See
         /// [`crate::Run::asks_about`].
         about: String,
@@ -99,7 +99,7 @@ impl Signal {
             Self::Settle { step, attempt, by, decision, reason } => {
                 SignalV1::Settle { settle: SettledV2::new(step, attempt, by, decision, reason) }
             }
-            Self::News { about, why } => SignalV1::News { about, why },
+            Self::Notice { about, why } => SignalV1::News { about, why },
         })
     }
 
@@ -118,7 +118,7 @@ impl Signal {
                 let (step, attempt, by, decision, reason) = settle.parts();
                 Self::Settle { step, attempt, by, decision, reason }
             }
-            SignalV1::News { about, why } => Self::News { about, why },
+            SignalV1::News { about, why } => Self::Notice { about, why },
         })
     }
 }

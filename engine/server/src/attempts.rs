@@ -11,7 +11,7 @@ use fairlead_step::error_chain;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use crate::intake::later;
+use crate::ingest::later;
 use crate::server::Shared;
 use crate::triggers;
 

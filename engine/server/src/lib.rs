@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  POST /webhooks/{source} ─┐
-//!  NATS subject ────────────┼─► Sender (proof, then body) ─► Intake: stored once ─► 202
+//!  NATS subject ────────────┼─► Sender (proof, then body) ─► Ingest: stored once ─► 202
 //!  POST …/runs ─────────────┘                                   │
 //!                       Outbox ◄────────── woken ───────────────┘
 //!                         │ publish, mark
@@ -20,10 +20,10 @@ mod admission_queue;
 mod api;
 mod attempts;
 mod commits;
+mod evidence;
 mod images;
-mod intake;
+mod ingest;
 mod listener;
-mod news;
 mod outbox;
 mod pipelines;
 mod redelivery;

@@ -7,7 +7,7 @@ use fairlead_event::{BusError, CloudEvent};
 use fairlead_run::{StoreError, StoredEvent};
 use fairlead_step::error_chain;
 
-use crate::intake::later;
+use crate::ingest::later;
 use crate::server::Shared;
 
 /// How many events are read at a time.
@@ -29,7 +29,7 @@ pub(crate) async fn run(shared: &Shared) {
     let mut told = false;
     while !shared.stopping.is_cancelled() {
         match publish_all(shared, &mut told).await {
-            Ok(Left::Nothing) => shared.until_stopping(shared.intake.stored.notified()).await,
+            Ok(Left::Nothing) => shared.until_stopping(shared.ingest.stored.notified()).await,
             Ok(Left::BusAway) => {
                 let recovered = tokio::time::timeout(BUS_PAUSE, shared.ports.bus.recovered());
                 shared.until_stopping(recovered).await;

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::attempts::Handling;
 use crate::images::ImageResolver;
-use crate::intake::Intake;
+use crate::ingest::Ingest;
 use crate::listener::Bounded;
 use crate::supervisor::Supervisor;
 use crate::{
@@ -92,7 +92,7 @@ pub struct Server {
 pub(crate) struct Shared {
     pub(crate) ports: Ports,
     pub(crate) options: Options,
-    pub(crate) intake: Intake,
+    pub(crate) ingest: Ingest,
     pub(crate) supervisor: Arc<Supervisor>,
     /// The tasks that handle events.
     pub(crate) tasks: TaskTracker,
@@ -155,7 +155,7 @@ impl Server {
 
         let Self { ports, options } = self;
         let stopping = CancellationToken::new();
-        let intake = Intake {
+        let ingest = Ingest {
             events: Arc::clone(&ports.events),
             clock: Arc::clone(&ports.clock),
             direct: options.direct,
@@ -175,7 +175,7 @@ impl Server {
         let shared = Arc::new(Shared {
             ports,
             options,
-            intake,
+            ingest,
             supervisor,
             tasks: TaskTracker::new(),
             handling: Handling::default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fairlead_event::{Incoming, SubscribedDeliveries, SubscribedDelivery};
 use futures::StreamExt as _;
 
-use crate::intake::IntakeError;
+use crate::ingest::IngestError;
 use crate::server::Shared;
 
 /// The pause before a message that could not be stored is asked for again.
@@ -51,7 +51,7 @@ async fn store(shared: &Shared, name: &str, delivery: &SubscribedDelivery) -> bo
         tracing::warn!(source = name, "a part of a message on NATS is refused: {why}");
     }
     for event in received.events {
-        match shared.intake.accept(name, event).await {
+        match shared.ingest.accept(name, event).await {
             Ok(accepted) => tracing::info!(
                 source = name,
                 event = accepted.id,
@@ -60,10 +60,10 @@ async fn store(shared: &Shared, name: &str, delivery: &SubscribedDelivery) -> bo
                 accepted.subject
             ),
             // It would never be stored, however often it came.
-            Err(error @ IntakeError::Envelope { .. }) => {
+            Err(error @ IngestError::Envelope { .. }) => {
                 tracing::warn!(source = name, "a message on NATS is dropped: {error}");
             }
-            Err(error @ (IntakeError::Store(_) | IntakeError::Contended { .. })) => {
+            Err(error @ (IngestError::Store(_) | IngestError::Contended { .. })) => {
                 tracing::error!(source = name, "cannot store what came on NATS: {error}");
                 return false;
             }

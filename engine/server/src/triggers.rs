@@ -17,9 +17,9 @@ use tokio::sync::Semaphore;
 
 use crate::attempts::{self, Attempted, Failure};
 use crate::commits;
+use crate::evidence;
 use crate::images::{Truth, look_up, resolve_images};
-use crate::intake;
-use crate::news;
+use crate::ingest;
 use crate::pipelines::Pipeline;
 use crate::server::Shared;
 
@@ -111,7 +111,7 @@ fn tell(answered: Result<(), fairlead_event::BusError>) {
 
 /// Lets every pipeline have its say about an event that this server has claimed, and starts the runs.
 pub(crate) async fn handle(shared: &Shared, stored: &StoredEvent) -> Result<(), Failure> {
-    let event = intake::read(&stored.document)
+    let event = ingest::read(&stored.document)
         .map_err(|error| Failure::Never(format!("the event cannot be read: {error}")))?;
     let source = source_of(&stored.document);
     let from = From { key: &stored.key, source: &source, received_at: stored.received_at };
@@ -164,7 +164,7 @@ async fn start(shared: &Shared, from: From<'_>, event: SourceEvent) -> Result<()
         SourceEvent::ImagePushed(_) | SourceEvent::GitPushed(_) => event,
     };
     if let SourceEvent::ImagePushed(push) = &event {
-        news::tell(shared, push, young(shared, from.received_at)).await?;
+        evidence::tell(shared, push, young(shared, from.received_at)).await?;
     }
     let wanted = |pipeline: &&Pipeline| pipeline.plan.triggers().matches(&event);
     let wanted: Vec<&Pipeline> = shared.ports.pipelines.iter().filter(wanted).collect();
@@ -245,7 +245,7 @@ async fn confirmed(
             let now = SourceEvent::ImagePushed(observed);
             tracing::warn!(event = key, "ignored: {subject} was overtaken by {}", now.subject());
             // What overtook it is taken in here, for its own report may have been lost.
-            let accepted = shared.intake.accept(source, now).await;
+            let accepted = shared.ingest.accept(source, now).await;
             accepted.map(|_| None).map_err(|error| error.to_string())
         }
     }

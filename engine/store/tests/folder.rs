@@ -244,7 +244,7 @@ async fn two_stores_on_one_folder_wake_each_other() {
     assert!(!wakes.exists(), "who does not listen pays nothing");
 
     let mut heard = two.journal().wakes();
-    let news = Signal::News { about: "sha256:abc".to_owned(), why: "it is there".to_owned() };
+    let news = Signal::Notice { about: "sha256:abc".to_owned(), why: "it is there".to_owned() };
     one.journal().post(&run_id(1), time(), news.clone()).await.unwrap();
     hear(&mut heard, &Wake::Run(run_id(1))).await;
     let group = Group {

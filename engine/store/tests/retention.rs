@@ -449,7 +449,8 @@ async fn what_is_named_stays(harness: Harness) {
     harness.ended(5, "a", 60, "remembered").await;
     harness.remember(5, 1, "remembered").await;
     harness.ended(6, "a", 60, "signaled").await;
-    let news = fairlead_run::Signal::News { about: named("signaled").to_string(), why: "".into() };
+    let news =
+        fairlead_run::Signal::Notice { about: named("signaled").to_string(), why: "".into() };
     harness.create(harness.new_run(7, "a", None)).await;
     harness.store.journal().post(&run_id(7), harness.now, news).await.expect("an answer");
     harness.put("nobody's").await;

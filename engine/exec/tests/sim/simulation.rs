@@ -338,7 +338,7 @@ impl Simulation {
                             }
                             StepStatus::Asking { .. } if rng.one_in(6) => {
                                 let about = step.id().to_string();
-                                said.push(Signal::News { about, why: "news".to_owned() });
+                                said.push(Signal::Notice { about, why: "news".to_owned() });
                             }
                             StepStatus::Open { .. }
                             | StepStatus::Asking { .. }

@@ -25,7 +25,7 @@ pub(super) async fn conformance<J: Journal>(factory: impl AsyncFn() -> J) {
 }
 
 fn news(about: &str) -> Signal {
-    Signal::News { about: about.to_owned(), why: "it is there".to_owned() }
+    Signal::Notice { about: about.to_owned(), why: "it is there".to_owned() }
 }
 
 /// One of each kind.

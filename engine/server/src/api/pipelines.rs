@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::problem::Problem;
 use super::webhook::not_stored;
 use crate::images::resolve_images;
-use crate::intake;
+use crate::ingest;
 use crate::pipelines::Pipeline;
 use crate::server::Shared;
 use crate::triggers::{self, Started, Trigger};
@@ -103,7 +103,7 @@ pub(crate) async fn start(
         let images = resolved(&shared, pipeline, bound.unwrap_or_default()).await?;
         given.extend(images.into_iter().map(|(name, image)| (name, image.to_string().into())));
     }
-    let accepted = shared.intake.accept(BY, event).await.map_err(not_stored)?;
+    let accepted = shared.ingest.accept(BY, event).await.map_err(not_stored)?;
     let key = accepted.id;
     if accepted.duplicate {
         same_request(&shared, &key, &request).await?;
@@ -184,7 +184,7 @@ fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
 /// removed, and must not be made again.
 async fn same_request(shared: &Shared, key: &str, request: &Requested) -> Result<(), Problem> {
     let Some(stored) = shared.ports.events.event(key).await? else { return Err(removed()) };
-    match intake::read(&stored.document) {
+    match ingest::read(&stored.document) {
         Ok(SourceEvent::Requested(first)) if first.params == request.params => {
             // What was refused then is a dead letter, and may be asked for again.
             let over = match stored.state() {

@@ -12,7 +12,7 @@ use fairlead_event::{Headers, Incoming, MAX_BODY, ReceiveError};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use crate::intake::IntakeError;
+use crate::ingest::IngestError;
 use crate::server::Shared;
 
 /// How long a sender may take to send its body.
@@ -68,10 +68,10 @@ pub(crate) async fn receive(
     let (mut events, mut refused) = (Vec::new(), received.refused);
     for event in received.events {
         let subject = event.subject();
-        let accepted = match shared.intake.accept(&name, event).await {
+        let accepted = match shared.ingest.accept(&name, event).await {
             Ok(accepted) => accepted,
             // What can never be stored must not take the rest of its message with it.
-            Err(error @ IntakeError::Envelope { .. }) if is_batch => {
+            Err(error @ IngestError::Envelope { .. }) if is_batch => {
                 refused.push(format!("{subject}: {error}"));
                 continue;
             }
@@ -122,11 +122,11 @@ fn refused(error: &ReceiveError) -> Problem {
     }
 }
 
-pub(crate) fn not_stored(error: IntakeError) -> Problem {
+pub(crate) fn not_stored(error: IngestError) -> Problem {
     match error {
-        IntakeError::Store(error) => error.into(),
-        IntakeError::Contended { .. } => Problem::unavailable(error.to_string()),
-        IntakeError::Envelope { .. } => Problem::new(
+        IngestError::Store(error) => error.into(),
+        IngestError::Contended { .. } => Problem::unavailable(error.to_string()),
+        IngestError::Envelope { .. } => Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "event",
             "the event is not taken",

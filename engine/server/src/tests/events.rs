@@ -9,7 +9,7 @@ use fairlead_store::PruneRules;
 
 use super::gates::{parked, start};
 use super::harness::{Fault, Harness, TOKEN};
-use crate::intake::later;
+use crate::ingest::later;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

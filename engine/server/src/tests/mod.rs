@@ -4,11 +4,11 @@
 mod admission;
 mod decisions;
 mod events;
+mod evidence;
 mod forge;
 mod gates;
 mod harness;
 mod images;
-mod news;
 mod pipelines;
 mod requests;
 mod starts;

@@ -232,7 +232,7 @@ fn group() -> Group {
 }
 
 fn news() -> Signal {
-    Signal::News { about: "sha256:abc".to_owned(), why: "it is there".to_owned() }
+    Signal::Notice { about: "sha256:abc".to_owned(), why: "it is there".to_owned() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

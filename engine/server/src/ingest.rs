@@ -1,4 +1,4 @@
-//! The intake: an event is stored once, under the identity of what happened, before anybody is told
+//! The ingest: an event is stored once, under the identity of what happened, before anybody is told
 //! that it was taken.
 
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(crate) struct Accepted {
 
 /// Why an event was not taken. Its sender must not be told otherwise.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum IntakeError {
+pub(crate) enum IngestError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the event cannot be written down: {reason}")]
@@ -41,7 +41,7 @@ pub(crate) enum IntakeError {
     Contended { subject: String },
 }
 
-pub(crate) struct Intake {
+pub(crate) struct Ingest {
     pub(crate) events: Arc<dyn EventStore>,
     pub(crate) clock: Arc<dyn Clock>,
     /// How long the outbox has to put an event on the bus, before the store hands it out itself.
@@ -50,13 +50,13 @@ pub(crate) struct Intake {
     pub(crate) stored: Notify,
 }
 
-impl Intake {
+impl Ingest {
     /// Stores an event that `source` reports, unless it is stored.
     pub(crate) async fn accept(
         &self,
         source: &str,
         event: SourceEvent,
-    ) -> Result<Accepted, IntakeError> {
+    ) -> Result<Accepted, IngestError> {
         let tagged = match (&event, event.place()) {
             (SourceEvent::ImagePushed(push), Some(place)) => {
                 push.digest.clone().map(|digest| (push, place, digest))
@@ -88,7 +88,7 @@ impl Intake {
         place: &Place,
         push: &ImagePushed,
         digest: &Digest,
-    ) -> Result<Accepted, IntakeError> {
+    ) -> Result<Accepted, IngestError> {
         let event = SourceEvent::ImagePushed(push.clone());
         let subject = event.subject();
         for _ in 0..RACES {
@@ -121,7 +121,7 @@ impl Intake {
                 Inserted::Overtaken | Inserted::Duplicate { .. } => {}
             }
         }
-        Err(IntakeError::Contended { subject })
+        Err(IngestError::Contended { subject })
     }
 
     async fn insert(
@@ -131,12 +131,12 @@ impl Intake {
         mut event: SourceEvent,
         push: Option<TagPush>,
         received_at: Timestamp,
-    ) -> Result<Inserted, IntakeError> {
+    ) -> Result<Inserted, IngestError> {
         let envelope = |event: &SourceEvent| {
             event
                 .to_cloud_event(source, key, received_at)
                 .map(|event| event.to_json())
-                .map_err(|e| IntakeError::Envelope { reason: e.to_string() })
+                .map_err(|e| IngestError::Envelope { reason: e.to_string() })
         };
         let mut document = envelope(&event)?;
         if document.len() > MAX_DOCUMENT
@@ -148,7 +148,7 @@ impl Intake {
         }
         if document.len() > MAX_DOCUMENT {
             let reason = format!("it has more than {MAX_DOCUMENT} bytes");
-            return Err(IntakeError::Envelope { reason });
+            return Err(IngestError::Envelope { reason });
         }
         let key = key.to_string();
         let due_at = later(received_at, self.direct);
@@ -180,14 +180,14 @@ mod tests {
         }
     }
 
-    fn intake() -> Arc<Intake> {
+    fn ingest() -> Arc<Ingest> {
         let events = fairlead_store::Store::memory().events();
         intake_of(events)
     }
 
-    fn intake_of(events: Arc<dyn EventStore>) -> Arc<Intake> {
+    fn intake_of(events: Arc<dyn EventStore>) -> Arc<Ingest> {
         let direct = Duration::from_secs(2);
-        Arc::new(Intake { events, clock: Arc::new(Epoch), direct, stored: Notify::new() })
+        Arc::new(Ingest { events, clock: Arc::new(Epoch), direct, stored: Notify::new() })
     }
 
     fn push(content: &str, at: i64) -> SourceEvent {
@@ -203,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_tag_may_come_back_and_a_report_may_not() {
-        let intake = intake();
+        let ingest = ingest();
         let mut ids = Vec::new();
         for (content, at, duplicate) in [
             ("a", 1, false),
@@ -218,7 +218,7 @@ mod tests {
             ("d", 50, false),
             ("a", 20, true),
         ] {
-            let accepted = intake.accept("test", push(content, at)).await.unwrap();
+            let accepted = ingest.accept("test", push(content, at)).await.unwrap();
             assert_eq!(accepted.duplicate, duplicate, "{content} at {at}");
             if !duplicate {
                 assert!(!ids.contains(&accepted.id));
@@ -232,7 +232,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_known_of_a_tag_outlives_its_events() {
         let store = fairlead_store::Store::memory();
-        let intake = intake_of(store.events());
+        let ingest = intake_of(store.events());
         let git = SourceEvent::GitPushed(fairlead_event::GitPushed {
             repository: "acme/shop".into(),
             clone_url: None,
@@ -245,13 +245,13 @@ mod tests {
             paths: ChangedPaths::Unknown,
             actor: None,
         });
-        let accepted = async |event: SourceEvent| intake.accept("test", event).await.unwrap();
+        let accepted = async |event: SourceEvent| ingest.accept("test", event).await.unwrap();
         let first = accepted(push("a", 1)).await;
         let second = accepted(push("b", 10)).await;
         let pushed = accepted(git.clone()).await;
         for event in [&first, &second, &pushed] {
             let done = Timestamp::UNIX_EPOCH;
-            intake.events.mark_handled(&event.id, done).await.unwrap();
+            ingest.events.mark_handled(&event.id, done).await.unwrap();
         }
         let day = Duration::from_secs(24 * 3600);
         let rules = fairlead_store::PruneRules::at(later(Timestamp::UNIX_EPOCH, day * 90));
@@ -266,16 +266,16 @@ mod tests {
         for (content, at) in [("c", 20), ("a", 30), ("b", 40)] {
             let new = accepted(push(content, at)).await;
             assert!(!new.duplicate, "{content}");
-            assert!(intake.events.event(&new.id).await.unwrap().is_some());
+            assert!(ingest.events.event(&new.id).await.unwrap().is_some());
         }
     }
 
     #[tokio::test]
     async fn of_many_reports_at_once_one_is_new() {
-        let intake = intake();
+        let ingest = ingest();
         let reports = (0..32).map(|_| {
-            let intake = Arc::clone(&intake);
-            tokio::spawn(async move { intake.accept("test", push("a", 1)).await.unwrap() })
+            let ingest = Arc::clone(&ingest);
+            tokio::spawn(async move { ingest.accept("test", push("a", 1)).await.unwrap() })
         });
         let accepted = futures::future::join_all(reports).await;
         let new = accepted.into_iter().filter(|a| !a.as_ref().unwrap().duplicate).count();
@@ -284,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_of_files_that_is_too_long_is_unknown() {
-        let intake = intake();
+        let ingest = ingest();
         let event = SourceEvent::GitPushed(fairlead_event::GitPushed {
             repository: "acme/shop".into(),
             clone_url: None,
@@ -299,8 +299,8 @@ mod tests {
             ),
             actor: None,
         });
-        let accepted = intake.accept("test", event).await.unwrap();
-        let stored = intake.events.event(&accepted.id).await.unwrap().unwrap();
+        let accepted = ingest.accept("test", event).await.unwrap();
+        let stored = ingest.events.event(&accepted.id).await.unwrap().unwrap();
         let SourceEvent::GitPushed(push) = read(&stored.document).unwrap() else {
             panic!("it is a git push");
         };

@@ -112,6 +112,6 @@ async fn tell_one(
             return Ok(());
         }
     }
-    let signal = Signal::News { about: about.to_owned(), why: why.to_owned() };
+    let signal = Signal::Notice { about: about.to_owned(), why: why.to_owned() };
     shared.ports.journal.post(&run.id, shared.ports.clock.now(), signal).await.map(drop)
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::host::{AttemptResult, Host, Job};
 
 impl Host {
-    /// The digest of all that goes into the attempt; none when its result is not to be remembered.
+    /// The digest of all that goes into the attempt; none when its result is not to be cached.
     /// The log says why.
     pub(crate) async fn cache_key(
         &self,
@@ -17,19 +17,19 @@ impl Host {
     ) -> Option<Digest> {
         let spec = job.kind.spec();
         if spec.effect != Effect::Pure {
-            context.say(format!("the result is not remembered: `{}` is not pure", spec.kind));
+            context.say(format!("the result is not cached: `{}` is not pure", spec.kind));
             return None;
         }
         // What a secret is must not be guessed from a digest.
         if !job.input.secrets().is_empty() {
-            context.say("the result is not remembered: a secret went in");
+            context.say("the result is not cached: a secret went in");
             return None;
         }
         let reads = match job.stop.guard(job.kind.reads(with, context)).await {
             Ok(reads) => reads,
             Err(error) => {
                 context.say(format!(
-                    "the result is not remembered: what else goes in cannot be told: {}",
+                    "the result is not cached: what else goes in cannot be told: {}",
                     error.chain()
                 ));
                 return None;
@@ -85,7 +85,7 @@ impl Host {
             outputs: outputs.clone(),
         };
         if let Err(error) = self.result_cache.remember(key, result).await {
-            context.say(format!("the result is not remembered: {}", error_chain(&error)));
+            context.say(format!("the result is not cached: {}", error_chain(&error)));
         }
     }
 }

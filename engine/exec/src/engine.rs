@@ -42,7 +42,7 @@ pub struct EngineOptions {
     pub logs: Arc<dyn LogStore>,
     /// Where artifacts are kept.
     pub artifacts: Arc<dyn Artifacts>,
-    /// Where results are remembered.
+    /// Where results are cached.
     pub result_cache: Arc<dyn ResultCache>,
     /// The settings and credentials of registries.
     pub registries: Arc<dyn Registries>,

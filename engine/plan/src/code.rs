@@ -93,7 +93,7 @@ codes! {
         "The message says what stands there and what the step kind wants.";
     REFUSED_INPUT = "FL0205": "an input that the step kind refuses",
         "The type fits, but the kind itself checks more: the message is its own.";
-    NOT_PURE = "FL0206": "a result that cannot be remembered",
+    NOT_PURE = "FL0206": "a result that cannot be cached",
         "`cache` is for kinds that change nothing outside; `fairlead steps list` says which effect a kind has.";
     BAD_EXPRESSION = "FL0301": "a malformed expression",
         "Between `{{` and `}}` stands one expression: a path, a comparison, a filter. There are no statements.";

@@ -204,7 +204,7 @@ fn step_is_well(
         (content, None) => (*content == Content::Bool(true)).to_string(),
     });
     if let Some(kind) = kinds.uses {
-        kinds::may_be_remembered(step, kind.as_ref(), found);
+        kinds::may_be_cached(step, kind.as_ref(), found);
     }
     if let Some(GateSpec::Wait(Some(WaitSpec::Until(node)))) = &step.gate {
         reads.extend(names.text(node, work, found));

@@ -85,7 +85,7 @@ pub struct PlanStep {
     pub for_each: Option<ForEach>,
     /// How long and how often it asks again while its kind rejects.
     pub wait: Option<AskAgain>,
-    /// Whether its results are remembered; for kinds that are pure.
+    /// Whether its results are cached; for kinds that are pure.
     pub cache: Option<Cache>,
     /// How it is taken back.
     pub undo: Option<Undo>,

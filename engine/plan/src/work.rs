@@ -1,5 +1,5 @@
 //! What a step can be besides one attempt of one kind: a gate, a step for each item, a question that
-//! is asked again, a result that is remembered, work that can be taken back.
+//! is asked again, a result that is cached, work that can be taken back.
 //!
 //! These are stored as they stand here, within [`crate::StoredPlan::V2`].
 
@@ -325,7 +325,7 @@ impl Concurrency {
     }
 }
 
-/// A result of a `pure` kind that is remembered, by the digests of all that went in.
+/// A result of a `pure` kind that is cached, by the digests of all that went in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
     /// How long a result stands; as long as it is kept when not given.

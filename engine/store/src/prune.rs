@@ -38,7 +38,7 @@ const RUNS_AT_ONCE: usize = 16;
 pub struct PruneRules {
     /// The time now.
     pub now: Timestamp,
-    /// Runs that ended longer ago than this. It is also the rule for remembered results and for
+    /// Runs that ended longer ago than this. It is also the rule for cached results and for
     /// events that were handled or given up, which stay without it.
     pub older_than: Option<Duration>,
     /// Runs that are not among this many that ended last of their pipeline.
@@ -189,7 +189,7 @@ pub(crate) trait Retention: Send + Sync {
     /// When the oldest of the runs was requested that somebody drives now.
     fn oldest_driven(&self) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>>;
 
-    /// Shows every text that may name an artifact: plans, records, signals, remembered results.
+    /// Shows every text that may name an artifact: plans, records, signals, cached results.
     fn show_texts<'a>(
         &'a self,
         gone: &'a BTreeSet<RunId>,

@@ -141,7 +141,7 @@ pub(crate) fn keys(cutoff: Timestamp, most: u64) -> [Sweep; 2] {
 /// The results that were remembered before a time.
 pub(crate) fn remembered(cutoff: Timestamp) -> Sweep {
     Sweep {
-        doing: "remove remembered results",
+        doing: "remove cached results",
         count: concat!(amount!("outputs"), " FROM remembered WHERE at < $1"),
         remove: "DELETE FROM remembered WHERE key IN \
                  (SELECT key FROM remembered WHERE at < $1 LIMIT $2)",

@@ -23,7 +23,7 @@ pub(crate) async fn prune(context: &Context<'_>, args: PruneArgs) -> Result<Exit
         ("plans", report.plans),
         ("events", report.events),
         ("event keys", report.keys),
-        ("remembered results", report.remembered),
+        ("cached results", report.remembered),
         ("artifacts", report.artifacts),
     ];
     let output = context.output;

@@ -98,7 +98,7 @@ pub trait StepKind: Send + Sync + 'static {
     const SUMMARY: &'static str;
     /// The version of what it does, which is not that of its crate: it changes when the same input no
     /// longer comes to the same. It is pinned in every run's plan: an unfinished run goes on only with
-    /// the version that it began with, and remembered results are those of one version.
+    /// the version that it began with, and cached results are those of one version.
     const VERSION: &'static str = "1";
     /// What becomes of a lost attempt.
     const EFFECT: Effect;
@@ -129,7 +129,7 @@ pub trait StepKind: Send + Sync + 'static {
 
     /// What an attempt reads besides its input, each with a name and the digest of what it is now: files
     /// of the workspace, databases, the day where it matters. Asked only of kinds whose effect is
-    /// [`Effect::Pure`], and only when their results are remembered: the same input and the same
+    /// [`Effect::Pure`], and only when their results are cached: the same input and the same
     /// digests stand for the same result.
     ///
     /// # Errors

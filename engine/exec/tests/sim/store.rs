@@ -32,7 +32,7 @@ pub(crate) enum Plant {
     AdmissionForAll,
     /// A record is confirmed and not kept.
     LostRecords,
-    /// A result is remembered under the wrong key.
+    /// A result is cached under the wrong key.
     WrongResults,
     /// Signals stay when they are dealt with.
     SignalsStay,

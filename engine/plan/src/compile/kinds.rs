@@ -33,17 +33,15 @@ pub(super) fn kind_of<'c>(
 }
 
 /// Only what changes nothing outside can be left out because it was done before.
-pub(super) fn may_be_remembered(step: &StepSpec<'_>, kind: &dyn Step, found: &mut Vec<Diagnostic>) {
+pub(super) fn may_be_cached(step: &StepSpec<'_>, kind: &dyn Step, found: &mut Vec<Diagnostic>) {
     let Some((_, span)) = step.cache else { return };
     let spec = kind.spec();
     let does = match spec.effect {
         Effect::Pure => return,
         Effect::Idempotent | Effect::CheckThenAct | Effect::Once => "changes things outside",
     };
-    let message = format!(
-        "the results of `{}` cannot be remembered: its kind is not pure, it {does}",
-        spec.kind
-    );
+    let message =
+        format!("the results of `{}` cannot be cached: its kind is not pure, it {does}", spec.kind);
     let finding = Diagnostic::error(NOT_PURE, span, message);
     found.push(finding.help("leave `cache` away"));
 }

@@ -145,7 +145,7 @@ fn besides(step: &PlanStep) -> Vec<String> {
         said.push(format!("asks for {}", wait.deadline));
     }
     if step.cache.is_some() {
-        said.push("is remembered".to_owned());
+        said.push("is cached".to_owned());
     }
     if let Some(undo) = &step.undo {
         said.push(format!("taken back by {}", undo.kind));

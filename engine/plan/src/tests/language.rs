@@ -330,7 +330,7 @@ fn what_is_read_of_items_is_checked() {
 }
 
 #[test]
-fn what_is_remembered_and_taken_back_is_checked() {
+fn what_is_cached_and_taken_back_is_checked() {
     let name = "n".repeat(59);
     assert_snapshot!(check_steps(
         &r#"
@@ -351,8 +351,8 @@ fn what_is_remembered_and_taken_back_is_checked() {
         last: {uses: note, on_undo: {uses: note, with: {text: "{{ run.summary }}"}}}
 "#.replace("NAME", &name)
     ), @r#"
-    3:25: error[FL0206]: the results of `note` cannot be remembered: its kind is not pure, it changes things outside (leave `cache` away)
-    4:26: error[FL0206]: the results of `build` cannot be remembered: its kind is not pure, it changes things outside (leave `cache` away)
+    3:25: error[FL0206]: the results of `note` cannot be cached: its kind is not pure, it changes things outside (leave `cache` away)
+    4:26: error[FL0206]: the results of `build` cannot be cached: its kind is not pure, it changes things outside (leave `cache` away)
     4:39: error[FL0107]: `ttl` wants a duration, and `5` has no unit (write `5s` for seconds)
     5:32: error[FL0103]: `cache` wants `true`, `false`, or `{ttl: 7d}`, and this is a text
     6:33: error[FL0101]: `cache` has no key `tl` (did you mean `ttl`?)

@@ -280,7 +280,7 @@ pub(crate) enum EventsCommand {
 pub(crate) struct EventsListArgs {
     /// Only events in this state: pending, handled or dead
     #[arg(long, value_name = "STATE")]
-    pub(crate) state: Option<EventState>,
+    pub(crate) only: Option<EventState>,
     /// Only events that are older than this one
     #[arg(long, value_name = "ID")]
     pub(crate) before: Option<String>,

@@ -44,7 +44,7 @@ on_failure:
     ] {
         assert!(refused.contains(want), "{want}: {refused}");
     }
-    assert!(!refused.contains("nothing-of-this-name"), "{refused}");
+    assert!(!refused.contains("the program `nothing-of-this-name`"), "{refused}");
     assert!(runs(&fairlead).is_empty(), "nothing was begun");
     let looked = fairlead.run(["doctor", "x.yaml"]).code(1).stdout;
     assert!(looked.contains("`sign`: the signing key is not PEM"), "{looked}");

@@ -154,7 +154,7 @@ fn a_run_that_a_push_starts_works_on_the_pushed_commit_and_does_so_again_a_day_l
     git(&shop.repository.path(), &["update-ref", "refs/heads/main", other.trim()]);
     let retry = ["retry", &run, "--from", "note"];
     let refused = shop.harbor.fairlead.run(retry).code(2);
-    assert!(refused.stderr.contains("is not there any more"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("is gone"), "{}", refused.stderr);
     assert!(refused.stderr.contains("--config"), "{}", refused.stderr);
     let config = ["--config", "serve.yaml"];
     let again = shop.harbor.fairlead.run(retry.iter().chain(&config)).code(0);

@@ -134,7 +134,7 @@ impl ProcessHost {
         }
         let deadline = spec.timeout.map(|timeout| (Instant::now() + timeout, timeout));
         let group = self.start(&spec)?;
-        Watch::new(self, program, group, &spec).to_end(deadline, spec.stdin).await
+        Watch::new(self, program, group, &spec).stay(deadline, spec.stdin).await
     }
 }
 

@@ -10,7 +10,7 @@ use crate::workspaces::Workspaces;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// It is under its name; the commit is filled in as the forge has it.
-    Holds(GitPushed),
+    Holds(Box<GitPushed>),
     /// The name has something else by now, whose history does not lead to it.
     Overtaken,
     /// There is no such branch or tag.
@@ -32,13 +32,14 @@ pub(crate) async fn look_up(
     let is_there = *after == found.object || *after == found.commit;
     match &push.reference {
         GitRef::Tag(_) if is_there => {
-            Ok(Standing::Holds(GitPushed { commit: Some(found.commit), ..push.clone() }))
+            let pushed = GitPushed { commit: Some(found.commit), ..push.clone() };
+            Ok(Standing::Holds(Box::new(pushed)))
         }
         GitRef::Tag(_) => Ok(Standing::Overtaken),
         GitRef::Branch(_) => {
             let pushed = GitPushed { commit: Some(after.clone()), ..push.clone() };
             let holds = is_there || workspaces.contains(&pushed).await?;
-            Ok(if holds { Standing::Holds(pushed) } else { Standing::Overtaken })
+            Ok(if holds { Standing::Holds(Box::new(pushed)) } else { Standing::Overtaken })
         }
     }
 }
@@ -75,7 +76,7 @@ pub(crate) async fn confirmed(
     match tokio::time::timeout(shared.options.forge, question).await {
         Err(_) => Err(format!("the forge of {subject} did not answer in time")),
         Ok(Err(error)) => Err(format!("cannot look {subject} up: {}", error.chain())),
-        Ok(Ok(Standing::Holds(push))) => Ok(Some(push)),
+        Ok(Ok(Standing::Holds(push))) => Ok(Some(*push)),
         Ok(Ok(Standing::Gone | Standing::Overtaken)) if young => {
             Err(format!("the forge does not show {subject} yet"))
         }

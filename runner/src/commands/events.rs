@@ -32,14 +32,14 @@ async fn list(store: &Store, output: &Output, args: EventsListArgs) -> Result<()
         None => None,
     };
     let limit = args.limit.min(EventFilter::MOST);
-    let filter = EventFilter { state: args.state, prefix: None, before, limit };
+    let filter = EventFilter { state: args.only, prefix: None, before, limit };
     let found = store.events().list(filter).await.map_err(|e| Stop::of(&e))?;
     let views: Vec<EventView> = found.iter().map(StoredEvent::view).collect();
     if args.json {
         return output.json(&views);
     }
     if views.is_empty() {
-        let which = args.state.map_or("no".to_owned(), |state| format!("no {state}"));
+        let which = args.only.map_or("no".to_owned(), |state| format!("no {state}"));
         output.say(format!("there are {which} events"));
         return Ok(());
     }

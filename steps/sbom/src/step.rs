@@ -102,7 +102,9 @@ impl StepKind for Sbom {
     }
 
     async fn run(&self, input: Input, context: &StepContext) -> Result<Verdict<Output>, StepError> {
-        context.cancel().guard(describe_and_store(&input, context)).await.map(Verdict::passed)
+        Box::pin(context.cancel().guard(describe_and_store(&input, context)))
+            .await
+            .map(Verdict::passed)
     }
 }
 

@@ -243,7 +243,7 @@ impl FromStr for Image {
             ImageRef { digest: None, .. } => Err(error(
                 text,
                 "an image",
-                "it has no digest; write `registry/repository@sha256:…`, or resolve the tag first",
+                "it has no digest; write `registry/repository@sha256:…`, or let a parameter of type `image` or a `resolve` step find it",
             )),
         }
     }

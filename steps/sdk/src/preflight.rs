@@ -106,8 +106,6 @@ impl<'a> Preflight<'a> {
 impl fmt::Debug for Preflight<'_> {
     /// The input may hold secrets, and does not show.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown =
-            f.debug_struct("Preflight").field("workspace", &self.workspace).finish_non_exhaustive();
-        shown
+        f.debug_struct("Preflight").field("workspace", &self.workspace).finish_non_exhaustive()
     }
 }

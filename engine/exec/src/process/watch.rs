@@ -86,7 +86,7 @@ impl<'a> Watch<'a> {
 
     /// Stays until the process and its group are gone, or until nothing more can be done about them.
     /// `deadline` is when the process must have ended, and how long that is after its start.
-    pub(super) async fn to_end(
+    pub(super) async fn stay(
         mut self,
         deadline: Option<(Instant, Duration)>,
         input: Option<Bytes>,

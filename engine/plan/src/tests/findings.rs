@@ -261,7 +261,7 @@ fn inputs_are_checked_by_the_schema_of_the_kind() {
     3:51: error[FL0204]: input `context` wants a text, and this is a number (put it in quotes)
     3:65: error[FL0204]: input `platforms` wants a list, and this is a text (write `[linux/amd64]`)
     3:88: error[FL0204]: input `args.A` wants a text, and this is a number (put it in quotes)
-    4:39: error[FL0204]: input `image`: `registry.example.com/shop:v1` is not an image: it has no digest; write `registry/repository@sha256:…`, or resolve the tag first
+    4:39: error[FL0204]: input `image`: `registry.example.com/shop:v1` is not an image: it has no digest; write `registry/repository@sha256:…`, or let a parameter of type `image` or a `resolve` step find it
     4:91: error[FL0204]: input `fail_on.severity` cannot be `hihg` (it can be `low`, `critical`)
     4:97: error[FL0202]: input `fail_on` has no `fix` (it has `fixable`, `severity`)
     4:116: error[FL0204]: input `limit` wants a whole number, and this is a text (write it without quotes)
@@ -271,7 +271,7 @@ fn inputs_are_checked_by_the_schema_of_the_kind() {
     5:52: error[FL0204]: input `limit` must be at most 255, and this is 500
     5:66: error[FL0204]: input `fail_on` wants a mapping, and this is a text
     5:86: error[FL0204]: input `baseline` wants an artifact, and this is a text
-    6:39: error[FL0204]: input `image`: `registry.example.com/shop` is not an image: it has no digest; write `registry/repository@sha256:…`, or resolve the tag first
+    6:39: error[FL0204]: input `image`: `registry.example.com/shop` is not an image: it has no digest; write `registry/repository@sha256:…`, or let a parameter of type `image` or a `resolve` step find it
     6:78: error[FL0204]: input `key.type` cannot be `keyles` (did you mean `keyless`?)
     7:19: error[FL0203]: `sign` wants an input `image`: an image with its digest
     7:38: error[FL0203]: input `key` wants `issuer`: a text

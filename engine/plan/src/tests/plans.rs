@@ -110,6 +110,9 @@ fn an_attempt_meets_the_kind_that_its_plan_knew_or_it_is_said_which_changed() {
     let changed = check(&older, &fakes::catalog());
     assert_snapshot!([gone, changed].concat().join("\n"), @r#"
     step `lint` was planned with `note` version 1.0, and this build has no such kind
+    step `tell` was planned with `note` version 1.0, and this build has no such kind
+    step `report` was planned with `note` version 1.0, and this build has no such kind
+    step `clean` was planned with `note` version 1.0, and this build has no such kind
     step `build` was planned with `build` version 0.9, and this build has version 1.0
     "#);
 }

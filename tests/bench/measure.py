@@ -17,18 +17,37 @@ class Contender:
     command: Callable[[int], list[str]]
     # The environment of its process, besides PATH and HOME.
     env: dict[str, str] = field(default_factory=dict)
-    # Exact figures of each run: seconds on the wall and on processors, and the peak of resident
-    # memory in bytes, of the program and of each program that it waited for.
+    # Exact figures of each run: seconds on the wall and on processors, of the program and of each
+    # program that it waited for.
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    # The peak of its own memory in bytes, as it was seen in one more run that is not timed: what it
+    # allocated, without the pages of its file, which the system shares and takes back as it likes.
     peak: list[int] = field(default_factory=list)
 
     def median(self, what: str) -> float:
         return statistics.median(getattr(self, what))
 
 
-def once(contender: Contender, number: int, log: str, count: bool) -> None:
-    """Runs a contender once; its standard output goes nowhere, its errors to a log."""
+# How often the memory of a program is looked at, in seconds.
+LOOK = 0.002
+
+
+def own_memory(process: int) -> int:
+    """What a process has allocated now, in bytes; 0 when it has ended."""
+    try:
+        with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("RssAnon:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def once(contender: Contender, number: int, log: str, count: bool, look: bool = False) -> None:
+    """Runs a contender once; its standard output goes nowhere, its errors to a log. Its time counts, or
+    its memory is looked at, or neither."""
     command = contender.command(number)
     env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **contender.env}
     actions = [
@@ -38,7 +57,13 @@ def once(contender: Contender, number: int, log: str, count: bool) -> None:
     ]
     begun = time.perf_counter()
     child = os.posix_spawn(command[0], command, env, file_actions=actions)
-    _, status, usage = os.wait4(child, 0)
+    peak, ended = 0, 0
+    while look and ended == 0:
+        peak = max(peak, own_memory(child))
+        time.sleep(LOOK)
+        ended, status, usage = os.wait4(child, os.WNOHANG)
+    if ended == 0:
+        _, status, usage = os.wait4(child, 0)
     wall = time.perf_counter() - begun
     if status != 0:
         with open(log, encoding="utf-8", errors="replace") as told:
@@ -46,16 +71,20 @@ def once(contender: Contender, number: int, log: str, count: bool) -> None:
     if count:
         contender.wall.append(wall)
         contender.cpu.append(usage.ru_utime + usage.ru_stime)
-        contender.peak.append(usage.ru_maxrss * 1024)
+    if look:
+        contender.peak.append(peak)
 
 
 def take_turns(contenders: list[Contender], runs: int, log: str) -> None:
-    """One run each that does not count, then `runs` rounds in which each has its turn."""
+    """One run each that does not count, `runs` rounds in which each has its turn, and one in which the memory
+    of each is looked at."""
     for number in range(runs + 1):
         # Nobody always goes first.
         first = number % len(contenders)
         for contender in contenders[first:] + contenders[:first]:
             once(contender, number, log, count=number > 0)
+    for contender in contenders:
+        once(contender, runs + 1, log, count=False, look=True)
 
 
 def fsync_cost(path: os.PathLike) -> float:

@@ -19,6 +19,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fairlead_step::{
@@ -89,7 +90,7 @@ impl ProcessHost {
         passed.chain(&spec.env).map(|(name, value)| (&**name, &**value)).collect()
     }
 
-    fn start(&self, spec: &ProcessSpec) -> Result<Group, ProcessError> {
+    async fn start(&self, spec: &ProcessSpec, alone: bool) -> Result<Group, ProcessError> {
         let name = || spec.program.to_string_lossy().into_owned();
         let cwd = match &spec.cwd {
             Some(cwd) => self.workspace.join(cwd),
@@ -114,7 +115,17 @@ impl ProcessHost {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        let child = command.spawn().map_err(|source| {
+        let grace = self.options.grace;
+        let start = move || Group::new(command.spawn()?, mark, grace);
+        // The system holds whoever starts a program until it has been loaded, which takes about as long
+        // as a small program runs: with others under way that is another thread's time. Should nobody
+        // wait for it any more, the group ends as it is dropped.
+        let started = if alone {
+            start()
+        } else {
+            tokio::task::spawn_blocking(start).await.map_err(io::Error::other).flatten()
+        };
+        started.map_err(|source| {
             // The system says "not found" of a missing folder, too.
             let source = if cwd.is_dir() {
                 source
@@ -122,9 +133,7 @@ impl ProcessHost {
                 io::Error::other(format!("the folder {} is not there", cwd.display()))
             };
             ProcessError::Start { program: name(), source }
-        })?;
-        Group::new(child, mark, self.options.grace)
-            .map_err(|source| ProcessError::Start { program: name(), source })
+        })
     }
 
     async fn run_to_end(&self, spec: ProcessSpec) -> Result<ProcessExit, ProcessError> {
@@ -132,9 +141,31 @@ impl ProcessHost {
         if self.cancel.is_cancelled() {
             return Err(ProcessError::Cancelled { program, stopped: Stopped::Unstarted });
         }
+        let under_way = UnderWay::begin();
         let deadline = spec.timeout.map(|timeout| (Instant::now() + timeout, timeout));
-        let group = self.start(&spec)?;
+        let group = self.start(&spec, under_way.alone).await?;
         Watch::new(self, program, group, &spec).stay(deadline, spec.stdin).await
+    }
+}
+
+/// A process of this program that is started or runs.
+struct UnderWay {
+    /// Whether there was no other when it began.
+    alone: bool,
+}
+
+/// How many there are.
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+impl UnderWay {
+    fn begin() -> Self {
+        Self { alone: UNDER_WAY.fetch_add(1, Ordering::Relaxed) == 0 }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

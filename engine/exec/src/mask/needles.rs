@@ -81,8 +81,7 @@ impl Needles {
 pub(super) fn base64(bytes: &[u8]) -> Vec<Secret<Vec<u8>>> {
     let mut forms = Vec::new();
     for shift in 0..3_usize {
-        let mut shifted = Secret::new(vec![0; shift]);
-        shifted = Secret::new([shifted.expose().as_slice(), bytes].concat());
+        let shifted = Secret::new([&[0; 2][..shift], bytes].concat());
         // Six bits a character: the first one whole, and the last one whole.
         let from = (shift * 8).div_ceil(6);
         let whole = shifted.expose().len() * 8 / 6;

@@ -165,7 +165,7 @@ impl<'a> Watch<'a> {
             }
             Phase::Leaving { .. } => {
                 // What still holds a pipe here left the group.
-                let left = self.group.strays();
+                let left = self.group.terminate();
                 if !left.is_empty() {
                     let (program, left) = (&self.program, strays::named(&left));
                     self.host.say(format!(
@@ -173,7 +173,6 @@ impl<'a> Watch<'a> {
                          open: {left}; SIGTERM to them"
                     ));
                 }
-                self.group.terminate();
                 false
             }
             Phase::Killed { .. } => {

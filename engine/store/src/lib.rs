@@ -18,6 +18,7 @@ mod memory;
 mod notifier;
 mod postgres;
 mod prune;
+mod runs;
 mod sqlite;
 mod statements;
 mod values;

@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use super::append::{Answer, answer_of, append_all};
+use super::append::{answer_of, append_all};
 use super::schema::LOCK;
 use super::{Pool, on, wakes};
 use crate::accept::Follows;
 use crate::admission::{self, Others, Wish};
-use crate::values::{counted, micros, policy, readable, run_id, stored};
+use crate::runs::{self, Stand};
+use crate::values::{counted, micros, policy, readable};
 
 /// What an asker finds about its run: its last record, epoch and end; its number; its group, with
 /// policy and size; and whether it has its turn.
@@ -117,13 +118,9 @@ async fn decide(
     let Some((seq, epoch, ended_at, number, group, named, max, admitted)) = asker else {
         return Ok(Err(StoreError::NoSuchRun { run: batch.run.clone() }.into()));
     };
-    let fits = epoch == stored(batch.epoch.0)
-        && ended_at.is_none()
-        && follows.before.is_none_or(|before| seq == stored(before.0));
-    if !fits {
-        let stand = Answer::Refused((seq, epoch, ended_at));
-        let refused = answer_of(batch.run.clone(), batch.epoch, follows, Some(stand));
-        return Ok(refused.map(|_| None));
+    let stand = Stand(seq, epoch, ended_at);
+    if !stand.takes(batch.epoch, follows) {
+        return Ok(Err(Stand::refusal(Some(stand), batch.run.clone(), batch.epoch, follows)));
     }
     if admitted {
         return Ok(Ok(None));
@@ -145,14 +142,7 @@ async fn decide(
     }
     let going: i64 = match most {
         None => 0,
-        Some(_) => {
-            sqlx::query_scalar(
-                "SELECT count(*) FROM run WHERE admitted AND ended_at IS NULL \
-                 AND status NOT IN ('waiting', 'needs-attention')",
-            )
-            .fetch_one(db)
-            .await?
-        }
+        Some(_) => sqlx::query_scalar(runs::GOING).fetch_one(db).await?,
     };
     let going = counted(going).map_err(AppendError::from);
     Ok(going.map(|going| admission::in_store(most, going, &seen)))
@@ -163,31 +153,11 @@ async fn others(
     group: &str,
     number: i64,
 ) -> sqlx::Result<Result<Others, StoreError>> {
+    const GROUP: &str = concat!(runs::beside!(), ", ARRAY(", runs::holders!(), ")");
     type Row = (Option<String>, Option<String>, i64, Vec<String>);
-    let (successor, before, waiting_before, holders): Row = sqlx::query_as(
-        "SELECT \
-         (SELECT id FROM run WHERE group_name = $1 AND ended_at IS NULL AND number > $2 \
-          AND policy IN ('supersede', 'cancel-running') ORDER BY number DESC LIMIT 1), \
-         (SELECT id FROM run WHERE group_name = $1 AND ended_at IS NULL AND number < $2 \
-          AND NOT admitted ORDER BY number DESC LIMIT 1), \
-         (SELECT count(*) FROM run WHERE group_name = $1 AND ended_at IS NULL AND number < $2 \
-          AND NOT admitted), \
-         ARRAY(SELECT id FROM run WHERE group_name = $1 AND admitted AND ended_at IS NULL \
-          ORDER BY number)",
-    )
-    .bind(group)
-    .bind(number)
-    .fetch_one(db)
-    .await?;
-    let others = || {
-        Ok(Others {
-            successor: successor.as_deref().map(run_id).transpose()?,
-            before: before.as_deref().map(run_id).transpose()?,
-            waiting_before: counted(waiting_before)?,
-            holders: holders.iter().map(|id| run_id(id)).collect::<Result<_, _>>()?,
-        })
-    };
-    Ok(others())
+    let (successor, before, waiting, holders): Row =
+        sqlx::query_as(GROUP).bind(group).bind(number).fetch_one(db).await?;
+    Ok(runs::others((successor, before, waiting), &holders))
 }
 
 /// Stores a signal and wakes whoever drives the run. The row of the run is locked, so that a run that
@@ -216,13 +186,10 @@ pub(super) async fn post(
     if let Some(number) = number {
         return Ok(counted(number).map(SignalId));
     }
-    let there: Option<i32> = sqlx::query_scalar("SELECT 1 FROM run WHERE id = $1")
-        .bind(run.as_str())
-        .fetch_optional(db)
-        .await?;
+    let there = sqlx::query_scalar(runs::IS_THERE).bind(run.as_str()).fetch_one(db).await?;
     Ok(Err(match there {
-        Some(_) => StoreError::RunEnded { run: run.clone() },
-        None => StoreError::NoSuchRun { run: run.clone() },
+        true => StoreError::RunEnded { run: run.clone() },
+        false => StoreError::NoSuchRun { run: run.clone() },
     }))
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_run::{AppendError, Batch, Epoch, Seq, StoreError};
+use fairlead_run::{AppendError, Batch, Epoch};
 use fairlead_step::RunId;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, Executor as _};
@@ -17,7 +17,8 @@ use super::{
     unavailable,
 };
 use crate::accept::Follows;
-use crate::values::{counted, micros, stored};
+use crate::runs::Stand;
+use crate::values::{micros, stored};
 
 /// Batches that may wait. Each is one run's next step, so a longer queue would only hide that the
 /// server is slower than the work.
@@ -88,9 +89,6 @@ struct Writer {
     db: Option<PgConnection>,
     used: Instant,
 }
-
-/// Where a run stands: its last record, its epoch, its end.
-type Stand = (i64, i64, Option<i64>);
 
 impl Writer {
     async fn run(mut self, mut queue: mpsc::Receiver<Option<Waiting>>) {
@@ -232,19 +230,11 @@ pub(super) fn answer_of(
     follows: Follows,
     answer: Option<Answer>,
 ) -> Result<bool, AppendError> {
-    let (seq, epoch, ended_at) = match answer {
-        Some(Answer::Written(frees)) => return Ok(frees),
-        Some(Answer::Refused(stand)) => stand,
-        None => return Err(StoreError::NoSuchRun { run }.into()),
-    };
-    let (found, current) = (Seq(counted(seq)?), Epoch(counted(epoch)?));
-    Err(if current != held {
-        AppendError::Fenced { run, held, current }
-    } else if ended_at.is_some() {
-        AppendError::Ended { run }
-    } else {
-        AppendError::Conflict { run, expected: follows.expected(), found }
-    })
+    match answer {
+        Some(Answer::Written(frees)) => Ok(frees),
+        Some(Answer::Refused(stand)) => Err(Stand::refusal(Some(stand), run, held, follows)),
+        None => Err(Stand::refusal(None, run, held, follows)),
+    }
 }
 
 fn fail_one(waiting: Waiting, error: &Arc<sqlx::Error>) {
@@ -347,7 +337,7 @@ pub(super) async fn append_all(
                 .await?;
         for (run, seq, epoch, ended_at) in stands {
             if let Ok(run) = run.parse() {
-                answers.entry(run).or_insert(Answer::Refused((seq, epoch, ended_at)));
+                answers.entry(run).or_insert(Answer::Refused(Stand(seq, epoch, ended_at)));
             }
         }
     }

@@ -3,22 +3,21 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use fairlead_run::{
     Admission, AppendError, Batch, Created, Head, Journal, KeptRecords, Lease, LeaseError, NewRun,
-    PlanBlob, Record, RunFilter, RunSummary, Seq, Signal, SignalId, StoreError, StoredRun,
-    StoredSignal, Wake,
+    RunFilter, RunSummary, Seq, Signal, SignalId, StoreError, StoredRun, StoredSignal, Wake,
 };
-use fairlead_step::{BoxFuture, Digest, RunId};
+use fairlead_step::{BoxFuture, RunId};
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Connection as _, QueryBuilder, Row as _};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, QueryBuilder};
 
 use super::{Postgres, admission, on, text, wakes};
 use crate::accept;
 use crate::kept;
-use crate::values::{counted, damaged, micros, run_id, status, stored, timestamp};
+use crate::runs;
+use crate::values::{counted, micros, run_id, stored};
 
 impl Journal for Postgres {
     fn create(&self, run: NewRun) -> BoxFuture<'_, Result<Created, StoreError>> {
@@ -113,20 +112,14 @@ impl Journal for Postgres {
             let Some((digest, bytes, records)) = found else {
                 return Err(StoreError::NoSuchRun { run });
             };
-            let digest: Digest =
-                digest.parse().map_err(|error| damaged(format!("the plan of run {run}"), error))?;
-            let plan = PlanBlob::new(Bytes::from(bytes));
-            if *plan.digest() != digest {
-                let what = format!("plan {digest} hashes to {}", plan.digest());
-                return Err(StoreError::Damaged { what, source: None });
-            }
-            let records = read(&run, &records)?;
+            let plan = runs::plan(&run, &digest, bytes)?;
+            let records = runs::records(&run, &records)?;
             let mut kept = KeptRecords::new();
             for (other, places) in kept::referred(records.first()) {
                 let places: Vec<i64> = places.iter().map(|place| stored(place.0)).collect();
                 let work = on(|db| Box::pin(some_of(db, other.clone(), places.clone())));
                 let found = self.pool.call(|| format!("load run {run}"), work).await?;
-                let found = read(&other, &found)?.into_iter();
+                let found = runs::records(&other, &found)?.into_iter();
                 kept.extend(found.map(|record| ((other.clone(), record.seq()), record)));
             }
             Ok(StoredRun { id: run, plan, records, kept })
@@ -145,22 +138,15 @@ impl Journal for Postgres {
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, StoreError>> {
         Box::pin(async move {
-            let filter = Arc::new(filter);
             let free = self.leases.given_back();
             let work = on(|db| {
-                let (filter, free) = (Arc::clone(&filter), free.clone());
-                Box::pin(async move { list_query(&filter, free).build().fetch_all(db).await })
+                let (filter, free) = (filter.clone(), free.clone());
+                Box::pin(async move { list(filter, free).build().fetch_all(db).await })
             });
             let rows = self.pool.call(|| "list the runs".to_owned(), work).await?;
-            rows.iter().map(summary).collect()
+            rows.iter().map(runs::summary).collect()
         })
     }
-}
-
-/// Records as they are stored.
-fn read(run: &RunId, stored: &[String]) -> Result<Vec<Record>, StoreError> {
-    let records = stored.iter().map(|bytes| Record::read(bytes)).collect::<Result<_, _>>();
-    records.map_err(|source| StoreError::Unreadable { run: run.clone(), source })
 }
 
 async fn some_of(db: &mut PgConnection, run: RunId, places: Vec<i64>) -> sqlx::Result<Vec<String>> {
@@ -172,32 +158,17 @@ async fn some_of(db: &mut PgConnection, run: RunId, places: Vec<i64>) -> sqlx::R
 }
 
 async fn head(db: &mut PgConnection, run: RunId) -> sqlx::Result<Option<(i64, Option<String>)>> {
-    sqlx::query_as(
-        "SELECT run.seq, record.bytes FROM run \
-         LEFT JOIN record ON record.run = run.id AND record.seq = run.seq WHERE run.id = $1",
-    )
-    .bind(run.as_str())
-    .fetch_optional(db)
-    .await
+    sqlx::query_as(runs::HEAD).bind(run.as_str()).fetch_optional(db).await
 }
 
 type Loaded = (String, Vec<u8>, Vec<String>);
 
-/// A run has its first record from the beginning: without one, retention has just removed it.
 async fn load(db: &mut PgConnection, run: RunId) -> sqlx::Result<Option<Loaded>> {
-    let plan: Option<(String, Vec<u8>)> = sqlx::query_as(
-        "SELECT plan.digest, plan.bytes FROM run JOIN plan ON plan.digest = run.plan \
-         WHERE run.id = $1",
-    )
-    .bind(run.as_str())
-    .fetch_optional(&mut *db)
-    .await?;
+    let plan: Option<(String, Vec<u8>)> =
+        sqlx::query_as(runs::PLAN).bind(run.as_str()).fetch_optional(&mut *db).await?;
     let Some((digest, bytes)) = plan else { return Ok(None) };
     let records: Vec<String> =
-        sqlx::query_scalar("SELECT bytes FROM record WHERE run = $1 ORDER BY seq")
-            .bind(run.as_str())
-            .fetch_all(db)
-            .await?;
+        sqlx::query_scalar(runs::RECORDS).bind(run.as_str()).fetch_all(db).await?;
     Ok(Some((digest, bytes, records)).filter(|(_, _, records)| !records.is_empty()))
 }
 
@@ -240,7 +211,7 @@ async fn create_within(
             return Ok(Err(accept::no_origin(run, origin)));
         }
     }
-    sqlx::query("INSERT INTO plan (digest, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+    sqlx::query(runs::ADD_PLAN)
         .bind(run.plan.digest().to_string())
         .bind(&run.plan.bytes()[..])
         .execute(&mut *db)
@@ -310,54 +281,15 @@ async fn linked(
     }))
 }
 
-/// The text follows from which filters are there, so that each is prepared once and uses its index.
-fn list_query(filter: &RunFilter, free: Vec<i64>) -> QueryBuilder<sqlx::Postgres> {
-    let mut query = QueryBuilder::new(
-        "SELECT id, pipeline, status, requested_by, requested_at, ended_at, group_name, origin, \
-         wake_at, \
-         ended_at IS NULL AND EXISTS (SELECT 1 FROM signal WHERE signal.run = run.id), \
-         ended_at IS NULL AND EXISTS (SELECT 1 FROM lease WHERE lease.run = run.id \
-           AND lease.until > clock_timestamp() AND lease.token <> ALL (",
-    );
-    query.push_bind(free).push(")), number FROM run WHERE id < ");
-    // Behind every id: `{` follows `z`.
-    query.push_bind(filter.before.as_ref().map_or("{", RunId::as_str).to_owned());
-    if let Some(pipeline) = &filter.pipeline {
-        query.push(" AND pipeline = ").push_bind(text(pipeline).into_owned());
-    }
-    if let Some(run) = &filter.run {
-        query.push(" AND id = ").push_bind(run.as_str().to_owned());
-    }
-    if let Some(origin) = &filter.origin {
-        query.push(" AND origin = ").push_bind(origin.as_str().to_owned());
-    }
-    if filter.unfinished {
-        query.push(" AND ended_at IS NULL");
-    }
-    let limit = filter.limit.min(RunFilter::MOST);
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(stored(limit as u64));
-    query
-}
-
-fn summary(row: &PgRow) -> Result<RunSummary, StoreError> {
-    let unreadable = |error: sqlx::Error| damaged("a run's line is not readable", error);
-    let time = |at: Option<i64>| at.map(timestamp).transpose();
-    let id: &str = row.try_get(0).map_err(unreadable)?;
-    let ended_at = time(row.try_get(5).map_err(unreadable)?)?;
-    let known = status(row.try_get(2).map_err(unreadable)?, ended_at.is_some());
-    let origin: Option<&str> = row.try_get(7).map_err(unreadable)?;
-    Ok(RunSummary {
-        id: run_id(id)?,
-        pipeline: row.try_get(1).map_err(unreadable)?,
-        status: known,
-        by: row.try_get(3).map_err(unreadable)?,
-        requested_at: timestamp(row.try_get(4).map_err(unreadable)?)?,
-        ended_at,
-        group: row.try_get(6).map_err(unreadable)?,
-        origin: origin.map(run_id).transpose()?,
-        wake_at: time(row.try_get(8).map_err(unreadable)?)?,
-        signaled: row.try_get(9).map_err(unreadable)?,
-        held: row.try_get(10).map_err(unreadable)?,
-        number: counted(row.try_get(11).map_err(unreadable)?)?,
-    })
+/// Asks for runs. `free` are the leases that this process has given back, of which the database need
+/// not know yet.
+fn list(filter: RunFilter, free: Vec<i64>) -> QueryBuilder<sqlx::Postgres> {
+    let mut query = QueryBuilder::new(concat!(
+        runs::summary_columns!(),
+        "ended_at IS NULL AND EXISTS (SELECT 1 FROM lease WHERE lease.run = run.id \
+         AND lease.until > clock_timestamp() AND lease.token <> ALL (",
+    ));
+    query.push_bind(free).push("))");
+    let pipeline = filter.pipeline.as_deref().map(|pipeline| text(pipeline).into_owned());
+    runs::list(query, filter, pipeline)
 }

@@ -10,6 +10,7 @@ use sqlx::postgres::PgConnection;
 
 use super::{Postgres, ids, on};
 use crate::prune::{Amount, Choice, Gone, Retention};
+use crate::runs::TEXTS;
 use crate::statements::{
     self, Argument, CHOOSE, ROWS_AT_ONCE, SHOWING, Sweep, TEXTS_AT_ONCE, amount, not_needed,
     old_events, unnamed_plans,
@@ -300,13 +301,8 @@ impl Retention for Postgres {
             let mut last = (String::new(), 0_i64);
             loop {
                 let work = on(|db| {
-                    let query = sqlx::query_as(
-                        "SELECT run, seq, bytes FROM record WHERE (run, seq) > ($1, $2) \
-                         ORDER BY run, seq LIMIT $3",
-                    )
-                    .bind(last.0.clone())
-                    .bind(last.1)
-                    .bind(TEXTS_AT_ONCE);
+                    let query =
+                        sqlx::query_as(TEXTS).bind(last.0.clone()).bind(last.1).bind(TEXTS_AT_ONCE);
                     Box::pin(async move { query.fetch_all(db).await })
                 });
                 let rows: Vec<(String, i64, String)> =

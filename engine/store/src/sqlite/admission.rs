@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqlitePool;
 
-use super::journal::{self, Stand};
-use super::store_error;
+use super::{journal, store_error};
 use crate::accept::Follows;
 use crate::admission::{self, Others, Wish};
-use crate::values::{counted, micros, policy, readable, run_id};
+use crate::runs::{self, Stand};
+use crate::values::{counted, micros, policy, readable};
 
 /// Decides, and writes the batch of a run that has its turn. Answers also whether that can give
 /// another run its turn: when the batch ends the run.
@@ -21,9 +21,9 @@ pub(super) async fn admit(
     batch: Batch,
     follows: Follows,
     most: Option<NonZeroU32>,
-) -> sqlx::Result<Result<Result<(Admission, bool), StoreError>, Stand>> {
-    let stand = Stand::of(db, &batch.run).await?;
-    if !stand.takes(batch.epoch, follows) {
+) -> sqlx::Result<Result<Result<(Admission, bool), StoreError>, Option<Stand>>> {
+    let stand = journal::stand(db, &batch.run).await?;
+    if !stand.is_some_and(|stand| stand.takes(batch.epoch, follows)) {
         return Ok(Err(stand));
     }
     match refusal(db, &batch.run, most).await? {
@@ -70,14 +70,7 @@ async fn refusal(
     }
     let going: i64 = match most {
         None => 0,
-        Some(_) => {
-            sqlx::query_scalar(
-                "SELECT count(*) FROM run WHERE admitted AND ended_at IS NULL \
-                 AND status NOT IN ('waiting', 'needs-attention')",
-            )
-            .fetch_one(db)
-            .await?
-        }
+        Some(_) => sqlx::query_scalar(runs::GOING).fetch_one(db).await?,
     };
     Ok(counted(going).map(|going| admission::in_store(most, going, &seen)))
 }
@@ -87,39 +80,11 @@ async fn others(
     group: &str,
     number: i64,
 ) -> sqlx::Result<Result<Others, StoreError>> {
-    let (successor, before, waiting_before): (Option<String>, Option<String>, i64) =
-        sqlx::query_as(
-            "SELECT \
-             (SELECT id FROM run WHERE group_name = ? AND ended_at IS NULL AND number > ? \
-              AND policy IN ('supersede', 'cancel-running') ORDER BY number DESC LIMIT 1), \
-             (SELECT id FROM run WHERE group_name = ? AND ended_at IS NULL AND number < ? \
-              AND NOT admitted ORDER BY number DESC LIMIT 1), \
-             (SELECT count(*) FROM run WHERE group_name = ? AND ended_at IS NULL AND number < ? \
-              AND NOT admitted)",
-        )
-        .bind(group)
-        .bind(number)
-        .bind(group)
-        .bind(number)
-        .bind(group)
-        .bind(number)
-        .fetch_one(&mut *db)
-        .await?;
-    let holders: Vec<String> = sqlx::query_scalar(
-        "SELECT id FROM run WHERE group_name = ? AND admitted AND ended_at IS NULL ORDER BY number",
-    )
-    .bind(group)
-    .fetch_all(db)
-    .await?;
-    let others = || {
-        Ok(Others {
-            successor: successor.as_deref().map(run_id).transpose()?,
-            before: before.as_deref().map(run_id).transpose()?,
-            waiting_before: counted(waiting_before)?,
-            holders: holders.iter().map(|id| run_id(id)).collect::<Result<_, _>>()?,
-        })
-    };
-    Ok(others())
+    let beside: runs::Beside =
+        sqlx::query_as(runs::beside!()).bind(group).bind(number).fetch_one(&mut *db).await?;
+    let holders: Vec<String> =
+        sqlx::query_scalar(runs::holders!()).bind(group).fetch_all(db).await?;
+    Ok(runs::others(beside, &holders))
 }
 
 pub(super) async fn post(
@@ -140,13 +105,9 @@ pub(super) async fn post(
     if let Some(number) = number {
         return Ok(counted(number).map(SignalId));
     }
-    let ended: Option<i64> = sqlx::query_scalar("SELECT 1 FROM run WHERE id = ?")
-        .bind(run.as_str())
-        .fetch_optional(db)
-        .await?;
-    Ok(Err(match ended {
-        Some(_) => StoreError::RunEnded { run },
-        None => StoreError::NoSuchRun { run },
+    Ok(Err(match journal::is_there(db, &run).await? {
+        true => StoreError::RunEnded { run },
+        false => StoreError::NoSuchRun { run },
     }))
 }
 

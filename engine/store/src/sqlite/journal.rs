@@ -2,22 +2,21 @@
 
 use std::num::NonZeroU32;
 
-use bytes::Bytes;
 use fairlead_run::{
     Admission, AppendError, Batch, Created, Epoch, Head, Journal, KeptRecords, Lease, LeaseError,
-    NewRun, PlanBlob, Record, RunFilter, RunSummary, Seq, Signal, SignalId, StoreError, StoredRun,
+    NewRun, Record, RunFilter, RunSummary, Seq, Signal, SignalId, StoreError, StoredRun,
     StoredSignal, Wake,
 };
-use fairlead_step::{BoxFuture, CancelToken, Digest, RunId};
+use fairlead_step::{BoxFuture, CancelToken, RunId};
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, SqliteConnection};
+use sqlx::{QueryBuilder, SqliteConnection};
 
 use super::{Sqlite, admission, lease, store_error};
 use crate::accept::{self, Follows};
 use crate::kept;
-use crate::values::{counted, damaged, micros, run_id, status, stored, timestamp};
+use crate::runs::{self, Stand};
+use crate::values::{counted, micros, run_id, stored};
 
 impl Journal for Sqlite {
     fn create(&self, run: NewRun) -> BoxFuture<'_, Result<Created, StoreError>> {
@@ -77,7 +76,7 @@ impl Journal for Sqlite {
                     }
                     Ok(())
                 }
-                Err(stand) => Err(stand.refuses(run, epoch, follows)?),
+                Err(stand) => Err(Stand::refusal(stand, run, epoch, follows)),
             }
         })
     }
@@ -103,7 +102,7 @@ impl Journal for Sqlite {
                     Ok(admission)
                 }
                 Ok(Err(damaged)) => Err(damaged.into()),
-                Err(stand) => Err(stand.refuses(run, epoch, follows)?),
+                Err(stand) => Err(Stand::refusal(stand, run, epoch, follows)),
             }
         })
     }
@@ -141,29 +140,24 @@ impl Journal for Sqlite {
         Box::pin(async move {
             let failed = |error: sqlx::Error| store_error(format!("load run {run}"), error);
             let mut db = self.readers.acquire().await.map_err(failed)?;
-            let plan: Option<(String, Vec<u8>)> = sqlx::query_as(
-                "SELECT plan.digest, plan.bytes FROM run JOIN plan ON plan.digest = run.plan \
-                 WHERE run.id = ?",
-            )
-            .bind(run.as_str())
-            .fetch_optional(&mut *db)
-            .await
-            .map_err(failed)?;
+            let plan: Option<(String, Vec<u8>)> = sqlx::query_as(runs::PLAN)
+                .bind(run.as_str())
+                .fetch_optional(&mut *db)
+                .await
+                .map_err(failed)?;
             let Some((digest, bytes)) = plan else {
                 return Err(StoreError::NoSuchRun { run });
             };
-            let plan = checked_plan(&run, &digest, bytes)?;
-            let records: Vec<String> =
-                sqlx::query_scalar("SELECT bytes FROM record WHERE run = ? ORDER BY seq")
-                    .bind(run.as_str())
-                    .fetch_all(&mut *db)
-                    .await
-                    .map_err(failed)?;
+            let plan = runs::plan(&run, &digest, bytes)?;
+            let records: Vec<String> = sqlx::query_scalar(runs::RECORDS)
+                .bind(run.as_str())
+                .fetch_all(&mut *db)
+                .await
+                .map_err(failed)?;
             if records.is_empty() {
-                // A run has its first record from the beginning: retention has just removed it.
                 return Err(StoreError::NoSuchRun { run });
             }
-            let records = read(&run, &records)?;
+            let records = runs::records(&run, &records)?;
             let mut kept = KeptRecords::new();
             for (other, places) in kept::referred(records.first()) {
                 let found: Vec<String> = sqlx::query_scalar(
@@ -175,7 +169,7 @@ impl Journal for Sqlite {
                 .fetch_all(&mut *db)
                 .await
                 .map_err(failed)?;
-                let found = read(&other, &found)?.into_iter();
+                let found = runs::records(&other, &found)?.into_iter();
                 kept.extend(found.map(|record| ((other.clone(), record.seq()), record)));
             }
             Ok(StoredRun { id: run, plan, records, kept })
@@ -185,14 +179,11 @@ impl Journal for Sqlite {
     fn head(&self, run: &RunId) -> BoxFuture<'_, Result<Head, StoreError>> {
         let run = run.clone();
         Box::pin(async move {
-            let found: Option<(i64, Option<String>)> = sqlx::query_as(
-                "SELECT run.seq, record.bytes FROM run \
-                 LEFT JOIN record ON record.run = run.id AND record.seq = run.seq WHERE run.id = ?",
-            )
-            .bind(run.as_str())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(|error| store_error(format!("look where run {run} ends"), error))?;
+            let found: Option<(i64, Option<String>)> = sqlx::query_as(runs::HEAD)
+                .bind(run.as_str())
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(|error| store_error(format!("look where run {run} ends"), error))?;
             let Some((seq, last)) = found else { return Err(StoreError::NoSuchRun { run }) };
             Ok(Head::of(Seq(counted(seq)?), last.as_deref()))
         })
@@ -200,36 +191,21 @@ impl Journal for Sqlite {
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, StoreError>> {
         Box::pin(async move {
-            let rows = list_query(&filter)
+            // Who drives a run is not in the database.
+            let query = QueryBuilder::new(concat!(runs::summary_columns!(), "0 <> 0"));
+            let pipeline = filter.pipeline.clone();
+            let rows = runs::list(query, filter, pipeline)
                 .build()
                 .fetch_all(&self.readers)
                 .await
                 .map_err(|error| store_error("list the runs", error))?;
-            let mut runs = rows.iter().map(summary).collect::<Result<Vec<_>, _>>()?;
+            let mut runs = rows.iter().map(runs::summary).collect::<Result<Vec<_>, _>>()?;
             for run in &mut runs {
                 run.held = run.ended_at.is_none() && lease::is_held(&self.leases, &run.id);
             }
             Ok(runs)
         })
     }
-}
-
-/// Records as they are stored.
-fn read(run: &RunId, stored: &[String]) -> Result<Vec<Record>, StoreError> {
-    let records = stored.iter().map(|bytes| Record::read(bytes)).collect::<Result<_, _>>();
-    records.map_err(|source| StoreError::Unreadable { run: run.clone(), source })
-}
-
-/// The plan of a run, when its bytes are those that its digest stands for.
-fn checked_plan(run: &RunId, digest: &str, bytes: Vec<u8>) -> Result<PlanBlob, StoreError> {
-    let digest: Digest =
-        digest.parse().map_err(|error| damaged(format!("the plan of run {run}"), error))?;
-    let plan = PlanBlob::new(Bytes::from(bytes));
-    if *plan.digest() == digest {
-        return Ok(plan);
-    }
-    let what = format!("plan {digest} hashes to {}", plan.digest());
-    Err(StoreError::Damaged { what, source: None })
 }
 
 async fn create(
@@ -263,7 +239,7 @@ async fn create(
             return Ok(Err(accept::no_origin(&run, origin)));
         }
     }
-    sqlx::query("INSERT INTO plan (digest, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING")
+    sqlx::query(runs::ADD_PLAN)
         .bind(run.plan.digest().to_string())
         .bind(run.plan.bytes().to_vec())
         .execute(&mut *db)
@@ -298,11 +274,8 @@ async fn create(
     Ok(Ok(Created::New))
 }
 
-async fn is_there(db: &mut SqliteConnection, run: &RunId) -> sqlx::Result<bool> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM run WHERE id = ?)")
-        .bind(run.as_str())
-        .fetch_one(db)
-        .await
+pub(super) async fn is_there(db: &mut SqliteConnection, run: &RunId) -> sqlx::Result<bool> {
+    sqlx::query_scalar(runs::IS_THERE).bind(run.as_str()).fetch_one(db).await
 }
 
 async fn insert_record(
@@ -319,41 +292,14 @@ async fn insert_record(
         .map(|_| ())
 }
 
-/// Where a run stands that did not take a batch.
-#[derive(Debug)]
-pub(super) struct Stand(Option<(i64, i64, Option<i64>)>);
-
-impl Stand {
-    pub(super) async fn of(db: &mut SqliteConnection, run: &RunId) -> sqlx::Result<Self> {
-        let stand = sqlx::query_as("SELECT seq, epoch, ended_at FROM run WHERE id = ?")
+/// Where a run stands now.
+pub(super) async fn stand(db: &mut SqliteConnection, run: &RunId) -> sqlx::Result<Option<Stand>> {
+    let row: Option<(i64, i64, Option<i64>)> =
+        sqlx::query_as("SELECT seq, epoch, ended_at FROM run WHERE id = ?")
             .bind(run.as_str())
             .fetch_optional(db)
             .await?;
-        Ok(Self(stand))
-    }
-
-    /// Whether a batch of the holder of `epoch` that begins behind `before` may be written.
-    pub(super) fn takes(&self, epoch: Epoch, follows: Follows) -> bool {
-        self.0.is_some_and(|(seq, current, ended_at)| {
-            current == stored(epoch.0)
-                && ended_at.is_none()
-                && follows.before.is_none_or(|before| seq == stored(before.0))
-        })
-    }
-
-    fn refuses(self, run: RunId, held: Epoch, follows: Follows) -> Result<AppendError, StoreError> {
-        let Some((seq, epoch, ended_at)) = self.0 else {
-            return Err(StoreError::NoSuchRun { run });
-        };
-        let (found, current) = (Seq(counted(seq)?), Epoch(counted(epoch)?));
-        Ok(if current != held {
-            AppendError::Fenced { run, held, current }
-        } else if ended_at.is_some() {
-            AppendError::Ended { run }
-        } else {
-            AppendError::Conflict { run, expected: follows.expected(), found }
-        })
-    }
+    Ok(row.map(|(seq, epoch, ended_at)| Stand(seq, epoch, ended_at)))
 }
 
 /// How many records of a batch are in its row of the view `append`.
@@ -369,7 +315,7 @@ pub(super) async fn append(
     db: &mut SqliteConnection,
     batch: Batch,
     follows: Follows,
-) -> sqlx::Result<Result<bool, Stand>> {
+) -> sqlx::Result<Result<bool, Option<Stand>>> {
     let Batch { run, epoch, records, status, wake_at, taken } = batch;
     let ends = follows.ended_at.is_some();
     let (first, rest) = records.split_at(records.len().min(IN_ROW));
@@ -385,7 +331,7 @@ pub(super) async fn append(
         query = query.bind(first.get(place).map(Record::bytes));
     }
     match query.execute(&mut *db).await {
-        Err(error) if did_not_move(&error) => return Ok(Err(Stand::of(db, &run).await?)),
+        Err(error) if did_not_move(&error) => return Ok(Err(stand(db, &run).await?)),
         written => written?,
     };
     for record in rest {
@@ -422,54 +368,4 @@ fn did_not_move(error: &sqlx::Error) -> bool {
 fn numbers(numbers: impl Iterator<Item = u64>) -> String {
     let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
     format!("[{}]", numbers.join(","))
-}
-
-/// The text follows from which filters are there, so that each is prepared once and uses its index.
-fn list_query(filter: &RunFilter) -> QueryBuilder<sqlx::Sqlite> {
-    let mut query = QueryBuilder::new(
-        "SELECT id, pipeline, status, requested_by, requested_at, ended_at, group_name, origin, \
-         wake_at, ended_at IS NULL AND EXISTS (SELECT 1 FROM signal WHERE signal.run = run.id), \
-         number \
-         FROM run WHERE id < ",
-    );
-    // Behind every id: `{` follows `z`.
-    query.push_bind(filter.before.as_ref().map_or("{", RunId::as_str).to_owned());
-    if let Some(pipeline) = &filter.pipeline {
-        query.push(" AND pipeline = ").push_bind(pipeline.clone());
-    }
-    if let Some(run) = &filter.run {
-        query.push(" AND id = ").push_bind(run.as_str().to_owned());
-    }
-    if let Some(origin) = &filter.origin {
-        query.push(" AND origin = ").push_bind(origin.as_str().to_owned());
-    }
-    if filter.unfinished {
-        query.push(" AND ended_at IS NULL");
-    }
-    let limit = filter.limit.min(RunFilter::MOST);
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(stored(limit as u64));
-    query
-}
-
-fn summary(row: &SqliteRow) -> Result<RunSummary, StoreError> {
-    let unreadable = |error: sqlx::Error| damaged("a run's line is not readable", error);
-    let time = |at: Option<i64>| at.map(timestamp).transpose();
-    let id: &str = row.try_get(0).map_err(unreadable)?;
-    let ended_at = time(row.try_get(5).map_err(unreadable)?)?;
-    let known = status(row.try_get(2).map_err(unreadable)?, ended_at.is_some());
-    let origin: Option<&str> = row.try_get(7).map_err(unreadable)?;
-    Ok(RunSummary {
-        id: run_id(id)?,
-        pipeline: row.try_get(1).map_err(unreadable)?,
-        status: known,
-        by: row.try_get(3).map_err(unreadable)?,
-        requested_at: timestamp(row.try_get(4).map_err(unreadable)?)?,
-        ended_at,
-        held: false,
-        group: row.try_get(6).map_err(unreadable)?,
-        origin: origin.map(run_id).transpose()?,
-        wake_at: time(row.try_get(8).map_err(unreadable)?)?,
-        signaled: row.try_get(9).map_err(unreadable)?,
-        number: counted(row.try_get(10).map_err(unreadable)?)?,
-    })
 }

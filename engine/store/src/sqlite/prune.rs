@@ -10,6 +10,7 @@ use sqlx::SqliteConnection;
 
 use super::{Sqlite, lease, store_error};
 use crate::prune::{Amount, Choice, Gone, Retention};
+use crate::runs::TEXTS;
 use crate::statements::{
     self, Argument, CHOOSE, ROWS_AT_ONCE, SHOWING, Sweep, TEXTS_AT_ONCE, amount, not_needed,
     old_events, unnamed_plans,
@@ -278,16 +279,13 @@ impl Retention for Sqlite {
             let left_out: BTreeSet<&str> = gone.iter().map(RunId::as_str).collect();
             let mut last = (String::new(), 0);
             loop {
-                let rows: Vec<(String, i64, String)> = sqlx::query_as(
-                    "SELECT run, seq, bytes FROM record WHERE (run, seq) > (?, ?) \
-                     ORDER BY run, seq LIMIT ?",
-                )
-                .bind(&last.0)
-                .bind(last.1)
-                .bind(TEXTS_AT_ONCE)
-                .fetch_all(&self.readers)
-                .await
-                .map_err(|error| store_error(SHOWING, error))?;
+                let rows: Vec<(String, i64, String)> = sqlx::query_as(TEXTS)
+                    .bind(&last.0)
+                    .bind(last.1)
+                    .bind(TEXTS_AT_ONCE)
+                    .fetch_all(&self.readers)
+                    .await
+                    .map_err(|error| store_error(SHOWING, error))?;
                 for (run, _, text) in &rows {
                     if !left_out.contains(run.as_str()) {
                         see(text.as_bytes());

@@ -7,17 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fairlead_event::{GitPushed, ObjectId};
-use fairlead_exec::{Mask, ProcessHost, ProcessOptions, SecretProvider};
+use fairlead_exec::{FolderLock as Lock, Mask, ProcessHost, ProcessOptions, SecretProvider};
 use fairlead_git::{Checkout, Git, GitAuth, Remote};
 use fairlead_run::{Journal, Run, RunFilter, StoreError};
 use fairlead_server::{FoundRef, Workspaces};
-use fairlead_step::{BoxFuture, CancelHandle, CancelToken, Log, Progress, StepError, Stream};
+use fairlead_step::{
+    BoxFuture, CancelHandle, CancelToken, Log, Progress, StepError, Stream, Workspace,
+};
 
 use crate::forges::ForgeLogins;
-
-mod lock;
-
-use lock::Lock;
 
 /// How many checkouts may lie about before those that no run needs are removed.
 const KEPT: usize = 32;
@@ -210,7 +208,10 @@ impl Checkouts {
                 // A run that cannot be read may still be mended: then nothing is removed.
                 let Ok(run) = Run::restore(&stored) else { return Ok(()) };
                 // By its name: the folder above may be called otherwise when the server starts again.
-                let whole = run.request().workspace.parent().and_then(Path::file_name);
+                let whole = match &run.request().workspace {
+                    Workspace::Local { path } => path.parent().and_then(Path::file_name),
+                    Workspace::Empty {} | Workspace::Git(_) | Workspace::Archive { .. } => None,
+                };
                 needed.extend(whole.map(ToOwned::to_owned));
             }
             if is_last {

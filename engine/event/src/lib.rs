@@ -25,11 +25,11 @@ pub use bus::{
     Acknowledge, Bus, BusError, Deliveries, Delivery, SubscribedDeliveries, SubscribedDelivery,
 };
 pub use cloud_event::{CloudEvent, CloudEventError, Headers, STRUCTURED};
-pub use fairlead_step::{Glob, GlobError, Globs, TagPattern, TagPatterns};
+pub use fairlead_step::{Glob, GlobError, Globs, ObjectId, ObjectIdError, TagPattern, TagPatterns};
 pub use fields::{EventField, Nullness};
 pub use forge::{Forge, ForgeError};
 pub use history::{KnownPush, repeated};
-pub use object::{GitRef, GitRefError, ObjectId, ObjectIdError};
+pub use object::{GitRef, GitRefError};
 pub use senders::{
     Incoming, MAX_BODY, ReceiveError, Received, Sender, SenderError, SenderKind, same_text,
 };

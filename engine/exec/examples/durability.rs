@@ -17,19 +17,19 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_exec::{
-    Driven, Engine, EngineOptions, ProcessOptions, Requested, RunRequest, SecretError,
-    SecretProvider, cancellation,
+    Driven, Engine, EngineOptions, FetchesNothing, ProcessOptions, Requested, RunFolders,
+    RunRequest, SecretError, SecretProvider, cancellation,
 };
 use fairlead_plan::{Plan, RunOutcome};
 use fairlead_run::{Batch, NewRun, PlanBlob, Record, Request, RunEvent, RunFilter, RunStatus};
 use fairlead_step::{
     BoxFuture, Capability, Catalog, Clock, Digest, Effect, Registries, RegistryAccess, RunId,
-    Secret, StepContext, StepError, StepKind, Verdict,
+    Secret, StepContext, StepError, StepKind, Verdict, Workspace,
 };
 use fairlead_store::Store;
 use futures::future::try_join_all;
@@ -131,6 +131,7 @@ fn engine(store: &Store) -> Result<Engine, Failure> {
         secrets: Arc::new(System),
         clock: Arc::new(System),
         processes: ProcessOptions::default(),
+        workspaces: Arc::new(RunFolders::new(std::env::temp_dir(), Arc::new(FetchesNothing))),
         scratch: std::env::temp_dir().join(format!("fairlead-scratch-{}", std::process::id())),
         max_parallel: NonZeroUsize::new(64),
         max_runs: None,
@@ -148,7 +149,7 @@ async fn run(engine: &Engine, plan: &Arc<Plan>) -> Result<RunId, Failure> {
         event_id: None,
         started_by: None,
         by: "bench".to_owned(),
-        workspace: PathBuf::from("/"),
+        workspace: Workspace::local("/"),
         origin: None,
     };
     let (Requested::New(id) | Requested::Already(id)) = engine.request(request).await?;
@@ -232,7 +233,7 @@ async fn fill(store: &Store, count: usize) -> Result<(), Failure> {
             event: json!({}),
             event_id: None,
             by: "bench".to_owned(),
-            workspace: PathBuf::from("/"),
+            workspace: Workspace::local("/"),
             engine: "bench".to_owned(),
             group: None,
             origin: None,

@@ -190,6 +190,9 @@ impl<'e> Dispatcher<'e> {
         self.running.clear();
         self.tasks.shutdown().await;
         self.tools.host.scratch.release().await;
+        if let Ok(Driven::Ended(_)) = result {
+            self.tools.host.workspaces.give_back(self.run.id()).await;
+        }
         result.map(|driven| (driven, self.run))
     }
 

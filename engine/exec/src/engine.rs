@@ -14,7 +14,8 @@ use fairlead_run::{
     RunStatus, SealError, Signal, StoreError, Wake, bounded_text,
 };
 use fairlead_step::{
-    Artifacts, Catalog, Clock, HumanDuration, ImageRef, Registries, RunId, StepId, error_chain,
+    Artifacts, Catalog, Clock, HumanDuration, ImageRef, Registries, RunId, StepId, Workspace,
+    error_chain,
 };
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -31,6 +32,7 @@ use crate::scratch::ScratchFolders;
 use crate::secrets::{SecretError, SecretProvider, fetch};
 use crate::signal_listener::SignalListener;
 use crate::update::{Broadcast, Update, Updates};
+use crate::workspaces::WorkspaceLayout;
 
 /// What an engine is made of.
 pub struct EngineOptions {
@@ -52,6 +54,8 @@ pub struct EngineOptions {
     pub clock: Arc<dyn Clock>,
     /// What holds for every process.
     pub processes: ProcessOptions,
+    /// What lays the workspaces of runs out.
+    pub workspaces: Arc<dyn WorkspaceLayout>,
     /// The folder in which each attempt gets a scratch folder. Made when it is not there.
     pub scratch: PathBuf,
     /// How many attempts may run at a time, over all runs; the number of processors, and at least
@@ -82,8 +86,8 @@ pub struct RunRequest {
     pub started_by: Option<String>,
     /// Who asked: a user, or the source of the event.
     pub by: String,
-    /// The folder that relative paths in `with` start from.
-    pub workspace: PathBuf,
+    /// What it works on.
+    pub workspace: Workspace,
     /// The run that this one makes again or takes back, where it does.
     pub origin: Option<Origin>,
 }
@@ -272,6 +276,7 @@ impl Engine {
             registries: options.registries,
             clock: Arc::clone(&options.clock),
             processes: Arc::new(options.processes),
+            workspaces: options.workspaces,
             scratch: ScratchFolders::new(options.scratch),
             updates: Broadcast::new(),
         };
@@ -463,6 +468,9 @@ impl Engine {
         let (canceller, _cancellation) = cancellation();
         let driven_run = tools.listener.open(run, canceller);
         let noted = Box::pin(Dispatcher::new(tools, state, lease, driven_run).note()).await?;
+        if noted.ended().is_some() {
+            tools.host.workspaces.give_back(run).await;
+        }
         Ok(Noted::Taken(Box::new(noted)))
     }
 
@@ -539,6 +547,7 @@ impl Engine {
             | AppendError::Store(_)
             | _) => DriveError::Dispatch(DispatchError::Append { run: run.clone(), source }),
         })?;
+        tools.host.workspaces.give_back(&run).await;
         tools.host.updates.send(|| Update::Record { run, record });
         Ok(())
     }

@@ -6,7 +6,6 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use fairlead_run::{Failure, LogKey, LogStore, ResultCache, StepResult, bounded_t
 use fairlead_step::{
     Artifacts, CancelHandle, CancelToken, Clock, Digest, ErrorClass, HumanDuration, InputProblem,
     Outputs, Ports, Registries, RunId, RunInfo, Secret, Step, StepContext, StepError, Verdict,
+    Workspace,
 };
 use futures::FutureExt as _;
 use serde_json::Value;
@@ -28,6 +28,7 @@ use crate::process::{ProcessHost, ProcessOptions};
 use crate::scratch::ScratchFolders;
 use crate::secrets::{SecretError, SecretProvider, fetch};
 use crate::update::Broadcast;
+use crate::workspaces::{Layout, WorkspaceLayout};
 
 /// The most bytes of a step's outputs, as JSON: they are kept in the journal.
 pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
@@ -44,6 +45,7 @@ pub(crate) struct Host {
     pub(crate) registries: Arc<dyn Registries>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) processes: Arc<ProcessOptions>,
+    pub(crate) workspaces: Arc<dyn WorkspaceLayout>,
     pub(crate) scratch: ScratchFolders,
     pub(crate) updates: Broadcast,
 }
@@ -53,7 +55,7 @@ pub(crate) struct Job {
     pub(crate) info: RunInfo,
     pub(crate) kind: Arc<dyn Step>,
     pub(crate) input: RenderedInput,
-    pub(crate) workspace: PathBuf,
+    pub(crate) workspace: Workspace,
     pub(crate) timeout: Option<HumanDuration>,
     /// Whether an earlier result stands for this attempt, and its own for later ones.
     pub(crate) cache: Option<Cache>,
@@ -152,32 +154,43 @@ impl Host {
             self.updates.clone(),
             Arc::clone(mask),
         ));
-        let (stop, cancel) = CancelToken::new();
-        let ports = Ports {
-            info: job.info.clone(),
-            workspace: job.workspace.clone(),
-            scratch: scratch.path().to_owned(),
-            log: log.clone(),
-            spawn: Arc::new(ProcessHost::new(
-                Arc::clone(&self.processes),
-                &job.workspace,
-                log.clone(),
-                Arc::clone(mask),
-                cancel.clone(),
-            )),
-            registries: Arc::clone(&self.registries),
-            artifacts: Arc::clone(&self.artifacts),
-            clock: Arc::clone(&self.clock),
-            cancel,
-        };
-        let context = StepContext::new(ports, job.kind.spec());
         if (&mut job.is_written).await.is_err() {
             // The run is let go, and nobody hears of this result.
             let message = "its start was not written down".to_owned();
             return AttemptResult::Made(StepResult::Cancelled { message });
         }
         let job = &*job;
+        let scratch_path = scratch.path().to_owned();
         let attempt = pin!(async {
+            let laying = self.workspaces.lay_out(Layout {
+                run: &job.info.run,
+                workspace: &job.workspace,
+                log: log.clone(),
+                cancel: job.stop.clone(),
+            });
+            let workspace = match job.stop.guard(laying).await {
+                Ok(workspace) => workspace,
+                Err(error) => return AttemptResult::Made(StepResult::of(Err(error))),
+            };
+            let (stop, cancel) = CancelToken::new();
+            let ports = Ports {
+                info: job.info.clone(),
+                scratch: scratch_path,
+                log: log.clone(),
+                spawn: Arc::new(ProcessHost::new(
+                    Arc::clone(&self.processes),
+                    &workspace,
+                    log.clone(),
+                    Arc::clone(mask),
+                    cancel.clone(),
+                )),
+                workspace,
+                registries: Arc::clone(&self.registries),
+                artifacts: Arc::clone(&self.artifacts),
+                clock: Arc::clone(&self.clock),
+                cancel,
+            };
+            let context = StepContext::new(ports, job.kind.spec());
             let key = match job.cache {
                 Some(_) => self.cache_key(job, &with, &context).await,
                 None => None,

@@ -5,6 +5,7 @@
 //!   durably in one transaction, and only then performed. A step starts the moment it is ready and a
 //!   slot is free.
 //! * The host makes one attempt: secrets, scratch folder, log, deadline, cancel, panics.
+//! * [`WorkspaceLayout`] gives each run a folder of its own; [`RunFolders`] keeps them.
 //! * [`ProcessHost`] starts processes, each in a group of its own that ends with the attempt.
 //!
 //! No stable API. It reads no environment; time comes from the [`fairlead_step::Clock`] port, and
@@ -26,6 +27,7 @@ mod secrets;
 mod signal_listener;
 mod signals;
 mod update;
+mod workspaces;
 mod writing;
 
 pub use cancel::{Cancellation, Canceller, cancellation};
@@ -40,6 +42,9 @@ pub use mask::Mask;
 pub use process::{MARK_VARIABLE, ProcessHost, ProcessOptions};
 pub use secrets::{SecretError, SecretProvider};
 pub use update::{Update, Updates};
+pub use workspaces::{
+    Fetch, FetchesNothing, FolderLock, Layout, RunFolders, WorkspaceFetcher, WorkspaceLayout,
+};
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use fairlead_plan::{Plan, RunOutcome, Source, compile};
 use fairlead_run::{LogKey, Run, RunEvent, StepResult};
 use fairlead_step::{
     BoxFuture, Capability, Catalog, Clock, Effect, ProcessSpec, Registries, RegistryAccess,
-    RegistryAuth, RunId, Secret, StepContext, StepError, StepKind, Verdict,
+    RegistryAuth, RunId, Secret, StepContext, StepError, StepKind, Verdict, Workspace,
 };
 use fairlead_store::Store;
 use jiff::Timestamp;
@@ -26,8 +26,8 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::{
-    Cancellation, DriveError, Engine, EngineOptions, ProcessOptions, Requested, RunRequest,
-    SecretError, SecretProvider, cancellation,
+    Cancellation, DriveError, Engine, EngineOptions, FetchesNothing, ProcessOptions, Requested,
+    RunFolders, RunRequest, SecretError, SecretProvider, cancellation,
 };
 
 /// What the fake steps of one test share.
@@ -253,6 +253,10 @@ fn bench_with(store: Store, change: impl FnOnce(&mut EngineOptions)) -> Bench {
             grace: Duration::from_millis(200),
             mark: None,
         },
+        workspaces: Arc::new(RunFolders::new(
+            folder.path().join("workspaces"),
+            Arc::new(FetchesNothing),
+        )),
         scratch: folder.path().join("scratch"),
         max_parallel: NonZeroUsize::new(8),
         max_runs: None,
@@ -282,7 +286,7 @@ impl Bench {
             event_id: None,
             started_by: None,
             by: "tester".into(),
-            workspace: self.folder.path().to_owned(),
+            workspace: Workspace::local(self.folder.path()),
             origin: None,
         }
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
 
 use fairlead_plan::{Item, Outcome, RunOutcome};
-use fairlead_step::{Digest, ErrorClass, HumanDuration, RunId, StepError, StepId, Verdict};
+use fairlead_step::{
+    Digest, ErrorClass, HumanDuration, RunId, StepError, StepId, Verdict, Workspace,
+};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -87,8 +88,8 @@ pub struct Request {
     pub event_id: Option<String>,
     /// Who asked: a user, or the source of the event.
     pub by: String,
-    /// The folder that relative paths in `with` start from.
-    pub workspace: PathBuf,
+    /// What the run works on.
+    pub workspace: Workspace,
     /// The version of the engine that took the request.
     pub engine: String,
     /// The group whose turns the run waits for, where its plan has one.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fairlead_event::{Deliveries, Delivery, SourceEvent};
 use fairlead_exec::{RequestError, Requested, RunRequest};
 use fairlead_run::StoredEvent;
-use fairlead_step::{RunId, error_chain};
+use fairlead_step::{RunId, Workspace, error_chain};
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -340,7 +340,9 @@ pub(crate) async fn request_run(
         event_id: Some(key.to_owned()),
         started_by: Some(key.to_owned()),
         by: trigger.by,
-        workspace: trigger.workspace.unwrap_or_else(|| pipeline.workspace.clone()),
+        workspace: Workspace::local(
+            trigger.workspace.unwrap_or_else(|| pipeline.workspace.clone()),
+        ),
         origin: None,
     };
     match shared.ports.engine.request(request).await {

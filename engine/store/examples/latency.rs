@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use fairlead_run::{
     Batch, Epoch, Journal, NewRun, PlanBlob, Record, RecordHash, Request, RunEvent, RunStatus, Seq,
 };
-use fairlead_step::{Digest, RunId};
+use fairlead_step::{Digest, RunId, Workspace};
 use fairlead_store::Store;
 use futures::future::try_join_all;
 use jiff::Timestamp;
@@ -50,7 +50,7 @@ async fn begin(
         event: json!({}),
         event_id: None,
         by: "somebody".into(),
-        workspace: "/srv".into(),
+        workspace: Workspace::local("/srv"),
         engine: "0.1.0".into(),
         group: None,
         origin: None,

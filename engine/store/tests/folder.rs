@@ -8,7 +8,7 @@ use fairlead_run::{
     Admission, AppendError, Batch, Created, Epoch, Group, Journal, LeaseError, LogKey, NewRun,
     PlanBlob, Record, Request, Run, RunEvent, RunFilter, RunStatus, Signal, StoreError, Wake,
 };
-use fairlead_step::{Digest, RunId};
+use fairlead_step::{Digest, RunId, Workspace};
 use fairlead_store::{OpenError, Store};
 use futures::StreamExt as _;
 use futures::future::join_all;
@@ -47,7 +47,7 @@ fn new_run_with(number: u64, group: Option<Group>) -> NewRun {
         event: json!({}),
         event_id: None,
         by: "somebody".into(),
-        workspace: "/srv".into(),
+        workspace: Workspace::local("/srv"),
         engine: "0.1.0".into(),
         group: group.as_ref().map(|group| group.name.clone()),
         origin: None,

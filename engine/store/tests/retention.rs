@@ -13,7 +13,7 @@ use fairlead_run::{
     PlanBlob, Purpose, Record, RecordHash, Request, ResultRef, RunEvent, RunFilter, RunStatus, Seq,
     StepResult, StoreError, TagPush,
 };
-use fairlead_step::{ArtifactError, Digest, RunId, Stream, Verdict};
+use fairlead_step::{ArtifactError, Digest, RunId, Stream, Verdict, Workspace};
 use fairlead_store::{Amount, PruneReport, PruneRules, Store};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ impl Harness {
             event: json!({}),
             event_id: None,
             by: "somebody".into(),
-            workspace: "/srv".into(),
+            workspace: Workspace::local("/srv"),
             engine: "0.1.0".into(),
             group: None,
             origin,

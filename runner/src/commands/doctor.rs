@@ -145,7 +145,7 @@ async fn steps(context: &Context<'_>, plan: &Plan, workspace: &Path) -> Vec<(&'s
     let scope = Scope { params: preflight::defaults(plan), ..Scope::default() };
     let known = preflight::known(&secrets);
     let none = BTreeSet::new();
-    let lacks = preflight::look(context, plan, &scope, workspace, &known, &none).await;
+    let lacks = preflight::look(context, plan, &scope, Some(workspace), &known, &none).await;
     if lacks.is_empty() {
         return vec![("pipeline", Found::Good(format!("`{}` has what it needs", plan.name())))];
     }

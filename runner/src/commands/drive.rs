@@ -11,7 +11,7 @@ use fairlead_exec::{
 use fairlead_oci::Client;
 use fairlead_plan::{Plan, RunOutcome};
 use fairlead_run::{LeaseError, Run};
-use fairlead_step::{RunId, StepId};
+use fairlead_step::{RunId, StepId, Workspace};
 use fairlead_store::Store;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<Exit, St
         event_id,
         started_by: None,
         by: args.drive.name.clone().unwrap_or_else(person),
-        workspace: workspace(&args.workspace)?,
+        workspace: Workspace::local(workspace(&args.workspace)?),
         origin: None,
     };
     Ok(request_and_drive(context, request, args.drive).await?.0)

@@ -25,7 +25,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 use clap::CommandFactory as _;
-use fairlead_exec::{Engine, EngineOptions, Injection};
+use fairlead_exec::{Engine, EngineOptions, FetchesNothing, Injection, RunFolders};
 use fairlead_run::{Run, RunFilter, StoredRun, Vote};
 use fairlead_step::{Catalog, RunId};
 use fairlead_store::Store;
@@ -75,6 +75,10 @@ impl Context<'_> {
             secrets: settings.secrets.clone(),
             clock: Arc::clone(&settings.clock),
             processes: settings.processes.clone(),
+            workspaces: Arc::new(RunFolders::new(
+                settings.state.join("workspaces"),
+                Arc::new(FetchesNothing),
+            )),
             scratch: settings.state.join("scratch"),
             max_parallel,
             max_runs,

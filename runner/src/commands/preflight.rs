@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fairlead_exec::{RunRequest, SecretError, SecretProvider as _};
 use fairlead_plan::{Outcome, Phase, Plan, PlanStep, RunOutcome, Scope};
-use fairlead_step::{Capability, Missing, Preflight, Secret, StepId};
+use fairlead_step::{Capability, Missing, Preflight, Secret, StepId, Workspace};
 use serde_json::Value;
 
 use super::Context;
@@ -55,7 +55,12 @@ pub(super) async fn check(context: &Context<'_>, request: &RunRequest) -> Result
         ..Scope::default()
     };
     let known = known(&secrets);
-    let lacks = look(context, &request.plan, &scope, &request.workspace, &known, &kept).await;
+    let folder = match &request.workspace {
+        Workspace::Local { path } => Some(path.as_path()),
+        // It is not laid out yet, so nothing can be missed in it.
+        Workspace::Empty {} | Workspace::Git(_) | Workspace::Archive { .. } => None,
+    };
+    let lacks = look(context, &request.plan, &scope, folder, &known, &kept).await;
     let output = context.output;
     for lack in lacks {
         let who = lack.names();
@@ -106,12 +111,13 @@ pub(super) fn known(
     there.collect()
 }
 
-/// Asks every step of `plan` but those that are kept, all at the same time.
+/// Asks every step of `plan` but those that are kept, all at the same time. Where they will work in no
+/// folder that is there already, what they lack in it is not told.
 pub(super) async fn look(
     context: &Context<'_>,
     plan: &Plan,
     scope: &Scope,
-    workspace: &Path,
+    folder: Option<&Path>,
     secrets: &BTreeMap<&str, &Secret<String>>,
     kept: &BTreeSet<&str>,
 ) -> Vec<Lack> {
@@ -130,10 +136,11 @@ pub(super) async fn look(
         }
         let filled = step.foresee(scope);
         let with = filled.fill_known(|name| secrets.get(name).map(|known| (*known).clone()));
-        let first = step.needs.is_empty() && step.phase == Phase::Main;
+        let first = folder.is_some() && step.needs.is_empty() && step.phase == Phase::Main;
         let perhaps = provided || will == Will::Perhaps;
         looks.push(async move {
-            let look = Preflight::new(&with, workspace, first, now, has_program);
+            let folder = folder.unwrap_or(Path::new("."));
+            let look = Preflight::new(&with, folder, first, now, has_program);
             let found = tokio::time::timeout(LOOK, kind.preflight(&look)).await;
             (step.id.clone(), perhaps, found.unwrap_or_default())
         });

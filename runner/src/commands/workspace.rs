@@ -5,7 +5,7 @@ use std::path::Path;
 use fairlead_event::{ChangedPaths, GitPushed, GitRef, ObjectId};
 use fairlead_exec::RunRequest;
 use fairlead_run::Run;
-use fairlead_step::RunId;
+use fairlead_step::{RunId, Workspace};
 use fairlead_store::Store;
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ pub(super) async fn place(
 ) -> Result<(), Stop> {
     match named {
         Some(named) => {
-            request.workspace = drive::workspace(named)?;
+            request.workspace = Workspace::local(drive::workspace(named)?);
             Ok(())
         }
         None => restore(context, store, run, old, config).await,
@@ -42,7 +42,7 @@ async fn restore(
     old: &Run,
     config: Option<&Path>,
 ) -> Result<(), Stop> {
-    let workspace = &old.request().workspace;
+    let Workspace::Local { path: workspace } = &old.request().workspace else { return Ok(()) };
     if workspace.is_dir() {
         return Ok(());
     }

@@ -4,7 +4,8 @@
 //! nothing else: implement [`StepKind`], hand the value to the runner's `App::step`, done.
 //!
 //! * **Vocabulary**: [`StepId`], [`RunId`], [`Digest`], [`Repository`], [`ImageRef`], [`Image`],
-//!   [`Secret`], [`Artifact`], [`HumanDuration`], [`EngineAddress`], [`Globs`], [`TagPatterns`].
+//!   [`Secret`], [`Artifact`], [`HumanDuration`], [`EngineAddress`], [`Globs`], [`TagPatterns`],
+//!   [`ObjectId`], [`Workspace`].
 //! * **Contract**: [`StepKind`] (typed, what an author writes), [`Step`] (erased, what the engine
 //!   runs), [`Verdict`] and [`StepError`] (a "no" is not an error), [`Effect`] and [`Capability`],
 //!   [`Preflight`] (what is missing is told before a run begins).
@@ -24,12 +25,14 @@ mod image;
 #[cfg(feature = "kit")]
 pub mod kit;
 mod lines;
+mod object_id;
 mod pattern;
 mod preflight;
 mod secret;
 mod spawn;
 mod step;
 mod verdict;
+mod workspace;
 
 pub use artifact::{Artifact, ArtifactError, Artifacts};
 pub use catalog::{Catalog, CatalogError};
@@ -44,6 +47,7 @@ pub use futures::future::BoxFuture;
 pub use id::{IdError, RunId, StepId};
 pub use image::{Image, ImageError, ImageRef, Repository};
 pub use lines::LineSplitter;
+pub use object_id::{ObjectId, ObjectIdError};
 pub use pattern::{Glob, GlobError, Globs, TagPattern, TagPatterns, newest_version};
 pub use preflight::{Missing, Preflight};
 pub use secret::Secret;
@@ -52,3 +56,4 @@ pub use step::{
     Capability, Effect, InputProblem, Step, StepKind, StepSpec, erase, format as schema_format,
 };
 pub use verdict::{ErrorClass, Outputs, StepError, Verdict, error_chain};
+pub use workspace::{CheckoutOptions, GitWorkspace, Workspace};

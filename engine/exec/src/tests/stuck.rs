@@ -129,9 +129,9 @@ async fn a_step_whose_folder_is_gone_fails_and_those_that_need_none_go_on() {
   pure: {uses: fake, needs: [ask], with: {do: pass}}
 ",
     );
-    request.workspace = bench.folder.path().join("checkout");
-    std::fs::create_dir(&request.workspace).unwrap();
-    let folder = request.workspace.clone();
+    let folder = bench.folder.path().join("checkout");
+    std::fs::create_dir(&folder).unwrap();
+    request.workspace = Workspace::local(&folder);
     let Requested::New(run) = bench.engine.request(request).await.unwrap() else { panic!() };
     assert_eq!(parked(&bench, &run).await, RunStatus::Waiting);
     std::fs::remove_dir(folder).unwrap();

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_exec::{
-    DispatchError, DriveError, Driven, Engine, EngineOptions, ProcessOptions, RunRequest,
-    cancellation,
+    DispatchError, DriveError, Driven, Engine, EngineOptions, FetchesNothing, ProcessOptions,
+    RunFolders, RunRequest, cancellation,
 };
 use fairlead_plan::{Plan, Scope, Source, compile};
 use fairlead_run::{
     CancelReason, Decision, Group, Journal, NewRun, PlanBlob, Record, Request, Run, RunFilter,
     RunStatus, Signal, StepStatus, Vote, Voter, Wake,
 };
-use fairlead_step::{Catalog, Clock, RunId, StepId};
+use fairlead_step::{Catalog, Clock, RunId, StepId, Workspace};
 use futures::StreamExt as _;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -201,6 +201,7 @@ impl Simulation {
                 grace: Duration::from_millis(500),
                 mark: None,
             },
+            workspaces: Arc::new(RunFolders::new(self.scratch.clone(), Arc::new(FetchesNothing))),
             scratch: self.scratch.clone(),
             max_parallel: NonZeroUsize::new(3),
             max_runs: self.max_runs,
@@ -222,7 +223,7 @@ impl Simulation {
             event_id: None,
             started_by: None,
             by: "ann".to_owned(),
-            workspace: PathBuf::from("/"),
+            workspace: Workspace::local("/"),
             origin: None,
         });
         let id = RunId::mint(1_790_000_000_000 + n as u64, n as u64);

@@ -16,10 +16,8 @@ pub use logs::log_store_conformance;
 pub use reopened::reopened_conformance;
 pub use result_cache::result_cache_conformance;
 
-use std::path::PathBuf;
-
 use fairlead_plan::Plan;
-use fairlead_step::RunId;
+use fairlead_step::{RunId, Workspace};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -75,7 +73,7 @@ fn run_with(number: u64, pipeline: &str, group: Option<Group>, origin: Option<Or
         event: json!({}),
         event_id: None,
         by: "somebody".to_owned(),
-        workspace: PathBuf::from("/tmp"),
+        workspace: Workspace::local("/tmp"),
         engine: "0.0.0".to_owned(),
         group: group.as_ref().map(|group| group.name.clone()),
         origin,

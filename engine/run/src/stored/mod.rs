@@ -7,6 +7,7 @@
 mod v1;
 mod v2;
 mod v3;
+mod v4;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use crate::{RecordHash, RunEvent, Seq};
 pub(crate) use v2::{CancelV2, SettledV2, VotedV2};
 
 /// The newest version that this build writes and reads.
-pub const RECORD_VERSION: u32 = 3;
+pub const RECORD_VERSION: u32 = 4;
 
 /// Why stored bytes are no record.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +69,11 @@ pub(crate) fn encode(
     if let Some(fact) = v2::FactV2::of(event) {
         return serde_json::to_string(&Envelope { v: 2, seq, at, prev, fact });
     }
-    let fact = v3::FactV3::of(event);
-    serde_json::to_string(&Envelope { v: 3, seq, at, prev, fact })
+    if let Some(fact) = v3::FactV3::of(event) {
+        return serde_json::to_string(&Envelope { v: 3, seq, at, prev, fact });
+    }
+    let fact = v4::FactV4::of(event);
+    serde_json::to_string(&Envelope { v: 4, seq, at, prev, fact })
 }
 
 /// Reads a record of any version.
@@ -79,7 +83,8 @@ pub(crate) fn decode(bytes: &str) -> Result<(Seq, Timestamp, RecordHash, RunEven
         ..=1 => opened::<v1::FactV1>(bytes),
         2 => opened::<v2::FactV2>(bytes),
         3 => opened::<v3::FactV3>(bytes),
-        4.. => Err(DecodeError::Newer { found: v }),
+        4 => opened::<v4::FactV4>(bytes),
+        5.. => Err(DecodeError::Newer { found: v }),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use fairlead_plan::{Outcome, RunOutcome};
-use fairlead_step::{Digest, ErrorClass, HumanDuration, StepId, Verdict};
+use fairlead_step::{Digest, ErrorClass, HumanDuration, StepId, Verdict, Workspace};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -254,12 +254,21 @@ impl From<CancelV1> for CancelReason {
     }
 }
 
+/// The path of a workspace that is a folder of a machine: the versions before the fourth knew no other.
+pub(super) fn local(workspace: Workspace) -> Option<PathBuf> {
+    match workspace {
+        Workspace::Local { path } => Some(path),
+        Workspace::Empty {} | Workspace::Git(_) | Workspace::Archive { .. } => None,
+    }
+}
+
 impl FactV1 {
     /// The stored form of a fact that this version can say.
     pub(super) fn of(event: &RunEvent) -> Option<Self> {
         Some(match event {
             RunEvent::Requested(request) => {
                 let request = (**request).clone();
+                let workspace = local(request.workspace)?;
                 if request.group.is_some() || request.origin.is_some() {
                     return None;
                 }
@@ -270,7 +279,7 @@ impl FactV1 {
                     event: request.event,
                     event_id: request.event_id,
                     by: request.by,
-                    workspace: request.workspace,
+                    workspace,
                     engine: request.engine,
                 }
             }
@@ -335,7 +344,7 @@ impl From<FactV1> for RunEvent {
                 event,
                 event_id,
                 by,
-                workspace,
+                workspace: Workspace::Local { path: workspace },
                 engine,
                 group: None,
                 origin: None,

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use fairlead_plan::Item;
-use fairlead_step::{Digest, HumanDuration, RunId, StepId};
+use fairlead_step::{Digest, HumanDuration, RunId, StepId, Workspace};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::v1::OutcomeV1;
+use super::v1::{OutcomeV1, local};
 use crate::{
     AttemptToken, CancelReason, Decision, Kept, KeptOutputs, Origin, Purpose, Request, RunEvent,
     Vote, Voter,
@@ -300,13 +300,13 @@ impl FactV2 {
     pub(super) fn of(event: &RunEvent) -> Option<Self> {
         Some(match event.clone() {
             RunEvent::Requested(request) => Self::Requested {
+                workspace: local(request.workspace)?,
                 pipeline: request.pipeline,
                 plan: request.plan,
                 params: request.params,
                 event: request.event,
                 event_id: request.event_id,
                 by: request.by,
-                workspace: request.workspace,
                 engine: request.engine,
                 group: request.group,
                 origin: match request.origin {
@@ -374,7 +374,7 @@ impl From<FactV2> for RunEvent {
                 event,
                 event_id,
                 by,
-                workspace,
+                workspace: Workspace::Local { path: workspace },
                 engine,
                 group,
                 origin: origin.map(Origin::from),

@@ -3,11 +3,11 @@
 
 use std::path::PathBuf;
 
-use fairlead_step::{Digest, RunId, StepId};
+use fairlead_step::{Digest, RunId, StepId, Workspace};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::v1::OutcomeV1;
+use super::v1::{OutcomeV1, local};
 use super::v2::PurposeV2;
 use crate::{Kept, KeptOutputs, Origin, Request, ResultRef, RunEvent, Seq};
 
@@ -139,17 +139,17 @@ impl From<OriginV3> for Origin {
 }
 
 impl FactV3 {
-    /// The stored form; nothing for a fact that an older version has.
+    /// The stored form; nothing for a fact that another version has.
     pub(super) fn of(event: &RunEvent) -> Option<Self> {
         Some(match event.clone() {
             RunEvent::Requested(request) => Self::Requested(Box::new(RequestedV3 {
+                workspace: local(request.workspace)?,
                 pipeline: request.pipeline,
                 plan: request.plan,
                 params: request.params,
                 event: request.event,
                 event_id: request.event_id,
                 by: request.by,
-                workspace: request.workspace,
                 engine: request.engine,
                 group: request.group,
                 origin: request.origin?.into(),
@@ -187,7 +187,7 @@ impl From<FactV3> for RunEvent {
                 event: request.event,
                 event_id: request.event_id,
                 by: request.by,
-                workspace: request.workspace,
+                workspace: Workspace::Local { path: request.workspace },
                 engine: request.engine,
                 group: request.group,
                 origin: Some(request.origin.into()),

@@ -2,7 +2,6 @@
 //! record is told.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use fairlead_plan::{Item, Outcome, RunOutcome};
@@ -11,7 +10,9 @@ use fairlead_run::{
     Purpose, Record, RecordHash, Request, ResultRef, RunEvent, RunStatus, SealError, Seq,
     SkipReason, StepResult, Vote, Voter, check_chain,
 };
-use fairlead_step::{Digest, ErrorClass, HumanDuration, RunId, Verdict};
+use fairlead_step::{
+    CheckoutOptions, Digest, ErrorClass, GitWorkspace, HumanDuration, RunId, Verdict, Workspace,
+};
 use serde_json::json;
 
 use crate::world::{World, after, id, plan, start_time, step};
@@ -24,6 +25,9 @@ const GOLDEN_V2: &str = include_str!("../../../../schemas/golden/journal.v2.json
 
 /// A journal of version 3 with every fact that the versions before it cannot say.
 const GOLDEN_V3: &str = include_str!("../../../../schemas/golden/journal.v3.jsonl");
+
+/// A journal of version 4 with every fact that the versions before it cannot say.
+const GOLDEN_V4: &str = include_str!("../../../../schemas/golden/journal.v4.jsonl");
 
 /// Every fact that version 1 can say, in every form. The journal is not one that a run would write: the facts only have to
 /// read back.
@@ -55,7 +59,7 @@ fn every_fact() -> Vec<RunEvent> {
             event: json!({ "type": "image.pushed", "paths": null }),
             event_id: Some("8f0a".into()),
             by: "git.example.com".into(),
-            workspace: PathBuf::from("/srv/source"),
+            workspace: Workspace::local("/srv/source"),
             engine: "0.1.0".into(),
             group: None,
             origin: None,
@@ -67,7 +71,7 @@ fn every_fact() -> Vec<RunEvent> {
             event: json!({}),
             event_id: None,
             by: "ada".into(),
-            workspace: PathBuf::from("/srv/größe"),
+            workspace: Workspace::local("/srv/größe"),
             engine: "0.1.0".into(),
             group: None,
             origin: None,
@@ -148,7 +152,7 @@ fn every_new_fact() -> Vec<RunEvent> {
             event: json!({}),
             event_id: None,
             by: "ada".into(),
-            workspace: PathBuf::from("/srv/source"),
+            workspace: Workspace::local("/srv/source"),
             engine: "0.2.0".into(),
             group: group.map(str::to_owned),
             origin,
@@ -246,7 +250,7 @@ fn every_fact_of_version_3() -> Vec<RunEvent> {
             event: json!({}),
             event_id: event_id.map(str::to_owned),
             by: "ada".into(),
-            workspace: PathBuf::from("/srv/source"),
+            workspace: Workspace::local("/srv/source"),
             engine: "0.3.0".into(),
             group: group.map(str::to_owned),
             origin: Some(origin),
@@ -277,6 +281,49 @@ fn every_fact_of_version_3() -> Vec<RunEvent> {
         ),
         abandoned(Some("the disk was lost"), Some("the stored plan cannot be read")),
         abandoned(None, None),
+    ]
+}
+
+/// Every fact that only version 4 can say, in every form.
+fn every_fact_of_version_4() -> Vec<RunEvent> {
+    let request = |workspace, group: Option<&str>, origin| {
+        RunEvent::Requested(Box::new(Request {
+            pipeline: "release".into(),
+            plan: Digest::sha256(b"plan"),
+            params: json!({ "version": "v1" }),
+            event: json!({}),
+            event_id: None,
+            by: "source github".into(),
+            workspace,
+            engine: "0.5.0".into(),
+            group: group.map(str::to_owned),
+            origin,
+        }))
+    };
+    let git = GitWorkspace {
+        source: "github".into(),
+        repository: "acme/shop".into(),
+        commit: "938a931a1a59a70f5cc3afa1a7be722bf6cfbeaf".parse().expect("a commit"),
+        reference: Some("refs/heads/main".into()),
+        clone_url: Some("https://git.example.com/acme/shop.git".into()),
+        ssh_url: Some("ssh://git@git.example.com/acme/shop.git".into()),
+        options: CheckoutOptions::default(),
+    };
+    let options =
+        CheckoutOptions { depth: 0, sparse: vec!["src".into(), "docs".into()], partial: true };
+    let bare =
+        GitWorkspace { reference: None, clone_url: None, ssh_url: None, options, ..git.clone() };
+    let origin = Origin {
+        run: RunId::mint(1_790_000_000_000, 2),
+        purpose: Purpose::Retry,
+        from: vec![id("scan")],
+        kept: vec![Kept { step: id("extra"), outcome: Outcome::Skipped, outputs: None }],
+    };
+    vec![
+        request(Workspace::EMPTY, None, None),
+        request(Workspace::Git(git), Some("release/web"), None),
+        request(Workspace::Git(bare), None, Some(origin)),
+        request(Workspace::Archive { digest: Digest::sha256(b"packed") }, None, None),
     ]
 }
 
@@ -362,21 +409,35 @@ fn the_golden_journal_of_version_3_reads_as_it_was_written_and_is_written_so() {
 }
 
 #[test]
+fn the_golden_journal_of_version_4_reads_as_it_was_written_and_is_written_so() {
+    let records = journal_of(every_fact_of_version_4());
+    let written: String = records.iter().map(|record| format!("{}\n", record.bytes())).collect();
+    assert_eq!(written, GOLDEN_V4);
+    let golden: Vec<Record> =
+        GOLDEN_V4.lines().map(|line| Record::read(line).expect("a record of version 4")).collect();
+    check_chain(&golden).expect("a whole chain");
+    let facts: Vec<RunEvent> = golden.iter().map(|record| record.event().clone()).collect();
+    assert_eq!(facts, every_fact_of_version_4(), "the facts of version 4 mean what they meant");
+}
+
+#[test]
 fn every_fact_is_in_a_golden_journal_in_the_oldest_version_that_can_say_it() {
     let version = |record: &Record| {
         let value: serde_json::Value = serde_json::from_str(record.bytes()).expect("JSON");
         value["v"].as_u64()
     };
     let (old, new) = (journal_of_every_fact(), journal_of(every_new_fact()));
-    let newest = journal_of(every_fact_of_version_3());
-    assert!(newest.iter().all(|record| version(record) == Some(3)));
+    let kept = journal_of(every_fact_of_version_3());
+    let newest = journal_of(every_fact_of_version_4());
+    assert!(kept.iter().all(|record| version(record) == Some(3)));
+    assert!(newest.iter().all(|record| version(record) == Some(4)));
     assert!(old.iter().all(|record| version(record) == Some(1)));
     assert!(new.iter().all(|record| version(record) == Some(2)));
-    let kinds: BTreeSet<&str> =
-        old.iter().chain(&new).chain(&newest).map(|record| kind_of(record.event())).collect();
+    let all = || old.iter().chain(&new).chain(&kept).chain(&newest);
+    let kinds: BTreeSet<&str> = all().map(|record| kind_of(record.event())).collect();
     assert_eq!(kinds.len(), 20, "{kinds:?}");
     let page = include_str!("../../../../docs/journal.md");
-    for record in old.iter().chain(&new).chain(&newest) {
+    for record in all() {
         let kind = kind_of(record.event());
         let v = version(record).expect("a version");
         let row = page.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
@@ -454,12 +515,12 @@ fn an_older_journal_in_which_a_lost_attempt_was_a_failure_means_what_it_meant() 
 #[test]
 fn what_is_no_record_is_told() {
     let good = journal_of_every_fact()[2].bytes().to_owned();
-    let newer = good.replacen("\"v\":1", "\"v\":4", 1);
-    assert!(matches!(Record::read(&newer), Err(DecodeError::Newer { found: 4 })));
+    let newer = good.replacen("\"v\":1", "\"v\":5", 1);
+    assert!(matches!(Record::read(&newer), Err(DecodeError::Newer { found: 5 })));
     let text = Record::read(&newer).unwrap_err().to_string();
     assert_eq!(
         text,
-        "the record has version 4, and this build reads up to 3: a newer build of Fairlead wrote it, and reads it"
+        "the record has version 5, and this build reads up to 4: a newer build of Fairlead wrote it, and reads it"
     );
     for (bad, why) in [
         (String::new(), "nothing"),

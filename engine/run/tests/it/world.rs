@@ -1,7 +1,6 @@
 //! A world for one run: plans made by hand, a journal in a vector, and attempts that end when and as
 //! a test says.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use fairlead_plan::{Outcome, Plan};
@@ -9,7 +8,7 @@ use fairlead_run::{
     ApplyError, AttemptToken, CancelReason, Command, Epoch, Failure, KeptRecords, Origin, Record,
     Request, Run, RunEvent, StepResult, StepStatus, Vote, Voter,
 };
-use fairlead_step::{Digest, ErrorClass, RunId, StepId, Verdict};
+use fairlead_step::{Digest, ErrorClass, RunId, StepId, Verdict, Workspace};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -181,7 +180,7 @@ impl World {
             event: json!({}),
             event_id: None,
             by: "somebody".to_owned(),
-            workspace: PathBuf::from("/srv/source"),
+            workspace: Workspace::local("/srv/source"),
             engine: "0.1.0".to_owned(),
             group: None,
             origin: None,

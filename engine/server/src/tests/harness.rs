@@ -13,13 +13,14 @@ use fairlead_event::{
     SubscribedDelivery,
 };
 use fairlead_exec::{
-    Engine, EngineOptions, ProcessOptions, RunRequest, SecretError, SecretProvider,
+    Engine, EngineOptions, FetchesNothing, ProcessOptions, RunFolders, RunRequest, SecretError,
+    SecretProvider,
 };
 use fairlead_plan::{Plan, Source};
 use fairlead_run::{EventFilter, Journal, RunEvent, RunFilter, RunStatus, RunSummary};
 use fairlead_step::{
     BoxFuture, Capability, Catalog, Clock, Digest, Effect, Image, ImageRef, Registries,
-    RegistryAccess, RegistryAuth, Secret, StepContext, StepError, StepKind, Verdict,
+    RegistryAccess, RegistryAuth, Secret, StepContext, StepError, StepKind, Verdict, Workspace,
 };
 use fairlead_store::Store;
 use futures::StreamExt as _;
@@ -490,7 +491,7 @@ impl Harness {
             event_id: None,
             started_by: None,
             by: "ann".into(),
-            workspace: self.scratch.path().to_owned(),
+            workspace: Workspace::EMPTY,
             origin: None,
         };
         for _ in 0..count {
@@ -515,6 +516,10 @@ impl Harness {
             secrets: Arc::new(Known),
             clock: self.clock.clone(),
             processes: ProcessOptions::default(),
+            workspaces: Arc::new(RunFolders::new(
+                self.scratch.path().join("workspaces"),
+                Arc::new(FetchesNothing),
+            )),
             scratch: self.scratch.path().join("scratch"),
             max_parallel: None,
             max_runs: self.max_runs,

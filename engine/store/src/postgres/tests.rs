@@ -11,7 +11,7 @@ use fairlead_run::{
     NewEvent, NewRun, PlanBlob, Record, Request, RunEvent, RunFilter, RunStatus, Signal,
     StoreError, Wake,
 };
-use fairlead_step::{RunId, Stream};
+use fairlead_step::{RunId, Stream, Workspace};
 use futures::StreamExt as _;
 use futures::future::{join, join_all};
 use futures::stream::BoxStream;
@@ -66,7 +66,7 @@ fn new_run(number: u64, group: Option<Group>) -> NewRun {
         event: json!({}),
         event_id: None,
         by: "somebody".into(),
-        workspace: "/srv".into(),
+        workspace: Workspace::local("/srv"),
         engine: "0.1.0".into(),
         group: group.as_ref().map(|group| group.name.clone()),
         origin: None,

@@ -1,5 +1,5 @@
-//! The lock of a checkout: of two handlers of one event, also in two servers on one state folder, one
-//! makes it and the other waits for that.
+//! The lock of a folder: of two that want it made, also in two processes on one state folder, one makes
+//! it and the other waits for that.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -12,18 +12,21 @@ use std::time::Duration;
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// How long it is asked for: longer than a fetch may take. Whoever is still there then is stuck, and
-/// the event is tried again later.
+/// the step is tried again later.
 const PATIENCE: Duration = Duration::from_secs(400);
 
 /// A lock on a name. The file beside it goes with the lock; a process that ends leaves no lock behind.
-pub(super) struct Lock {
+pub struct FolderLock {
     path: PathBuf,
     _file: File,
 }
 
-impl Lock {
+impl FolderLock {
     /// Waits for the lock of `folder`, which need not exist. The folder above it must.
-    pub(super) async fn take(folder: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When the file beside the folder cannot be used, or somebody holds the lock for too long.
+    pub async fn take(folder: &Path) -> io::Result<Self> {
         let waiting = async {
             loop {
                 if let Some(lock) = Self::try_take(folder)? {
@@ -39,7 +42,10 @@ impl Lock {
     }
 
     /// The lock of `folder`, when nobody has it.
-    pub(super) fn try_take(folder: &Path) -> io::Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// When the file beside the folder cannot be used.
+    pub fn try_take(folder: &Path) -> io::Result<Option<Self>> {
         let mut name = OsString::from(".");
         name.push(folder.file_name().unwrap_or_default());
         name.push(".lock");
@@ -59,7 +65,7 @@ impl Lock {
     }
 }
 
-impl Drop for Lock {
+impl Drop for FolderLock {
     fn drop(&mut self) {
         // Removed before it is let go: what is then created under the name is another file.
         let _ = std::fs::remove_file(&self.path);
@@ -76,15 +82,15 @@ mod tests {
     #[tokio::test]
     async fn one_at_a_time_has_the_lock_and_no_file_is_left() {
         let folder = tempfile::tempdir().unwrap();
-        let name = folder.path().join("checkout");
-        let held = Lock::take(&name).await.unwrap();
-        assert!(Lock::try_take(&name).unwrap().is_none());
+        let name = folder.path().join("folder");
+        let held = FolderLock::take(&name).await.unwrap();
+        assert!(FolderLock::try_take(&name).unwrap().is_none());
         drop(held);
         let inside = Arc::new(AtomicUsize::new(0));
         let all = (0..16).map(|_| {
             let (name, inside) = (name.clone(), Arc::clone(&inside));
             tokio::spawn(async move {
-                let _lock = Lock::take(&name).await.unwrap();
+                let _lock = FolderLock::take(&name).await.unwrap();
                 assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                 tokio::time::sleep(Duration::from_millis(2)).await;
                 inside.fetch_sub(1, Ordering::SeqCst);

@@ -145,6 +145,71 @@ fn the_pure_crates_and_the_command_line_keep_to_themselves() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The modules of `server` and what each imports, in the order of the table of ARCHITECTURE.md.
+fn modules_of_the_server() -> Vec<(String, BTreeSet<String>)> {
+    let page = read("ARCHITECTURE.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `server/"));
+    let rows = rows.map(|row| {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let imports = cells[1].split(", ").filter(|word| *word != "–").map(str::to_owned);
+        (cells[0].trim_matches('`').to_owned(), imports.collect())
+    });
+    rows.collect()
+}
+
+#[test]
+fn inside_the_server_the_arrows_go_one_way() {
+    let modules = modules_of_the_server();
+    assert!(modules.len() >= 7, "{modules:?}");
+    let mut wrong = Vec::new();
+    for (place, (name, imports)) in modules.iter().enumerate() {
+        let below: BTreeSet<_> = modules[place + 1..].iter().map(|(below, _)| below).collect();
+        for above in imports.iter().filter(|import| !below.contains(import)) {
+            wrong.push(format!("the table: {above} does not stand below {name}"));
+        }
+    }
+    let folder = repository_root().join("engine/server/src");
+    let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, text) in sources(&folder) {
+        let inside = path.strip_prefix(&folder).unwrap();
+        let module = inside.iter().next().unwrap().to_string_lossy().into_owned();
+        // Those that compose and re-export see everything; tests see what they test.
+        if ["lib.rs", "server.rs", "tests"].contains(&module.as_str()) {
+            continue;
+        }
+        let module = module.trim_end_matches(".rs").to_owned();
+        let is_root = inside.ends_with("mod.rs");
+        let imports = seen.entry(module.clone()).or_default();
+        let shipped = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let code = shipped.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in code {
+            if line.contains("super::super::") || (is_root && line.contains("super::")) {
+                wrong.push(format!("{}: `{line}` leaves its module unseen", inside.display()));
+            }
+            for path in line.split("crate::").skip(1) {
+                let name: String =
+                    path.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                imports.insert(name);
+            }
+        }
+        imports.remove(&module);
+    }
+    let table: BTreeMap<_, _> = modules.into_iter().collect();
+    for (module, imports) in &seen {
+        match table.get(module) {
+            None => wrong.push(format!("{module} has no row")),
+            Some(row) if row != imports => {
+                wrong.push(format!("{module} imports {imports:?}, not {row:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    for module in table.keys().filter(|module| !seen.contains_key(*module)) {
+        wrong.push(format!("{module} is no module"));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 /// Every Rust file below `folder`, with its text.
 fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();

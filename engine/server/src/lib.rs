@@ -16,32 +16,24 @@
 //! the bus or handed out by the store, is tried until it is handled or given up, and the store lets
 //! one event start one run of a pipeline. [`Server::serve`] picks up whatever an earlier process left.
 
-mod admission_queue;
 mod api;
-mod attempts;
-mod commits;
-mod evidence;
-mod images;
+mod identity;
 mod ingest;
-mod listener;
-mod outbox;
-mod pipelines;
-mod redelivery;
+mod ports;
+mod runs;
 mod server;
 mod settings;
-mod sources;
-mod subscriptions;
-mod supervisor;
-mod sweep;
+mod streams;
 mod triggers;
-mod workspaces;
 
 #[cfg(test)]
 mod tests;
 
-pub use images::{FoundImage, ImageResolver, UnresolvedImage, resolve_images};
-pub use pipelines::{Pipeline, Pipelines, PipelinesError};
+pub use identity::ApiAccess;
+pub use ingest::{SourceProblem, SourceSettings, Sources};
+pub use ports::{
+    FoundImage, FoundRef, ImageResolver, Pipeline, Pipelines, PipelinesError, UnresolvedImage,
+    Workspaces, resolve_images,
+};
 pub use server::{Ports, ServeError, Server};
-pub use settings::{ApiAccess, Options};
-pub use sources::{SourceProblem, SourceSettings, Sources};
-pub use workspaces::{FoundRef, Workspaces};
+pub use settings::Options;

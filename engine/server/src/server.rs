@@ -4,23 +4,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_event::{Bus, BusError};
-use fairlead_exec::Engine;
-use fairlead_run::{EventStore, Groups, Journal, LogStore};
+use fairlead_event::{Bus, BusError, SubscribedDeliveries};
+use fairlead_exec::{Engine, Updates};
+use fairlead_run::{EventStore, Groups, Journal, LogStore, Wake};
 use fairlead_step::Clock;
+use futures::stream::BoxStream;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::attempts::Handling;
-use crate::images::ImageResolver;
-use crate::ingest::Ingest;
-use crate::listener::Bounded;
-use crate::supervisor::Supervisor;
-use crate::{
-    ApiAccess, Options, Pipelines, Sources, Workspaces, api, outbox, redelivery, subscriptions,
-    sweep, triggers,
+use crate::api::{self, Api, Bounded, Decisions, EventsApi, Readiness, Requests, RunsApi};
+use crate::identity::ApiAccess;
+use crate::ingest::{Ingest, Outbox, Receiver, Sources, Subscription};
+use crate::ports::{ImageResolver, Pipelines, Workspaces};
+use crate::runs::{Supervisor, Sweep};
+use crate::settings::Options;
+use crate::streams::Streams;
+use crate::triggers::{
+    Confirmation, Deliveries, EventAttempts, Evidence, Patience, Redelivery, Starter, Triggers,
 };
 
 /// How long requests that are being answered, and events that are being handled, may take to end
@@ -88,35 +90,6 @@ pub struct Server {
     options: Options,
 }
 
-/// What every task and every request of a server shares.
-pub(crate) struct Shared {
-    pub(crate) ports: Ports,
-    pub(crate) options: Options,
-    pub(crate) ingest: Ingest,
-    pub(crate) supervisor: Arc<Supervisor>,
-    /// The tasks that handle events.
-    pub(crate) tasks: TaskTracker,
-    /// The events that they handle.
-    pub(crate) handling: Handling,
-    /// Who this server is when it claims an event.
-    pub(crate) holder: String,
-    /// Told when an event is due, or will be.
-    pub(crate) due: Notify,
-    /// Told when something about runs may have been missed.
-    pub(crate) missed: Notify,
-    pub(crate) stopping: CancellationToken,
-}
-
-impl Shared {
-    /// Waits for `work`, or for the server to stop.
-    pub(crate) async fn until_stopping(&self, work: impl Future) {
-        tokio::select! {
-            _ = work => {}
-            () = self.stopping.cancelled() => {}
-        }
-    }
-}
-
 impl Server {
     /// A server. It does nothing until it serves.
     #[must_use]
@@ -155,77 +128,202 @@ impl Server {
 
         let Self { ports, options } = self;
         let stopping = CancellationToken::new();
-        let ingest = Ingest {
-            events: Arc::clone(&ports.events),
-            clock: Arc::clone(&ports.clock),
-            direct: options.direct,
-            stored: Notify::new(),
-        };
-        let clock = Arc::clone(&ports.clock);
         // Before anything is driven, so that nothing of it is missed.
         let updates = ports.engine.subscribe();
-        let supervisor = Supervisor::new(
-            ports.engine.clone(),
-            Arc::clone(&ports.journal),
-            clock,
-            options.max_runs,
-            stopping.clone(),
-        );
         let wakes = ports.journal.wakes();
-        let shared = Arc::new(Shared {
-            ports,
-            options,
-            ingest,
-            supervisor,
-            tasks: TaskTracker::new(),
-            handling: Handling::default(),
-            holder: format!("{:032x}", rand::random::<u128>()),
-            due: Notify::new(),
-            missed: Notify::new(),
-            stopping,
-        });
-
-        let loops = TaskTracker::new();
-        let of = || Arc::clone(&shared);
-        // Each of these has one kind of customer, and none waits for another.
-        let shared_by = of();
-        loops.spawn(async move { outbox::run(&shared_by).await });
-        let shared_by = of();
-        loops.spawn(async move { triggers::run(&shared_by, deliveries).await });
-        let shared_by = of();
-        loops.spawn(async move { redelivery::run(&shared_by).await });
-        let shared_by = of();
-        loops.spawn(async move { sweep::attend(&shared_by, wakes).await });
-        let shared_by = of();
-        loops.spawn(async move { sweep::run(&shared_by).await });
-        let shared_by = of();
-        loops.spawn(async move { shared_by.supervisor.hear(updates).await });
-        let shared_by = of();
-        loops.spawn(async move { shared_by.supervisor.give_turns().await });
-        for (name, messages) in heard {
-            let shared = of();
-            loops.spawn(async move { subscriptions::run(&shared, &name, messages).await });
-        }
-        loops.close();
+        let parts = Parts::compose(ports, options, &stopping);
+        let Parts { supervisor, tasks, api, .. } = &parts;
+        let (supervisor, tasks, api) = (Arc::clone(supervisor), tasks.clone(), api.clone());
+        let loops = parts.run(updates, wakes, deliveries, heard);
 
         tracing::info!("listening on http://{address}");
-        let stop = of();
-        let answering = axum::serve(Bounded::new(listener), api::router(of()))
+        let stop = stopping.clone();
+        let answering = axum::serve(Bounded::new(listener), api::router(api))
             .with_graceful_shutdown(async move {
                 shutdown.await;
                 tracing::info!("stopping: nothing new is taken");
-                stop.stopping.cancel();
+                stop.cancel();
             });
         let mut answering = tokio::spawn(async move { answering.await });
-        shared.stopping.cancelled().await;
+        stopping.cancelled().await;
         // A client that does not read its answer must not hold the server.
         if tokio::time::timeout(LAST_ANSWERS, &mut answering).await.is_err() {
             answering.abort();
         }
-        shared.tasks.close();
-        let handled = async { tokio::join!(loops.wait(), shared.tasks.wait()) };
+        tasks.close();
+        let handled = async { tokio::join!(loops.wait(), tasks.wait()) };
         let _ = tokio::time::timeout(LAST_ANSWERS, handled).await;
-        shared.supervisor.finish(options.drain).await;
+        supervisor.finish(options.drain).await;
         Ok(())
+    }
+}
+
+/// The modules of a server, each with just what it uses.
+struct Parts {
+    supervisor: Arc<Supervisor>,
+    sweep: Arc<Sweep>,
+    outbox: Outbox,
+    receiver: Receiver,
+    deliveries: Deliveries,
+    redelivery: Redelivery,
+    /// The tasks that handle events.
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+    api: Api,
+}
+
+impl Parts {
+    fn compose(ports: Ports, options: Options, stopping: &CancellationToken) -> Self {
+        let Ports { engine, journal, events, logs, bus, images, workspaces, clock, .. } = ports;
+        let (pipelines, sources) = (Arc::new(ports.pipelines), Arc::new(ports.sources));
+        let stopping = || stopping.clone();
+        let (tasks, due) = (TaskTracker::new(), Arc::new(Notify::new()));
+
+        let ingest = Ingest::new(Arc::clone(&events), Arc::clone(&clock), options.direct);
+        let ingest = Arc::new(ingest);
+        let receiver = Receiver {
+            sources: Arc::clone(&sources),
+            ingest: Arc::clone(&ingest),
+            clock: Arc::clone(&clock),
+        };
+        let outbox = Outbox {
+            events: Arc::clone(&events),
+            bus: Arc::clone(&bus),
+            clock: Arc::clone(&clock),
+            ingest: Arc::clone(&ingest),
+            due: Arc::clone(&due),
+            stopping: stopping(),
+        };
+
+        let supervisor = Supervisor::new(
+            engine.clone(),
+            Arc::clone(&journal),
+            Arc::clone(&clock),
+            options.max_runs,
+            stopping(),
+        );
+        let sweep = Arc::new(Sweep::new(
+            Arc::clone(&journal),
+            Arc::clone(&clock),
+            Arc::clone(&supervisor),
+            options.sweep,
+            stopping(),
+        ));
+
+        let starter = Starter {
+            engine: engine.clone(),
+            events: Arc::clone(&events),
+            images: Arc::clone(&images),
+            supervisor: Arc::clone(&supervisor),
+            registry: options.registry,
+        };
+        let triggers = Triggers {
+            pipelines: Arc::clone(&pipelines),
+            confirmation: Confirmation {
+                sources,
+                images: Arc::clone(&images),
+                workspaces,
+                ingest: Arc::clone(&ingest),
+                clock: Arc::clone(&clock),
+                registry: options.registry,
+                forge: options.forge,
+                settle: options.settle,
+            },
+            evidence: Evidence {
+                journal: Arc::clone(&journal),
+                images: Arc::clone(&images),
+                clock: Arc::clone(&clock),
+                registry: options.registry,
+                stopping: stopping(),
+            },
+            starter: starter.clone(),
+        };
+        let patience = Patience { retry: options.retry, give_up: options.give_up };
+        let attempts = Arc::new(EventAttempts::new(
+            Arc::clone(&events),
+            Arc::clone(&clock),
+            triggers,
+            patience,
+            Arc::clone(&due),
+        ));
+        let deliveries = Deliveries {
+            attempts: Arc::clone(&attempts),
+            retry: options.retry,
+            tasks: tasks.clone(),
+            stopping: stopping(),
+        };
+        let redelivery = Redelivery {
+            events: Arc::clone(&events),
+            clock: Arc::clone(&clock),
+            attempts,
+            due: Arc::clone(&due),
+            tasks: tasks.clone(),
+            stopping: stopping(),
+        };
+
+        let api = Api {
+            access: Arc::new(ports.access),
+            decisions: Decisions {
+                engine: engine.clone(),
+                journal: Arc::clone(&journal),
+                supervisor: Arc::clone(&supervisor),
+                groups: Arc::new(ports.groups),
+                clock: Arc::clone(&clock),
+            },
+            events: EventsApi { events: Arc::clone(&events), clock: Arc::clone(&clock), due },
+            readiness: Readiness { events: Arc::clone(&events), bus, stopping: stopping() },
+            receiver: receiver.clone(),
+            requests: Requests {
+                pipelines,
+                events,
+                ingest,
+                starter,
+                images,
+                clock,
+                registry: options.registry,
+            },
+            runs: RunsApi { journal: Arc::clone(&journal), logs },
+            streams: Streams { engine, journal, stopping: stopping() },
+        };
+        Self {
+            supervisor,
+            sweep,
+            outbox,
+            receiver,
+            deliveries,
+            redelivery,
+            tasks,
+            stopping: stopping(),
+            api,
+        }
+    }
+
+    /// Starts the loops of every module. Each of these has one kind of customer, and none waits for
+    /// another.
+    fn run(
+        self,
+        updates: Updates,
+        wakes: BoxStream<'static, Wake>,
+        deliveries: fairlead_event::Deliveries,
+        heard: Vec<(String, SubscribedDeliveries)>,
+    ) -> TaskTracker {
+        let loops = TaskTracker::new();
+        loops.spawn(self.outbox.run());
+        loops.spawn(self.deliveries.run(deliveries));
+        loops.spawn(self.redelivery.run());
+        let sweep = Arc::clone(&self.sweep);
+        loops.spawn(async move { sweep.attend(wakes).await });
+        let sweep = self.sweep;
+        loops.spawn(async move { sweep.run().await });
+        let supervisor = Arc::clone(&self.supervisor);
+        loops.spawn(async move { supervisor.hear(updates).await });
+        let supervisor = self.supervisor;
+        loops.spawn(async move { supervisor.give_turns().await });
+        for (source, messages) in heard {
+            let (receiver, stopping) = (self.receiver.clone(), self.stopping.clone());
+            loops.spawn(Subscription { source, receiver, stopping }.run(messages));
+        }
+        loops.close();
+        loops
     }
 }

@@ -1,17 +1,6 @@
-//! What the server is told: who may use the API, and how patient it is.
+//! How patient the server is.
 
 use std::time::Duration;
-
-use fairlead_step::Secret;
-
-/// Who may use the API under `/api/`.
-#[derive(Debug, Clone)]
-pub enum ApiAccess {
-    /// Whoever shows this token as `Authorization: Bearer …`.
-    Token(Secret<String>),
-    /// Whoever reaches the port. Taken only on a loopback address, and never from a web page.
-    LoopbackWithoutToken,
-}
 
 /// How patient the server is. The defaults suit production; tests are less patient.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +18,7 @@ pub struct Options {
     pub give_up: Duration,
     /// How long the outbox has to put an event on the bus. Then the store hands it out itself.
     pub direct: Duration,
-    /// How often the store is searched for runs that nobody supervisor.
+    /// How often the store is searched for runs that nobody drives.
     pub sweep: Duration,
     /// How long one question to a registry may take.
     pub registry: Duration,

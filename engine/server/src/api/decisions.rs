@@ -7,20 +7,30 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use fairlead_exec::{DriveError, Noted};
+use fairlead_exec::{DriveError, Engine, Noted};
 use fairlead_plan::RunOutcome;
 use fairlead_run::{
-    ApplyError, Around, CancelReason, Decision, LeaseError, RunFilter, RunStatus, Signal,
-    StepStatus, StoreError, Vote, Voter,
+    ApplyError, Around, CancelReason, Decision, Groups, Journal, LeaseError, RunFilter, RunStatus,
+    Signal, StepStatus, StoreError, Vote, Voter,
 };
-use fairlead_step::{RunId, StepId, error_chain};
+use fairlead_step::{Clock, RunId, StepId, error_chain};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
 use super::runs::{restore, run_id};
-use crate::server::Shared;
+use crate::runs::Supervisor;
+
+/// What decisions about runs go through.
+#[derive(Clone)]
+pub(crate) struct Decisions {
+    pub(crate) engine: Engine,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) supervisor: Arc<Supervisor>,
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
 
 /// A vote.
 #[derive(Deserialize)]
@@ -66,44 +76,44 @@ struct CancelBody {
 }
 
 pub(crate) async fn approve(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<Decisions>,
     Path(place): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    vote(&shared, place, &body, Vote::Approve).await
+    vote(&api, place, &body, Vote::Approve).await
 }
 
 pub(crate) async fn reject(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<Decisions>,
     Path(place): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    vote(&shared, place, &body, Vote::Reject).await
+    vote(&api, place, &body, Vote::Reject).await
 }
 
 async fn vote(
-    shared: &Arc<Shared>,
+    api: &Decisions,
     (run, step): (String, String),
     body: &[u8],
     vote: Vote,
 ) -> Result<Response, Problem> {
     let (run, step) = (run_id(&run)?, step_id(&step)?);
     let VoteBody { by, reason } = read(body)?;
-    let by = voter(shared, by)?;
-    let state = restore(shared, &run).await?;
-    let now = shared.ports.clock.now();
+    let by = voter(api, by)?;
+    let state = restore(&*api.journal, &run).await?;
+    let now = api.clock.now();
     state.check_vote_at(&step, &by, vote, now).map_err(|error| refused(&error))?;
-    tell(shared, &run, Signal::Vote { step, by, vote, reason }).await
+    tell(api, &run, Signal::Vote { step, by, vote, reason }).await
 }
 
 pub(crate) async fn settle(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<Decisions>,
     Path((run, step)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let (run, step) = (run_id(&run)?, step_id(&step)?);
     let SettleBody { by, attempt: meant, decision, outputs, reason } = read(&body)?;
-    let by = voter(&shared, by)?;
+    let by = voter(&api, by)?;
     if outputs.is_some() && decision != Word::Passed {
         return Err(Problem::bad_request("`outputs` stand beside the decision `passed` alone"));
     }
@@ -116,18 +126,18 @@ pub(crate) async fn settle(
         Word::Failed => Decision::Failed,
         Word::Again => Decision::Again,
     };
-    let state = restore(&shared, &run).await?;
+    let state = restore(&*api.journal, &run).await?;
     let attempt = match state.step(&step).map(|step| step.status()) {
         Some(StepStatus::NeedsAttention { attempt }) => meant.unwrap_or(attempt),
         // Refused below, with the reason.
         Some(_) | None => 0,
     };
     state.check_settle(&step, attempt).map_err(|error| refused(&error))?;
-    tell(&shared, &run, Signal::Settle { step, attempt, by, decision, reason }).await
+    tell(&api, &run, Signal::Settle { step, attempt, by, decision, reason }).await
 }
 
 pub(crate) async fn cancel(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<Decisions>,
     Path(run): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -136,7 +146,7 @@ pub(crate) async fn cancel(
         if body.is_empty() { CancelBody::default() } else { read(&body)? };
     let by = by.unwrap_or_else(|| "api".to_owned());
     // A run that cannot be read can be told to stop all the same.
-    if let Ok(state) = restore(&shared, &run).await
+    if let Ok(state) = restore(&*api.journal, &run).await
         && !state.can_cancel()
     {
         return Err(not_possible(match state.ended() {
@@ -144,21 +154,21 @@ pub(crate) async fn cancel(
             None => "everything that can be stopped is stopping".to_owned(),
         }));
     }
-    tell(&shared, &run, Signal::Cancel { by, reason: CancelReason::Asked { why: reason } }).await
+    tell(&api, &run, Signal::Cancel { by, reason: CancelReason::Asked { why: reason } }).await
 }
 
 /// Ends a run that nothing else can end.
 pub(crate) async fn abandon(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<Decisions>,
     Path(run): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let run = run_id(&run)?;
     let VoteBody { by, reason } = read(&body)?;
-    let by = voter(&shared, by)?.name;
-    let problem = shared.ports.engine.abandon(&run, by, reason).await.map_err(undone)?;
+    let by = voter(&api, by)?.name;
+    let problem = api.engine.abandon(&run, by, reason).await.map_err(undone)?;
     // Whatever this server knows of it is looked at once more, and forgotten.
-    shared.supervisor.begin(run.clone());
+    api.supervisor.begin(run.clone());
     let status = RunStatus::Ended(RunOutcome::Cancelled).name();
     Ok(Json(json!({ "run": run, "status": status, "problem": problem })).into_response())
 }
@@ -184,22 +194,22 @@ fn undone(error: DriveError) -> Problem {
 }
 
 pub(crate) async fn explain(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<Decisions>,
     Path(run): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let id = run_id(&run)?;
-    let run = restore(&shared, &id).await?;
-    let signals = shared.ports.journal.signals(&id).await?.len();
+    let run = restore(&*api.journal, &id).await?;
+    let signals = api.journal.signals(&id).await?.len();
     let this = RunFilter { run: Some(id), limit: 1, ..RunFilter::default() };
-    let held = shared.ports.journal.list(this).await?.first().is_some_and(|run| run.held);
+    let held = api.journal.list(this).await?.first().is_some_and(|run| run.held);
     let told = serde_json::to_value(run.explain(Around { held, signals }));
     told.map(Json).map_err(|error| Problem::unavailable(error.to_string()))
 }
 
 /// Posts a signal. 200 when what became of it is written; 202 when whoever drives the run deals with
 /// it.
-async fn tell(shared: &Arc<Shared>, run: &RunId, signal: Signal) -> Result<Response, Problem> {
-    let noted = shared.ports.engine.signal(run, signal).await.map_err(undone)?;
+async fn tell(api: &Decisions, run: &RunId, signal: Signal) -> Result<Response, Problem> {
+    let noted = api.engine.signal(run, signal).await.map_err(undone)?;
     let ended = RunStatus::Ended(RunOutcome::Cancelled).name();
     let (status, now, problem) = match &noted {
         Noted::Taken(state) => (StatusCode::OK, state.status().name(), None),
@@ -209,7 +219,7 @@ async fn tell(shared: &Arc<Shared>, run: &RunId, signal: Signal) -> Result<Respo
     };
     match noted {
         // What follows from it is done here, unless another server is faster.
-        Noted::Taken(_) | Noted::Ended(_) => shared.supervisor.begin(run.clone()),
+        Noted::Taken(_) | Noted::Ended(_) => api.supervisor.begin(run.clone()),
         Noted::ByDriver | Noted::Left(_) => {}
     }
     let mut answer = json!({ "run": run, "status": now });
@@ -219,11 +229,11 @@ async fn tell(shared: &Arc<Shared>, run: &RunId, signal: Signal) -> Result<Respo
     Ok((status, Json(answer)).into_response())
 }
 
-fn voter(shared: &Shared, name: String) -> Result<Voter, Problem> {
+fn voter(api: &Decisions, name: String) -> Result<Voter, Problem> {
     if name.trim().is_empty() {
         return Err(Problem::bad_request("`by` names nobody"));
     }
-    Ok(shared.ports.groups.voter(name))
+    Ok(api.groups.voter(name))
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {

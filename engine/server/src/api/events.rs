@@ -5,12 +5,22 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use fairlead_run::{EventFilter, EventState, EventView, Retried};
+use fairlead_run::{EventFilter, EventState, EventStore, EventView, Retried};
+use fairlead_step::Clock;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::problem::Problem;
-use crate::server::Shared;
+
+/// What the events are looked up in.
+#[derive(Clone)]
+pub(crate) struct EventsApi {
+    pub(crate) events: Arc<dyn EventStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Told when an event is due.
+    pub(crate) due: Arc<Notify>,
+}
 
 /// How many events a page has when nobody says.
 const PAGE: usize = 50;
@@ -29,7 +39,7 @@ pub(crate) struct ListQuery {
 }
 
 pub(crate) async fn list(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<EventsApi>,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(|e| Problem::bad_request(e.body_text()))?;
@@ -38,19 +48,19 @@ pub(crate) async fn list(
     let before = query.before.map(known_id).transpose()?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, EventFilter::MOST);
     let filter = EventFilter { state, prefix: None, before, limit };
-    let events = shared.ports.events.list(filter).await?;
+    let events = api.events.list(filter).await?;
     let next = (events.len() == limit).then(|| events.last().map(|event| event.key.clone()));
     let views: Vec<EventView> = events.iter().map(fairlead_run::StoredEvent::view).collect();
     Ok(Json(json!({ "events": views, "next": next.flatten() })))
 }
 
 pub(crate) async fn show(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<EventsApi>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let id = known_id(id)?;
-    let event = shared.ports.events.event(&id).await?.ok_or_else(|| no_event(&id))?;
-    let runs = shared.ports.events.runs_of(&id).await?;
+    let event = api.events.event(&id).await?.ok_or_else(|| no_event(&id))?;
+    let runs = api.events.runs_of(&id).await?;
     let runs = runs.iter().map(|run| json!({ "pipeline": run.pipeline, "run": run.run }));
     let runs: Vec<Value> = runs.collect();
     // What cannot be read is shown as it is.
@@ -63,14 +73,14 @@ pub(crate) async fn show(
 }
 
 pub(crate) async fn retry(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<EventsApi>,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let id = known_id(id)?;
-    match shared.ports.events.retry(&id, shared.ports.clock.now()).await? {
+    match api.events.retry(&id, api.clock.now()).await? {
         Retried::Due => {
             tracing::info!(event = id, "the event is handed out again, as somebody asks");
-            shared.due.notify_one();
+            api.due.notify_one();
             Ok((StatusCode::ACCEPTED, Json(json!({ "id": id, "state": EventState::Pending }))))
         }
         Retried::Handled => {

@@ -4,10 +4,20 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use fairlead_event::Bus;
+use fairlead_run::EventStore;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
-use crate::server::Shared;
+
+/// What readiness depends on.
+#[derive(Clone)]
+pub(crate) struct Readiness {
+    pub(crate) events: Arc<dyn EventStore>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) stopping: CancellationToken,
+}
 
 pub(crate) async fn alive() -> &'static str {
     "ok\n"
@@ -15,11 +25,11 @@ pub(crate) async fn alive() -> &'static str {
 
 /// Ready means: what is sent is stored. A bus that is away does not make a server unready, for then
 /// the senders' events would be lost; it is told all the same.
-pub(crate) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
-    if shared.stopping.is_cancelled() {
+pub(crate) async fn ready(State(on): State<Readiness>) -> Result<Json<Value>, Problem> {
+    if on.stopping.is_cancelled() {
         return Err(Problem::unavailable("the server is stopping"));
     }
-    shared.ports.events.unpublished(1).await?;
-    let bus = if shared.ports.bus.reachable() { "reachable" } else { "away" };
+    on.events.unpublished(1).await?;
+    let bus = if on.bus.reachable() { "reachable" } else { "away" };
     Ok(Json(json!({ "store": "reachable", "bus": bus })))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -9,26 +10,37 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use fairlead_event::{Requested, SourceEvent};
-use fairlead_run::EventState;
-use fairlead_step::{ImageRef, RunId};
+use fairlead_run::{EventState, EventStore};
+use fairlead_step::{Clock, ImageRef, RunId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
 use super::webhook::not_stored;
-use crate::images::resolve_images;
-use crate::ingest;
-use crate::pipelines::Pipeline;
-use crate::server::Shared;
-use crate::triggers::{self, Started, Trigger};
+use crate::ingest::{self, Ingest};
+use crate::ports::{ImageResolver, Pipeline, Pipelines, resolve_images};
+use crate::triggers::{Started, Starter, Trigger};
+
+/// What requests for runs go through.
+#[derive(Clone)]
+pub(crate) struct Requests {
+    pub(crate) pipelines: Arc<Pipelines>,
+    pub(crate) events: Arc<dyn EventStore>,
+    pub(crate) ingest: Arc<Ingest>,
+    pub(crate) starter: Starter,
+    pub(crate) images: Arc<dyn ImageResolver>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// How long one question to a registry may take.
+    pub(crate) registry: Duration,
+}
 
 /// The longest key that tells one request from another, in characters.
 const MAX_KEY: usize = 255;
 /// Who asks through the API. It has one token, so it cannot tell people apart.
 const BY: &str = "api";
 
-pub(crate) async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let pipelines = shared.ports.pipelines.iter().map(|pipeline| {
+pub(crate) async fn list(State(pipelines): State<Arc<Pipelines>>) -> Json<Value> {
+    let pipelines = pipelines.iter().map(|pipeline| {
         let plan = &pipeline.plan;
         json!({
             "name": plan.name(),
@@ -51,12 +63,12 @@ struct Body {
 
 /// Starts a run. The same `Idempotency-Key` for the same pipeline answers the same run.
 pub(crate) async fn start(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<Requests>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let Some(pipeline) = shared.ports.pipelines.get(&name) else {
+    let Some(pipeline) = api.pipelines.get(&name) else {
         return Err(Problem::missing("there is no such pipeline")
             .hint("GET /api/v1/pipelines lists the pipelines"));
     };
@@ -99,29 +111,29 @@ pub(crate) async fn start(
     let template = event.template_value();
     // Before anything is kept: a request whose image is not there leaves nothing behind. One that came
     // before has its run, whatever its tag stands for by now.
-    if shared.ports.events.event(event.dedup_key().as_str()).await?.is_none() {
-        let images = resolved(&shared, pipeline, bound.unwrap_or_default()).await?;
+    if api.events.event(event.dedup_key().as_str()).await?.is_none() {
+        let images = resolved(&api, pipeline, bound.unwrap_or_default()).await?;
         given.extend(images.into_iter().map(|(name, image)| (name, image.to_string().into())));
     }
-    let accepted = shared.ingest.accept(BY, event).await.map_err(not_stored)?;
+    let accepted = api.ingest.accept(BY, event).await.map_err(not_stored)?;
     let key = accepted.id;
     if accepted.duplicate {
-        same_request(&shared, &key, &request).await?;
-        if let Some(first) = shared.ports.events.runs_of(&key).await?.into_iter().next() {
+        same_request(&api, &key, &request).await?;
+        if let Some(first) = api.events.runs_of(&key).await?.into_iter().next() {
             return Ok(started(&first.run, &name, &key, StatusCode::OK));
         }
     }
     // Stored first, so that the request is not lost when the process ends here: the outbox and the
     // triggers would then do what follows.
     let trigger = Trigger { key: &key, event: template, by: BY.to_owned(), workspace: None };
-    let run = triggers::request_run(&shared, pipeline, &given, trigger).await;
+    let run = api.starter.request_run(pipeline, &given, trigger).await;
     let run = run.map_err(|why| {
         tracing::error!(event = key, "{why}");
         Problem::unavailable(why).hint("the request is kept, and tried again")
     })?;
     match run {
         Started::Run(run) => {
-            shared.ports.events.mark_handled(&key, shared.ports.clock.now()).await?;
+            api.events.mark_handled(&key, api.clock.now()).await?;
             let status = if accepted.duplicate { StatusCode::OK } else { StatusCode::CREATED };
             Ok(started(&run, &name, &key, status))
         }
@@ -145,11 +157,11 @@ fn started(run: &RunId, pipeline: &str, key: &str, status: StatusCode) -> Respon
 
 /// What the tags of images among the parameters stand for.
 async fn resolved(
-    shared: &Shared,
+    api: &Requests,
     pipeline: &Pipeline,
     mut params: Value,
 ) -> Result<Vec<(String, ImageRef)>, Problem> {
-    let (resolver, deadline) = (&*shared.ports.images, shared.options.registry);
+    let (resolver, deadline) = (&*api.images, api.registry);
     let answer = resolve_images(resolver, &pipeline.plan, &mut params, deadline).await;
     answer.map_err(|problems| {
         let errors: Vec<String> = problems
@@ -182,13 +194,13 @@ fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
 
 /// Refuses a key that was used for another request, or for one of which nothing is left: its run was
 /// removed, and must not be made again.
-async fn same_request(shared: &Shared, key: &str, request: &Requested) -> Result<(), Problem> {
-    let Some(stored) = shared.ports.events.event(key).await? else { return Err(removed()) };
+async fn same_request(api: &Requests, key: &str, request: &Requested) -> Result<(), Problem> {
+    let Some(stored) = api.events.event(key).await? else { return Err(removed()) };
     match ingest::read(&stored.document) {
         Ok(SourceEvent::Requested(first)) if first.params == request.params => {
             // What was refused then is a dead letter, and may be asked for again.
             let over = match stored.state() {
-                EventState::Handled => shared.ports.events.runs_of(key).await?.is_empty(),
+                EventState::Handled => api.events.runs_of(key).await?.is_empty(),
                 EventState::Pending | EventState::Dead => false,
             };
             if over { Err(removed()) } else { Ok(()) }

@@ -5,13 +5,19 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use fairlead_run::{LogKey, Run, RunFilter, RunSummary, StepView};
+use fairlead_run::{Journal, LogKey, LogStore, Run, RunFilter, RunSummary, StepView};
 use fairlead_step::{RunId, StepId, Stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use crate::server::Shared;
+
+/// What the runs are looked up in.
+#[derive(Clone)]
+pub(crate) struct RunsApi {
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) logs: Arc<dyn LogStore>,
+}
 
 /// How many runs a page has when nobody says.
 const PAGE: usize = 50;
@@ -35,7 +41,7 @@ pub(crate) struct ListQuery {
 }
 
 pub(crate) async fn list(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<RunsApi>,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(|e| Problem::bad_request(e.body_text()))?;
@@ -49,7 +55,7 @@ pub(crate) async fn list(
         before,
         limit,
     };
-    let runs = shared.ports.journal.list(filter).await?;
+    let runs = api.journal.list(filter).await?;
     let next = (runs.len() == limit).then(|| runs.last().map(|run| run.id.clone())).flatten();
     let runs: Vec<Value> = runs.iter().map(summary).collect();
     Ok(Json(json!({ "runs": runs, "next": next })))
@@ -75,8 +81,8 @@ pub(crate) fn run_id(text: &str) -> Result<RunId, Problem> {
 }
 
 /// A run, restored from its journal.
-pub(crate) async fn restore(shared: &Shared, run: &RunId) -> Result<Run, Problem> {
-    let stored = shared.ports.journal.load(run).await?;
+pub(crate) async fn restore(journal: &dyn Journal, run: &RunId) -> Result<Run, Problem> {
+    let stored = journal.load(run).await?;
     Run::restore(&stored).map_err(|error| {
         tracing::error!(%run, "the journal does not make a run: {error}");
         let status = StatusCode::INTERNAL_SERVER_ERROR;
@@ -85,10 +91,10 @@ pub(crate) async fn restore(shared: &Shared, run: &RunId) -> Result<Run, Problem
 }
 
 pub(crate) async fn show(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<RunsApi>,
     Path(run): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let run = restore(&shared, &run_id(&run)?).await?;
+    let run = restore(&*api.journal, &run_id(&run)?).await?;
     let request = run.request();
     let ended = run.ended();
     let steps: Vec<Value> = run.steps().map(|step| show_step(&step)).collect();
@@ -161,7 +167,7 @@ pub(crate) struct LogQuery {
 }
 
 pub(crate) async fn log(
-    State(shared): State<Arc<Shared>>,
+    State(api): State<RunsApi>,
     Path((run, step)): Path<(String, String)>,
     query: Result<Query<LogQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
@@ -169,11 +175,11 @@ pub(crate) async fn log(
     let run = run_id(&run)?;
     let step: StepId =
         step.parse().map_err(|e: fairlead_step::IdError| Problem::bad_request(e.to_string()))?;
-    let logs = shared.ports.logs.logs_of(&run).await?;
+    let logs = api.logs.logs_of(&run).await?;
     let last = logs.iter().filter(|log| log.step == step).map(|log| log.attempt).max();
     let Some(attempt) = query.attempt.or(last) else {
         // A step that has said nothing has no log; a step that is not there has none either.
-        let restored = restore(&shared, &run).await?;
+        let restored = restore(&*api.journal, &run).await?;
         if restored.step(&step).is_none() {
             return Err(Problem::missing(format!("run {run} has no step `{step}`")));
         }
@@ -181,7 +187,7 @@ pub(crate) async fn log(
     };
     let key = LogKey { run, step, attempt };
     let bytes = query.max_bytes.unwrap_or(LOG_PAGE).clamp(1, MAX_LOG_PAGE);
-    let page = shared.ports.logs.read(&key, query.from, bytes).await?;
+    let page = api.logs.read(&key, query.from, bytes).await?;
     let lines = page
         .lines
         .iter()

@@ -1,6 +1,5 @@
 //! The door for webhooks: proof over the raw body, then reading, then storing, then the answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -8,18 +7,17 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use fairlead_event::{Headers, Incoming, MAX_BODY, ReceiveError};
+use fairlead_event::{Headers, MAX_BODY, ReceiveError};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use crate::ingest::IngestError;
-use crate::server::Shared;
+use crate::ingest::{IngestError, NotTaken, Receiver};
 
 /// How long a sender may take to send its body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn receive(
-    State(shared): State<Arc<Shared>>,
+    State(receiver): State<Receiver>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -29,8 +27,7 @@ pub(crate) async fn receive(
         tracing::warn!("a webhook for `{shown}`, which is not a source of this server");
         Problem::missing("there is no such source").hint("see `sources` in the server's settings")
     };
-    let source = shared.ports.sources.get(&name).filter(|source| source.http);
-    let source = source.ok_or_else(unknown)?;
+    let source = receiver.by_http(&name).ok_or_else(unknown)?;
     let body = tokio::time::timeout(BODY_DEADLINE, axum::body::to_bytes(body, MAX_BODY)).await;
     let body = match body {
         Ok(Ok(body)) => body,
@@ -54,44 +51,24 @@ pub(crate) async fn receive(
     let text = |value: &axum::http::HeaderValue| value.to_str().ok().map(str::to_owned);
     let headers: Headers =
         headers.iter().filter_map(|(name, value)| Some((name.as_str(), text(value)?))).collect();
-    let received = source.sender.receive(Incoming {
-        headers: &headers,
-        body: &body,
-        now: shared.ports.clock.now(),
-        trusted_channel: false,
+    let received = match receiver.take(&name, source, &headers, &body, false).await {
+        Ok(received) => received,
+        Err(NotTaken::Refused(error)) => {
+            tracing::warn!(source = name, "a webhook is refused: {error}");
+            return Err(refused(&error));
+        }
+        Err(NotTaken::NotStored(error)) => {
+            tracing::error!(source = name, "a webhook cannot be stored: {error}");
+            return Err(not_stored(error));
+        }
+    };
+    let events = received.events.iter().map(
+        |event| json!({ "id": event.id, "subject": event.subject, "duplicate": event.duplicate }),
+    );
+    let events: Vec<Value> = events.collect();
+    let answer = json!({
+        "events": events, "ignored": received.ignored, "refused": received.refused,
     });
-    let received = received.map_err(|error| {
-        tracing::warn!(source = name, "a webhook is refused: {error}");
-        refused(&error)
-    })?;
-    let is_batch = received.events.len() + received.ignored.len() + received.refused.len() > 1;
-    let (mut events, mut refused) = (Vec::new(), received.refused);
-    for event in received.events {
-        let subject = event.subject();
-        let accepted = match shared.ingest.accept(&name, event).await {
-            Ok(accepted) => accepted,
-            // What can never be stored must not take the rest of its message with it.
-            Err(error @ IngestError::Envelope { .. }) if is_batch => {
-                refused.push(format!("{subject}: {error}"));
-                continue;
-            }
-            Err(error) => {
-                tracing::error!(source = name, "a webhook cannot be stored: {error}");
-                return Err(not_stored(error));
-            }
-        };
-        let (id, duplicate) = (&accepted.id, accepted.duplicate);
-        tracing::info!(source = name, event = id, duplicate, "{}", accepted.subject);
-        events.push(json!({ "id": id, "subject": accepted.subject, "duplicate": duplicate }));
-    }
-    for why in &received.ignored {
-        tracing::debug!(source = name, "ignored: {why}");
-    }
-    for why in &refused {
-        tracing::warn!(source = name, "a part of a webhook is refused: {why}");
-    }
-    let answer: Value =
-        json!({ "events": events, "ignored": received.ignored, "refused": refused });
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission_queue::{AdmissionQueue, Position};
+use super::admission_queue::{AdmissionQueue, Position};
 
 /// How long the processes of runs that are let go may take to end.
 const LET_GO: Duration = Duration::from_secs(15);
@@ -38,6 +38,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// that is slow for one must not keep the turns of all the others.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// What drives the runs of this process.
 pub(crate) struct Supervisor {
     engine: Engine,
     journal: Arc<dyn Journal>,
@@ -152,7 +153,7 @@ impl Supervisor {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Supervisor a run in a task of its own, until it ends or only waits. A run that this process drives
+    /// Drives a run in a task of its own, until it ends or only waits. A run that this process drives
     /// already is looked at once more behind that.
     pub(crate) fn begin(self: &Arc<Self>, run: RunId) {
         if !self.stopping.is_cancelled() {
@@ -280,13 +281,13 @@ impl Supervisor {
         }
     }
 
-    /// Supervisor a run once. Answers also whether another process holds it.
+    /// Drives a run once. Answers also whether another process holds it.
     async fn drive(&self, run: &RunId) -> (Option<Driven>, bool) {
         let slot = tokio::select! {
             slot = self.slots.acquire() => slot,
             () = self.stopping.cancelled() => return (None, false),
         };
-        // The handle is not needed: the engine knows how to stop what it supervisor.
+        // The handle is not needed: the engine knows how to stop what it drives.
         let (_canceller, mut cancellation) = cancellation();
         let driven = tokio::select! {
             driven = Box::pin(self.engine.drive(run, &mut cancellation)) => driven,
@@ -316,7 +317,7 @@ impl Supervisor {
         (driven.ok().map(|(driven, _)| driven), held)
     }
 
-    /// Supervisor parked runs again when they are woken or their time comes, until the server stops.
+    /// Drives parked runs again when they are woken or their time comes, until the server stops.
     /// Answers early when hints were lost: then everything is to be looked at.
     pub(crate) async fn attend(self: &Arc<Self>, wakes: &mut BoxStream<'static, Wake>) {
         loop {
@@ -346,7 +347,7 @@ impl Supervisor {
         }
     }
 
-    /// Supervisor the runs whose time has come, and answers the time of the next one.
+    /// Drives the runs whose time has come, and answers the time of the next one.
     fn due(self: &Arc<Self>) -> Option<Timestamp> {
         let now = self.clock.now();
         loop {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use fairlead_event::ImagePushed;
 use fairlead_plan::Plan;
 use fairlead_step::{BoxFuture, Digest, ErrorClass, Image, ImageRef, StepError};
 use serde_json::Value;
@@ -110,44 +109,4 @@ pub async fn resolve_images(
         }
     }
     Ok(found)
-}
-
-/// What became of the image of an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Truth {
-    /// It is as the event says; what the event left out is filled in.
-    Holds(ImagePushed),
-    /// The tag has something else by now. That push is an event of its own, reported or not.
-    Moved(ImagePushed),
-    /// There is no such tag or digest any more.
-    Gone,
-}
-
-/// Compares a push with what its registry holds.
-pub(crate) async fn look_up(
-    resolver: &dyn ImageResolver,
-    push: &ImagePushed,
-) -> Result<Truth, StepError> {
-    let mut reference = push.reference();
-    if reference.tag.is_some() {
-        // The tag's own digest is wanted, not that which the event claims for it.
-        reference.digest = None;
-    }
-    let Some(found) = resolver.find(&reference).await? else { return Ok(Truth::Gone) };
-    let claimed = push.digest.as_ref();
-    if claimed.is_none_or(|digest| *digest == found.digest) {
-        return Ok(Truth::Holds(ImagePushed {
-            digest: Some(found.digest),
-            media_type: found.media_type.or_else(|| push.media_type.clone()),
-            ..push.clone()
-        }));
-    }
-    // Who pushed that, and when, nobody has said.
-    Ok(Truth::Moved(ImagePushed {
-        digest: Some(found.digest),
-        media_type: found.media_type,
-        actor: None,
-        at: None,
-        ..push.clone()
-    }))
 }

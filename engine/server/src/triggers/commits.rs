@@ -3,12 +3,12 @@
 use fairlead_event::{GitPushed, GitRef, SourceEvent};
 use fairlead_step::StepError;
 
-use crate::server::Shared;
-use crate::workspaces::Workspaces;
+use super::confirm::Confirmation;
+use crate::ports::Workspaces;
 
 /// What became of the commit of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
+enum Standing {
     /// It is under its name; the commit is filled in as the forge has it.
     Holds(Box<GitPushed>),
     /// The name has something else by now, whose history does not lead to it.
@@ -23,10 +23,7 @@ pub(crate) enum Standing {
 /// and each is an event of its own. A commit that was forced away is not what the branch holds any
 /// more, and neither is one that only the store of the forge has: forks share it, so that anybody may
 /// have put it there. A tag has no history: it points to what was pushed, or it was moved.
-pub(crate) async fn look_up(
-    workspaces: &dyn Workspaces,
-    push: &GitPushed,
-) -> Result<Standing, StepError> {
+async fn look_up(workspaces: &dyn Workspaces, push: &GitPushed) -> Result<Standing, StepError> {
     let Some(after) = &push.after else { return Ok(Standing::Gone) };
     let Some(found) = workspaces.find(push).await? else { return Ok(Standing::Gone) };
     let is_there = *after == found.object || *after == found.commit;
@@ -49,15 +46,15 @@ pub(crate) async fn look_up(
 ///
 /// # Errors
 /// What was away, or does not show the push yet although it is `young`.
-pub(crate) async fn confirmed(
-    shared: &Shared,
+pub(super) async fn confirmed(
+    by: &Confirmation,
     key: &str,
     source: &str,
     push: GitPushed,
     young: bool,
 ) -> Result<Option<GitPushed>, String> {
     let subject = SourceEvent::GitPushed(push.clone()).subject();
-    let Some(source) = shared.ports.sources.get(source) else {
+    let Some(source) = by.sources.get(source) else {
         tracing::warn!(event = key, "ignored: there is no source `{source}` any more");
         return Ok(None);
     };
@@ -72,8 +69,8 @@ pub(crate) async fn confirmed(
     if source.sender.forge().is_none() {
         return Ok(Some(push));
     }
-    let question = look_up(&*shared.ports.workspaces, &push);
-    match tokio::time::timeout(shared.options.forge, question).await {
+    let question = look_up(&*by.workspaces, &push);
+    match tokio::time::timeout(by.forge, question).await {
         Err(_) => Err(format!("the forge of {subject} did not answer in time")),
         Ok(Err(error)) => Err(format!("cannot look {subject} up: {}", error.chain())),
         Ok(Ok(Standing::Holds(push))) => Ok(Some(*push)),
@@ -100,7 +97,7 @@ mod tests {
     use fairlead_step::BoxFuture;
 
     use super::*;
-    use crate::workspaces::FoundRef;
+    use crate::ports::FoundRef;
 
     /// A forge with one name, and a history behind it.
     struct Forge {

@@ -41,16 +41,30 @@ pub(crate) enum IngestError {
     Contended { subject: String },
 }
 
+/// The one door to the store of events.
 pub(crate) struct Ingest {
-    pub(crate) events: Arc<dyn EventStore>,
-    pub(crate) clock: Arc<dyn Clock>,
+    events: Arc<dyn EventStore>,
+    clock: Arc<dyn Clock>,
     /// How long the outbox has to put an event on the bus, before the store hands it out itself.
-    pub(crate) direct: Duration,
+    direct: Duration,
     /// Told when something new is stored.
-    pub(crate) stored: Notify,
+    stored: Notify,
 }
 
 impl Ingest {
+    pub(crate) fn new(
+        events: Arc<dyn EventStore>,
+        clock: Arc<dyn Clock>,
+        direct: Duration,
+    ) -> Self {
+        Self { events, clock, direct, stored: Notify::new() }
+    }
+
+    /// Waits until something new is stored.
+    pub(super) async fn stored(&self) {
+        self.stored.notified().await;
+    }
+
     /// Stores an event that `source` reports, unless it is stored.
     pub(crate) async fn accept(
         &self,
@@ -187,7 +201,7 @@ mod tests {
 
     fn intake_of(events: Arc<dyn EventStore>) -> Arc<Ingest> {
         let direct = Duration::from_secs(2);
-        Arc::new(Ingest { events, clock: Arc::new(Epoch), direct, stored: Notify::new() })
+        Arc::new(Ingest::new(events, Arc::new(Epoch), direct))
     }
 
     fn push(content: &str, at: i64) -> SourceEvent {

@@ -1,0 +1,76 @@
+//! What the routes are served from, and which part of it a handler may ask for.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+
+use super::decisions::Decisions;
+use super::events::EventsApi;
+use super::health::Readiness;
+use super::pipelines::Requests;
+use super::runs::RunsApi;
+use crate::identity::ApiAccess;
+use crate::ingest::Receiver;
+use crate::ports::Pipelines;
+use crate::streams::Streams;
+
+/// Everything that routes are served from. No handler takes the whole.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) access: Arc<ApiAccess>,
+    pub(crate) decisions: Decisions,
+    pub(crate) events: EventsApi,
+    pub(crate) readiness: Readiness,
+    pub(crate) receiver: Receiver,
+    pub(crate) requests: Requests,
+    pub(crate) runs: RunsApi,
+    pub(crate) streams: Streams,
+}
+
+impl FromRef<Api> for Decisions {
+    fn from_ref(api: &Api) -> Self {
+        api.decisions.clone()
+    }
+}
+
+impl FromRef<Api> for EventsApi {
+    fn from_ref(api: &Api) -> Self {
+        api.events.clone()
+    }
+}
+
+impl FromRef<Api> for Readiness {
+    fn from_ref(api: &Api) -> Self {
+        api.readiness.clone()
+    }
+}
+
+impl FromRef<Api> for Receiver {
+    fn from_ref(api: &Api) -> Self {
+        api.receiver.clone()
+    }
+}
+
+impl FromRef<Api> for Requests {
+    fn from_ref(api: &Api) -> Self {
+        api.requests.clone()
+    }
+}
+
+impl FromRef<Api> for Arc<Pipelines> {
+    fn from_ref(api: &Api) -> Self {
+        Arc::clone(&api.requests.pipelines)
+    }
+}
+
+impl FromRef<Api> for RunsApi {
+    fn from_ref(api: &Api) -> Self {
+        api.runs.clone()
+    }
+}
+
+impl FromRef<Api> for Streams {
+    fn from_ref(api: &Api) -> Self {
+        api.streams.clone()
+    }
+}

@@ -1,0 +1,13 @@
+//! From a sender's message to an event on the bus: its proof, what it says, the store, the outbox.
+
+mod accept;
+mod outbox;
+mod receive;
+mod sources;
+mod subscriptions;
+
+pub(crate) use accept::{Ingest, IngestError, later, read};
+pub(crate) use outbox::Outbox;
+pub(crate) use receive::{NotTaken, Receiver};
+pub use sources::{SourceProblem, SourceSettings, Sources};
+pub(crate) use subscriptions::Subscription;

@@ -1,0 +1,79 @@
+//! What a source has sent, by whichever door: its proof, then what it says, then the store.
+
+use std::sync::Arc;
+
+use fairlead_event::{Headers, Incoming, ReceiveError};
+use fairlead_step::Clock;
+
+use super::accept::{Accepted, Ingest, IngestError};
+use super::sources::{Source, Sources};
+
+/// What is made of messages.
+#[derive(Clone)]
+pub(crate) struct Receiver {
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) ingest: Arc<Ingest>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What a message came to.
+pub(crate) struct Received {
+    /// The events in it, each of which is stored.
+    pub(crate) events: Vec<Accepted>,
+    /// What in it is no event, and why.
+    pub(crate) ignored: Vec<String>,
+    /// What in it can be no event, and why.
+    pub(crate) refused: Vec<String>,
+}
+
+/// Why a message was not taken. Its sender must not be told otherwise.
+pub(crate) enum NotTaken {
+    /// It has no proof, or says nothing that can be read.
+    Refused(ReceiveError),
+    /// It could not be stored.
+    NotStored(IngestError),
+}
+
+impl Receiver {
+    /// The source called `name`, when it may be sent to over HTTP.
+    pub(crate) fn by_http(&self, name: &str) -> Option<&Source> {
+        self.sources.get(name).filter(|source| source.http)
+    }
+
+    /// Stores what `source`, called `name`, has sent.
+    pub(crate) async fn take(
+        &self,
+        name: &str,
+        source: &Source,
+        headers: &Headers,
+        body: &[u8],
+        trusted_channel: bool,
+    ) -> Result<Received, NotTaken> {
+        let incoming = Incoming { headers, body, now: self.clock.now(), trusted_channel };
+        let received = source.sender.receive(incoming).map_err(NotTaken::Refused)?;
+        let is_batch = received.events.len() + received.ignored.len() + received.refused.len() > 1;
+        let (mut events, mut refused) = (Vec::new(), received.refused);
+        for event in received.events {
+            let subject = event.subject();
+            let accepted = match self.ingest.accept(name, event).await {
+                Ok(accepted) => accepted,
+                // What can never be stored must not take the rest of its message with it.
+                Err(error @ IngestError::Envelope { .. }) if is_batch => {
+                    refused.push(format!("{subject}: {error}"));
+                    continue;
+                }
+                Err(error) => return Err(NotTaken::NotStored(error)),
+            };
+            let (id, duplicate) = (&accepted.id, accepted.duplicate);
+            tracing::info!(source = name, event = id, duplicate, "{}", accepted.subject);
+            events.push(accepted);
+        }
+        for why in &received.ignored {
+            tracing::debug!(source = name, "ignored: {why}");
+        }
+        for why in &refused {
+            tracing::warn!(source = name, "a part of a message is refused: {why}");
+        }
+        Ok(Received { events, ignored: received.ignored, refused })
+    }
+}

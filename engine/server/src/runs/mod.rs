@@ -1,0 +1,8 @@
+//! The runs of a server: those that it drives, those that wait for their turn, and those that were left.
+
+mod admission_queue;
+mod supervisor;
+mod sweep;
+
+pub(crate) use supervisor::Supervisor;
+pub(crate) use sweep::Sweep;

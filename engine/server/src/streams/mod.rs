@@ -1,0 +1,5 @@
+//! What is followed live: a run as it happens.
+
+mod follow;
+
+pub(crate) use follow::{News, Streams};

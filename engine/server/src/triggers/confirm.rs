@@ -1,0 +1,144 @@
+//! What an event says is a hint: its registry or its forge is asked before anything begins.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlead_event::{ImagePushed, SourceEvent};
+use fairlead_step::{Clock, StepError};
+use jiff::{SignedDuration, Timestamp};
+
+use super::commits;
+use crate::ingest::{Ingest, Sources};
+use crate::ports::{ImageResolver, Workspaces};
+
+/// What is known of an event besides what it says.
+#[derive(Clone, Copy)]
+pub(super) struct From<'a> {
+    /// Its identity.
+    pub(super) key: &'a str,
+    /// The name of its source.
+    pub(super) source: &'a str,
+    /// When it was first reported.
+    pub(super) received_at: Timestamp,
+}
+
+/// What asks the sources of events.
+#[derive(Clone)]
+pub(crate) struct Confirmation {
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) images: Arc<dyn ImageResolver>,
+    pub(crate) workspaces: Arc<dyn Workspaces>,
+    /// What overtook an event is an event, too.
+    pub(crate) ingest: Arc<Ingest>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// How long one question to a registry may take.
+    pub(crate) registry: Duration,
+    /// How long the questions to a forge about one push may take.
+    pub(crate) forge: Duration,
+    /// How long after a push was reported its registry or forge may take to show it.
+    pub(crate) settle: Duration,
+}
+
+impl Confirmation {
+    /// The event as its registry or its forge confirms it; none when it does not.
+    pub(super) async fn confirmed(
+        &self,
+        from: From<'_>,
+        event: SourceEvent,
+    ) -> Result<Option<SourceEvent>, String> {
+        let From { key, source, received_at } = from;
+        let push = match &event {
+            SourceEvent::ImagePushed(push) => push,
+            SourceEvent::GitPushed(push) => {
+                let young = self.young(received_at);
+                let push = commits::confirmed(self, key, source, push.clone(), young).await?;
+                return Ok(push.map(SourceEvent::GitPushed));
+            }
+            SourceEvent::Requested(_) => return Ok(Some(event)),
+        };
+        let question = look_up(&*self.images, push);
+        let subject = event.subject();
+        match tokio::time::timeout(self.registry, question).await {
+            Err(_) => Err(format!("the registry of {subject} did not answer in time")),
+            Ok(Err(error)) => Err(format!("cannot look {subject} up: {}", error.chain())),
+            Ok(Ok(Truth::Holds(push))) => Ok(Some(SourceEvent::ImagePushed(push))),
+            Ok(Ok(Truth::Gone | Truth::Moved(_))) if self.young(received_at) => {
+                Err(format!("the registry does not show {subject} yet"))
+            }
+            Ok(Ok(Truth::Gone)) => {
+                tracing::warn!(event = key, "ignored: {subject} is not at its registry any more");
+                Ok(None)
+            }
+            Ok(Ok(Truth::Moved(observed))) => {
+                let now = SourceEvent::ImagePushed(observed);
+                tracing::warn!(
+                    event = key,
+                    "ignored: {subject} was overtaken by {}",
+                    now.subject()
+                );
+                // What overtook it is taken in here, for its own report may have been lost.
+                let accepted = self.ingest.accept(source, now).await;
+                accepted.map(|_| None).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// Whether the registry or the forge may not yet show what was reported at this time.
+    pub(super) fn young(&self, received_at: Timestamp) -> bool {
+        let age = self.clock.now().duration_since(received_at);
+        SignedDuration::try_from(self.settle).is_ok_and(|settle| age < settle)
+    }
+
+    /// The folder with what was pushed; none when the run works in the server's own.
+    pub(super) async fn check_out(
+        &self,
+        key: &str,
+        source: &str,
+        event: &SourceEvent,
+    ) -> Result<Option<PathBuf>, String> {
+        let SourceEvent::GitPushed(push) = event else { return Ok(None) };
+        if !self.sources.get(source).is_some_and(|source| source.checkout) {
+            return Ok(None);
+        }
+        let checkout = self.workspaces.checkout(push, key).await;
+        checkout.map_err(|error| format!("cannot check {} out: {}", event.subject(), error.chain()))
+    }
+}
+
+/// What became of the image of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Truth {
+    /// It is as the event says; what the event left out is filled in.
+    Holds(ImagePushed),
+    /// The tag has something else by now. That push is an event of its own, reported or not.
+    Moved(ImagePushed),
+    /// There is no such tag or digest any more.
+    Gone,
+}
+
+/// Compares a push with what its registry holds.
+async fn look_up(resolver: &dyn ImageResolver, push: &ImagePushed) -> Result<Truth, StepError> {
+    let mut reference = push.reference();
+    if reference.tag.is_some() {
+        // The tag's own digest is wanted, not that which the event claims for it.
+        reference.digest = None;
+    }
+    let Some(found) = resolver.find(&reference).await? else { return Ok(Truth::Gone) };
+    let claimed = push.digest.as_ref();
+    if claimed.is_none_or(|digest| *digest == found.digest) {
+        return Ok(Truth::Holds(ImagePushed {
+            digest: Some(found.digest),
+            media_type: found.media_type.or_else(|| push.media_type.clone()),
+            ..push.clone()
+        }));
+    }
+    // Who pushed that, and when, nobody has said.
+    Ok(Truth::Moved(ImagePushed {
+        digest: Some(found.digest),
+        media_type: found.media_type,
+        actor: None,
+        at: None,
+        ..push.clone()
+    }))
+}

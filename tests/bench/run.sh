@@ -2,7 +2,7 @@
 # Puts the peers beside Fairlead, in one run, and prints ratios of medians. `make bench` runs it.
 #
 #   run.sh [WORK…]     only these works: chain fan cold noop many flat finished engines sbom sign
-#                      verify copy
+#                      verify copy webhooks starts
 #
 # Brings the peers (ninja, DBOS, Temporal, Restate, syft, cosign, crane, oras, skopeo), an empty
 # registry and an empty Postgres, builds the release programs, and ends what it started. No time is
@@ -51,6 +51,8 @@ for program in "$BINARY" "$DURABILITY"; do
   [ -x "$program" ] || fail "there is no program at $program"
 done
 
+need wrk
+WRK=$(command -v wrk)
 NINJA=$("$SETUP/bench.sh")/ninja
 ORACLES=$("$SETUP/oracles.sh")
 SYFT=$("$SETUP/syft.sh")
@@ -74,7 +76,7 @@ if [ ! -f "$DEBIAN.tar.gz" ]; then
 fi
 "$REPO/examples/shop/fetch.sh"
 
-export BINARY DURABILITY NINJA ORACLES SYFT PEERS REGISTRY POSTGRES BENCH
+export BINARY DURABILITY NINJA WRK ORACLES SYFT PEERS REGISTRY POSTGRES BENCH
 export DEBIAN_LAYER=$DEBIAN.tar.gz SHOP=$REPO/examples/shop
 export HOME=$BENCH/home
 python3 "$REPO/tests/bench/works.py" "$@"

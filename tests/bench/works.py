@@ -18,6 +18,7 @@ from statistics import median
 from typing import Iterator
 
 import durable
+import edge
 import images
 import measure
 from measure import Contender
@@ -376,7 +377,10 @@ def copy() -> list[Row]:
 
 # --- the table ----------------------------------------------------------------------------------
 
-WORKS = [chain, fan, cold, noop, many, flat, finished, engines, sbom, sign, verify, copy]
+WORKS = [
+    chain, fan, cold, noop, many, flat, finished, engines, sbom, sign, verify, copy,
+    edge.webhooks, edge.starts,
+]
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 //! The bus on NATS JetStream: a stream of our own, and the subjects of others.
 
+mod jobs;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -102,6 +104,7 @@ struct Shared {
     client: Client,
     context: Context,
     link: Arc<Link>,
+    queues: jobs::Queues,
 }
 
 /// What the client's events change.
@@ -169,7 +172,8 @@ impl JetStream {
         let client = connect.connect(servers).await.map_err(ConnectError::Client)?;
         let mut context = jetstream::new(client.clone());
         context.set_timeout(DEADLINE);
-        Ok(Self(Arc::new(Shared { options, client, context, link })))
+        let queues = jobs::Queues::default();
+        Ok(Self(Arc::new(Shared { options, client, context, link, queues })))
     }
 }
 

@@ -16,6 +16,7 @@ pub mod conformance;
 mod fields;
 mod forge;
 mod history;
+mod jobs;
 mod object;
 mod senders;
 mod source;
@@ -29,6 +30,7 @@ pub use fairlead_step::{Glob, GlobError, Globs, ObjectId, ObjectIdError, TagPatt
 pub use fields::{EventField, Nullness};
 pub use forge::{Forge, ForgeError};
 pub use history::{KnownPush, repeated};
+pub use jobs::{AskError, Heard, JobBus, JobOffer, Reply, is_pool_name};
 pub use object::{GitRef, GitRefError};
 pub use senders::{
     Incoming, MAX_BODY, ReceiveError, Received, Sender, SenderError, SenderKind, same_text,

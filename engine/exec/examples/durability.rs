@@ -135,6 +135,7 @@ fn engine(store: &Store) -> Result<Engine, Failure> {
         scratch: std::env::temp_dir().join(format!("fairlead-scratch-{}", std::process::id())),
         max_parallel: NonZeroUsize::new(64),
         max_runs: None,
+        runners: None,
         injections: Vec::new(),
         version: "bench".to_owned(),
     }))

@@ -4,7 +4,8 @@ use fairlead_run::CachedResult;
 use fairlead_step::{Digest, Effect, StepContext, error_chain};
 use serde_json::{Value, json};
 
-use crate::host::{AttemptResult, Host, Job};
+use crate::attempts::AttemptResult;
+use crate::host::{Host, Job};
 
 impl Host {
     /// The digest of all that goes into the attempt; none when its result is not to be cached.
@@ -21,7 +22,7 @@ impl Host {
             return None;
         }
         // What a secret is must not be guessed from a digest.
-        if !job.input.secrets().is_empty() {
+        if !job.spec.input.secrets().is_empty() {
             context.say("the result is not cached: a secret went in");
             return None;
         }
@@ -59,7 +60,7 @@ impl Host {
                 return None;
             }
         };
-        let ttl = job.cache.and_then(|cache| cache.ttl);
+        let ttl = job.spec.cache.and_then(|cache| cache.ttl);
         if ttl.is_some_and(|ttl| ttl.after(found.at) <= context.now()) {
             return None;
         }
@@ -79,8 +80,8 @@ impl Host {
         context: &StepContext,
     ) {
         let result = CachedResult {
-            run: job.info.run.clone(),
-            step: job.info.step.clone(),
+            run: job.spec.run.clone(),
+            step: job.spec.step.clone(),
             at: context.now(),
             outputs: outputs.clone(),
         };

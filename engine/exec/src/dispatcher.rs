@@ -17,10 +17,11 @@
 //! cannot be written, the run is let go with the state in memory: its attempts are ended, its lease is
 //! given back, and the journal says what really happened.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU32;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::task::Poll;
 use std::time::Duration;
 
 use fairlead_plan::RunOutcome;
@@ -28,20 +29,22 @@ use fairlead_run::{
     AttemptToken, CancelReason, Command, Failure, Journal, Lease, Record, Run, RunEvent, RunStatus,
     Seq, SignalId, StepResult, bounded_text,
 };
-use fairlead_step::{
-    CancelHandle, CancelToken, Catalog, Clock, ErrorClass, HumanDuration, RunInfo, Step, StepId,
-};
-use futures::FutureExt as _;
+use fairlead_step::{Catalog, Clock, ErrorClass, HumanDuration, Step, StepId};
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::DispatchError;
+use crate::attempts::{
+    AttemptEvent, AttemptResult, Demand, JobSpec, Limits, PlacedAttempts, PlacedSession, UnderWay,
+    Unreachable,
+};
 use crate::cancel::{CancelRequest, Cancellation};
-use crate::host::{AttemptResult, Host, Job};
+use crate::host::Host;
 use crate::inject::{Fault, Injection};
 use crate::signal_listener::{DrivenRun, SignalListener};
+use crate::slots::{Place, Slot, Slots};
 use crate::update::Update;
 
 /// The longest sleep; after it the run is asked again. Clocks may be set meanwhile.
@@ -53,6 +56,9 @@ const LISTEN_AFTER: Duration = Duration::from_millis(100);
 
 /// How long to wait before it is looked again for signals, when the journal does not answer.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Why attempts are lost whose process ended.
+const LOST: &str = "its process ended before it did";
 
 /// A run that only waits, and for no longer than this, is not given back.
 const PARK_FROM: Duration = Duration::from_secs(10);
@@ -83,8 +89,9 @@ pub(crate) struct Tools {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) host: Arc<Host>,
+    pub(crate) attempts: PlacedAttempts,
     /// One slot for each attempt that may run at a time, in every run of the engine.
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Slots,
     /// How many runs of the store may go on at a time.
     pub(crate) max_runs: Option<NonZeroU32>,
     pub(crate) listener: Arc<SignalListener>,
@@ -95,10 +102,10 @@ pub(crate) struct Tools {
 
 /// Everything that can happen to the task.
 enum Internal {
-    /// The task of an attempt ended.
-    Ended(TaskEnd),
-    /// A slot is free for the first step that waits for one.
-    Slot(OwnedSemaphorePermit),
+    /// Something became of an attempt.
+    Attempt(AttemptEvent),
+    /// A slot is free for the first step that waits for one like it.
+    Slot(Demand, Slot),
     /// Somebody wants the run to stop.
     Cancel(CancelRequest),
     /// The time came that the run waits for.
@@ -109,32 +116,13 @@ enum Internal {
     LeaseLost,
 }
 
-type TaskEnd = Result<(Id, Ended), JoinError>;
-
-/// An attempt that ended.
-struct Ended {
-    step: StepId,
-    attempt: u32,
-    token: AttemptToken,
-    end: AttemptResult,
-}
-
-/// An attempt that is under way.
-struct Running {
-    step: StepId,
-    attempt: u32,
-    task: Id,
-    /// Taken when the attempt was told to stop.
-    stop: Option<CancelHandle>,
-}
-
 /// What the run wants.
 #[derive(Default)]
 struct Decided {
     /// To write down.
     facts: Vec<RunEvent>,
     /// The attempts to start then, each with its slot.
-    starts: Vec<(StepId, u32, OwnedSemaphorePermit)>,
+    starts: Vec<(StepId, u32, Slot)>,
     /// The attempts to stop then. They are wanted until they have stopped.
     stops: Vec<(StepId, u32)>,
 }
@@ -142,22 +130,24 @@ struct Decided {
 /// The most attempts that one decision starts. What one costs must not grow with all that could start.
 const STARTS: usize = 64;
 
-/// A place in the queue for a slot. It is `Sync`, so that the drive of a run may move between threads.
-type Queued = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + Sync>>;
-
 /// Drives one run.
 pub(crate) struct Dispatcher<'e> {
     pub(crate) tools: &'e Tools,
     pub(crate) run: Run,
     driven_run: DrivenRun,
-    running: Vec<Running>,
-    tasks: JoinSet<Ended>,
-    /// Behind the tasks, so that these end first where all of it is dropped.
+    /// How many attempts are under way.
+    running: usize,
+    session: PlacedSession,
+    /// Behind the session, so that its attempts end first where all of it is dropped.
     pub(crate) lease: Lease,
-    /// The place in the queue for a slot, while none is free.
-    waiting: Option<Queued>,
-    /// A slot that was waited for.
-    slot: Option<OwnedSemaphorePermit>,
+    /// What became of attempts that were never handed to anybody.
+    unmade: VecDeque<AttemptEvent>,
+    /// The places in the queue for slots, by what is demanded, while none is free.
+    waiting: Vec<(Demand, Place)>,
+    /// Slots that were waited for.
+    slots: Vec<(Demand, Slot)>,
+    /// In whose name it asks for slots.
+    share: Arc<str>,
     wake: Option<Timestamp>,
     /// When to look for signals although nothing hints at any.
     pub(crate) look_at: Option<Instant>,
@@ -168,13 +158,15 @@ impl<'e> Dispatcher<'e> {
     pub(crate) fn new(tools: &'e Tools, run: Run, lease: Lease, driven_run: DrivenRun) -> Self {
         Self {
             tools,
+            session: tools.attempts.open(run.id()),
+            share: run.request().pipeline.as_str().into(),
             run,
             lease,
             driven_run,
-            running: Vec::new(),
-            tasks: JoinSet::new(),
-            waiting: None,
-            slot: None,
+            running: 0,
+            unmade: VecDeque::new(),
+            waiting: Vec::new(),
+            slots: Vec::new(),
             wake: None,
             look_at: Some(Instant::now() + LISTEN_AFTER),
         }
@@ -186,20 +178,26 @@ impl<'e> Dispatcher<'e> {
         cancel: &mut Cancellation,
     ) -> Result<(Driven, Run), DispatchError> {
         let result = self.steer(cancel).await;
-        // Whatever still runs belongs to a run that is let go.
-        self.running.clear();
-        self.tasks.shutdown().await;
-        self.tools.host.scratch.release().await;
+        // Whatever still runs belongs to a run that is let go. The lease is held until it has ended.
+        let Self { tools, session, run, lease, .. } = self;
+        session.close().await;
+        drop(lease);
         if let Ok(Driven::Ended(_)) = result {
-            self.tools.host.workspaces.give_back(self.run.id()).await;
+            tools.host.workspaces.give_back(run.id()).await;
+            tools.attempts.run_ended(run.id());
         }
-        result.map(|driven| (driven, self.run))
+        result.map(|driven| (driven, run))
     }
 
     async fn steer(&mut self, cancel: &mut Cancellation) -> Result<Driven, DispatchError> {
         let is_new = self.run.seq() == Seq(1);
         // Of the run as it was found: one that now gets its turn was not interrupted.
-        let recovery = self.run.recovery(self.lease.epoch(), "its process ended before it did");
+        let living = self
+            .living()
+            .await
+            .map_err(|source| DispatchError::Unreachable { run: self.run.id().clone(), source })?;
+        self.running = living.len();
+        let recovery = self.run.recovery_but(self.lease.epoch(), LOST, &living);
         if self.needs_admission() && !self.admit().await? {
             self.hear().await?;
             while let Some(request) = cancel.waiting() {
@@ -234,8 +232,13 @@ impl<'e> Dispatcher<'e> {
                 Internal::LeaseLost => {
                     return Err(DispatchError::LeaseLost { run: self.run.id().clone() });
                 }
-                event @ (Internal::Ended(_)
-                | Internal::Slot(_)
+                Internal::Attempt(
+                    event @ (AttemptEvent::Accepted { .. } | AttemptEvent::Logged { .. }),
+                ) => {
+                    self.fact_of(event)?;
+                }
+                event @ (Internal::Attempt(AttemptEvent::Ended { .. })
+                | Internal::Slot(..)
                 | Internal::Cancel(_)
                 | Internal::Due) => {
                     let facts = self.facts_of(event)?;
@@ -245,10 +248,35 @@ impl<'e> Dispatcher<'e> {
         }
     }
 
+    /// The attempts that the journal says are under way, and where they are made.
+    fn under_way(&self) -> Vec<UnderWay> {
+        let under_way = self.run.under_way().map(|(step, attempt, token)| UnderWay {
+            step: step.clone(),
+            attempt,
+            token: token.clone(),
+            demand: self.demand_of(step),
+        });
+        under_way.collect()
+    }
+
+    /// Takes charge of the attempts of an earlier process that may be under way still.
+    async fn living(&mut self) -> Result<BTreeSet<AttemptToken>, Unreachable> {
+        let under_way = self.under_way();
+        if under_way.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        self.session.living(&under_way).await
+    }
+
     /// Takes in the signals that wait for the run, and performs nothing: whoever drives it next goes
     /// on from there.
     pub(crate) async fn note(mut self) -> Result<Run, DispatchError> {
-        let recovery = self.run.recovery(self.lease.epoch(), "its process ended before it did");
+        let living = match self.living().await {
+            Ok(living) => living,
+            // Whoever can ask tells whether they are lost.
+            Err(_) => self.under_way().into_iter().map(|attempt| attempt.token).collect(),
+        };
+        let recovery = self.run.recovery_but(self.lease.epoch(), LOST, &living);
         let recovered = self.take_in(recovery)?;
         let signals = self.while_held(self.tools.journal.signals(self.run.id())).await?;
         let signals = signals.map_err(|error| DispatchError::Append {
@@ -264,7 +292,7 @@ impl<'e> Dispatcher<'e> {
 
     /// What to say of a run that is given back because it only waits, when it is one.
     fn may_park(&self) -> Option<Parked> {
-        if !self.run.only_waits() || !self.running.is_empty() {
+        if !self.run.only_waits() || self.running > 0 {
             return None;
         }
         let until = self.run.wakes_at();
@@ -304,7 +332,7 @@ impl<'e> Dispatcher<'e> {
         // What the attempts that ended left behind is looked for while the disk is waited for.
         let tidy = async {
             tokio::task::yield_now().await;
-            self.tools.host.scratch.tidy();
+            self.session.tidy();
         };
         let (appended, ()) = tokio::join!(biased; self.append(&records, taken), tidy);
         appended?;
@@ -332,22 +360,29 @@ impl<'e> Dispatcher<'e> {
         let mut decided = Decided::default();
         // The attempts that fail as they start: this build cannot make them.
         let mut failed: Vec<(StepId, u32, Failure)> = Vec::new();
-        let mut wanted = false;
+        let mut wanted: Vec<Demand> = Vec::new();
         self.wake = None;
         // The slot of an attempt that just ended: its end and the next start are one transaction.
-        if let Some(place) = &mut self.waiting
-            && let Some(slot) = place.as_mut().now_or_never()
-        {
-            self.waiting = None;
-            self.slot = slot;
+        let mut at = 0;
+        while let Some((_, place)) = self.waiting.get_mut(at) {
+            match place.now_or_never() {
+                Some(slot) => {
+                    let (demand, _) = self.waiting.swap_remove(at);
+                    self.slots.push((demand, slot));
+                }
+                None => at += 1,
+            }
         }
         for command in self.run.commands_with(self.tools.clock.now(), STARTS) {
             match command {
                 Command::Start { step, attempt } => match self.kind_of(&step) {
                     Ok(_) => {
-                        wanted = true;
-                        if let Some(slot) = self.take_slot() {
+                        let demand = self.demand_of(&step);
+                        if let Some(slot) = self.take_slot(&demand) {
                             decided.starts.push((step, attempt, slot));
+                        }
+                        if !wanted.contains(&demand) {
+                            wanted.push(demand);
                         }
                     }
                     Err(failure) => failed.push((step, attempt, failure)),
@@ -366,10 +401,8 @@ impl<'e> Dispatcher<'e> {
                 }
             }
         }
-        if !wanted {
-            self.waiting = None;
-            self.slot = None;
-        }
+        self.waiting.retain(|(demand, _)| wanted.contains(demand));
+        self.slots.retain(|(demand, _)| wanted.contains(demand));
         for (step, attempt, _) in &decided.starts {
             let start = Command::Start { step: step.clone(), attempt: *attempt };
             decided.facts.extend(start.fact(self.run.id(), self.lease.epoch()));
@@ -402,95 +435,91 @@ impl<'e> Dispatcher<'e> {
         })
     }
 
-    /// A slot for the next attempt, or a place in the queue for one.
-    fn take_slot(&mut self) -> Option<OwnedSemaphorePermit> {
-        if self.waiting.is_some() {
+    /// Where attempts of a step may be made.
+    #[expect(clippy::unused_self, reason = "the plan says it once it has pools")]
+    fn demand_of(&self, _: &StepId) -> Demand {
+        Demand::default()
+    }
+
+    /// A slot for the next attempt of this demand, or a place in the queue for one.
+    fn take_slot(&mut self, demand: &Demand) -> Option<Slot> {
+        if let Some(at) = self.slots.iter().position(|(of, _)| of == demand) {
+            return Some(self.slots.swap_remove(at).1);
+        }
+        if self.waiting.iter().any(|(of, _)| of == demand) {
             return None;
         }
-        let free = self.slot.take();
-        let free = free.or_else(|| Arc::clone(&self.tools.slots).try_acquire_owned().ok());
+        let free = self.tools.slots.try_take(demand, &self.share);
         if free.is_none() {
-            let slots = Arc::clone(&self.tools.slots);
-            self.waiting = Some(Box::pin(async { slots.acquire_owned().await.ok() }));
+            let place = self.tools.slots.wait(self.run.id(), demand, &self.share);
+            self.waiting.push((demand.clone(), place));
         }
         free
     }
 
     /// Makes an attempt ready. It starts when it is told that its `Started` is written.
-    fn prepare(
-        &mut self,
-        step: StepId,
-        attempt: u32,
-        slot: OwnedSemaphorePermit,
-    ) -> oneshot::Sender<()> {
+    fn prepare(&mut self, step: StepId, attempt: u32, slot: Slot) -> oneshot::Sender<()> {
         let (written, is_written) = oneshot::channel();
         let token = AttemptToken::mint(self.run.id(), &step, attempt, self.lease.epoch());
-        let (stop, stopped) = CancelToken::new();
-        let job = self.job(&step, attempt, stopped, is_written);
-        let fault = Injection::of(&self.tools.injections, &step, attempt);
-        let host = Arc::clone(&self.tools.host);
-        let running = step.clone();
-        let task = self.tasks.spawn(async move {
-            // Behind the journal, which is about to be told what to write.
-            tokio::task::yield_now().await;
-            let end = match (job, fault) {
-                (Err(failure), _) => AttemptResult::Made(StepResult::Failure(failure)),
-                (Ok(_), Some(Fault::Fail)) => AttemptResult::Made(StepResult::Failure(Failure {
-                    class: ErrorClass::Retryable,
-                    message: "it failed, as injected".to_owned(),
-                    hint: None,
-                })),
-                (Ok(job), Some(Fault::Timeout)) => {
-                    let after = job.timeout.unwrap_or(HumanDuration(Duration::ZERO));
-                    AttemptResult::Made(StepResult::TimedOut { after })
-                }
-                (Ok(job), Some(Fault::Lost) | None) => host.attempt(job).await,
-            };
-            drop(slot);
-            Ended { step, attempt, token, end }
-        });
-        self.running.push(Running { step: running, attempt, task: task.id(), stop: Some(stop) });
+        self.running += 1;
+        let job = self.job(&step, attempt, token.clone());
+        let result = match (job, Injection::of(&self.tools.injections, &step, attempt)) {
+            (Ok(job), Some(Fault::Lost) | None) => {
+                self.session.start(job, slot, is_written);
+                return written;
+            }
+            (Err(failure), _) => StepResult::Failure(failure),
+            (Ok(_), Some(Fault::Fail)) => StepResult::Failure(Failure {
+                class: ErrorClass::Retryable,
+                message: "it failed, as injected".to_owned(),
+                hint: None,
+            }),
+            (Ok(job), Some(Fault::Timeout)) => {
+                let after = job.limits.timeout.unwrap_or(HumanDuration(Duration::ZERO));
+                StepResult::TimedOut { after }
+            }
+        };
+        let end = AttemptResult::Made { result };
+        self.unmade.push_back(AttemptEvent::Ended { step, attempt, token, end });
         written
     }
 
-    fn job(
-        &self,
-        step: &StepId,
-        attempt: u32,
-        stop: CancelToken,
-        is_written: oneshot::Receiver<()>,
-    ) -> Result<Job, Failure> {
+    fn job(&self, step: &StepId, attempt: u32, token: AttemptToken) -> Result<JobSpec, Failure> {
         let broken = |message: String| Failure {
             class: ErrorClass::Terminal,
             message: bounded_text(message),
             hint: None,
         };
-        let kind = self.kind_of(step)?;
+        self.kind_of(step)?;
         let planned = self.run.step(step).map(|step| step.plan());
         let planned = planned.ok_or_else(|| broken(format!("the plan has no step `{step}`")))?;
         let input = self.run.render(step).map_err(|error| broken(error.to_string()))?;
-        Ok(Job {
-            info: RunInfo {
-                run: self.run.id().clone(),
-                pipeline: self.run.request().pipeline.clone(),
-                step: step.clone(),
-                attempt,
-            },
-            kind: Arc::clone(kind),
+        let Demand { pool, labels, .. } = self.demand_of(step);
+        Ok(JobSpec {
+            run: self.run.id().clone(),
+            pipeline: self.run.request().pipeline.clone(),
+            step: step.clone(),
+            attempt,
+            token,
+            kind: planned.kind.clone(),
+            kind_version: planned.kind_version.clone(),
+            // Only who sends them anywhere has to know them.
+            artifacts: pool.as_ref().map_or_else(Vec::new, |_| JobSpec::artifacts_in(&input)),
             input,
             workspace: self.run.request().workspace.clone(),
-            timeout: planned.timeout,
+            limits: Limits { timeout: planned.timeout, ..Limits::default() },
             cache: planned.cache,
-            stop,
-            is_written,
+            pool: pool.map(|pool| pool.to_string()),
+            labels,
         })
     }
 
-    /// Tells an attempt to stop, once.
+    /// Tells an attempt to stop.
     fn stop(&mut self, step: &StepId, attempt: u32) {
-        let same = |r: &&mut Running| r.step == *step && r.attempt == attempt;
-        if let Some(stop) = self.running.iter_mut().find(same).and_then(|r| r.stop.take()) {
-            stop.cancel();
+        let step = self.run.step(step);
+        let this = step.and_then(|step| step.attempts().iter().rfind(|a| a.number == attempt));
+        if let Some(this) = this {
+            self.session.stop(&this.token);
         }
     }
 
@@ -513,16 +542,20 @@ impl<'e> Dispatcher<'e> {
             }
         };
         let waiting = &mut self.waiting;
-        let slot = async {
-            match waiting {
-                Some(place) => match place.await {
-                    Some(slot) => slot,
-                    // The engine never closes its slots.
-                    None => std::future::pending().await,
-                },
-                None => std::future::pending().await,
+        let slot = std::future::poll_fn(|context| {
+            for (at, (_, place)) in waiting.iter_mut().enumerate() {
+                if let Poll::Ready(slot) = place.poll_unpin(context) {
+                    let (demand, _) = waiting.swap_remove(at);
+                    return Poll::Ready((demand, slot));
+                }
             }
-        };
+            Poll::Pending
+        });
+        let (unmade, session) = (&mut self.unmade, &mut self.session);
+        let attempt = std::future::poll_fn(|context| match unmade.pop_front() {
+            Some(event) => Poll::Ready(event),
+            None => session.poll(context),
+        });
         // In this order, whatever is ready: who must let go does, and who is told to stop is heard
         // however much else happens.
         tokio::select! {
@@ -530,8 +563,8 @@ impl<'e> Dispatcher<'e> {
             () = self.lease.lost().cancelled() => Internal::LeaseLost,
             request = cancel.requested() => Internal::Cancel(request),
             () = self.driven_run.signaled.notified() => Internal::Signaled,
-            Some(ended) = self.tasks.join_next_with_id() => Internal::Ended(ended),
-            slot = slot => Internal::Slot(slot),
+            event = attempt => Internal::Attempt(event),
+            (demand, slot) = slot => Internal::Slot(demand, slot),
             () = look => {
                 self.look_at = None;
                 self.tools.listener.listen(&*self.tools.journal);
@@ -544,17 +577,19 @@ impl<'e> Dispatcher<'e> {
     /// What an event says about the run.
     fn facts_of(&mut self, event: Internal) -> Result<Vec<RunEvent>, DispatchError> {
         match event {
-            Internal::Ended(ended) => {
-                let mut facts = Vec::from_iter(self.ended(ended)?);
+            Internal::Attempt(event) => {
+                let mut facts = Vec::from_iter(self.fact_of(event)?);
                 // Who ended meanwhile is written in the same breath.
-                while let Some(also) = self.tasks.try_join_next_with_id() {
-                    facts.extend(self.ended(also)?);
+                while let Some(also) = self.unmade.pop_front() {
+                    facts.extend(self.fact_of(also)?);
+                }
+                while let Some(Some(also)) = self.session.next().now_or_never() {
+                    facts.extend(self.fact_of(also)?);
                 }
                 Ok(facts)
             }
-            Internal::Slot(slot) => {
-                self.waiting = None;
-                self.slot = Some(slot);
+            Internal::Slot(demand, slot) => {
+                self.slots.push((demand, slot));
                 Ok(Vec::new())
             }
             Internal::Cancel(request) => Ok(self.facts_of_cancel(request)),
@@ -574,34 +609,31 @@ impl<'e> Dispatcher<'e> {
             .collect()
     }
 
-    /// The fact that the end of a task stands for.
-    fn ended(&mut self, end: TaskEnd) -> Result<Option<RunEvent>, DispatchError> {
-        let task = match &end {
-            Ok((task, _)) => *task,
-            Err(error) => error.id(),
-        };
-        let running = self.running.iter().position(|running| running.task == task);
-        let running = running.map(|index| self.running.swap_remove(index));
-        let Ended { step, attempt, token, end } = match (end, running) {
-            (Ok((_, ended)), _) => ended,
-            // Nothing that a step does ends its task so: the host itself is at fault.
-            (Err(error), Some(Running { step, attempt, .. })) => {
-                return Ok(Some(RunEvent::AttemptLost {
-                    step,
-                    attempt,
-                    reason: error.to_string(),
-                }));
+    /// The fact that what became of an attempt stands for.
+    fn fact_of(&mut self, event: AttemptEvent) -> Result<Option<RunEvent>, DispatchError> {
+        let (step, attempt, token, end) = match event {
+            AttemptEvent::Accepted { step, by, .. } => {
+                self.notice(format!("step `{step}` is made on {by}"));
+                return Ok(None);
             }
-            (Err(_), None) => return Ok(None),
+            AttemptEvent::Logged { log, lines } => {
+                for line in lines {
+                    self.tools.host.updates.send(|| Update::Line { log: log.clone(), line });
+                }
+                return Ok(None);
+            }
+            AttemptEvent::Ended { step, attempt, token, end } => (step, attempt, token, end),
         };
+        self.running = self.running.saturating_sub(1);
         if Injection::of(&self.tools.injections, &step, attempt) == Some(Fault::Lost) {
             return Err(DispatchError::Injected { step, attempt });
         }
         Ok(Some(match end {
-            AttemptResult::Made(result) => RunEvent::Finished { step, attempt, token, result },
+            AttemptResult::Made { result } => RunEvent::Finished { step, attempt, token, result },
             AttemptResult::CacheHit { key, run, outputs } => {
                 RunEvent::CacheHit { step, attempt, token, key, run, outputs }
             }
+            AttemptResult::Lost { reason } => RunEvent::AttemptLost { step, attempt, reason },
         }))
     }
 

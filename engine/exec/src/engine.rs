@@ -20,9 +20,9 @@ use fairlead_step::{
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use crate::DispatchError;
+use crate::attempts::{Attempts, Demand, LocalAttempts, PlacedAttempts};
 use crate::cancel::{Cancellation, cancellation};
 use crate::dispatcher::{Dispatcher, Driven, LONGEST_SLEEP, Parked, Tools};
 use crate::host::Host;
@@ -31,6 +31,7 @@ use crate::process::ProcessOptions;
 use crate::scratch::ScratchFolders;
 use crate::secrets::{SecretError, SecretProvider, fetch};
 use crate::signal_listener::SignalListener;
+use crate::slots::Slots;
 use crate::update::{Broadcast, Update, Updates};
 use crate::workspaces::WorkspaceLayout;
 
@@ -64,6 +65,8 @@ pub struct EngineOptions {
     /// How many runs of the store may go on at a time, those that only wait for people, a moment or
     /// evidence not counted; the others wait for their turn. No limit when it is not given.
     pub max_runs: Option<NonZeroU32>,
+    /// The runners, for steps that name a pool.
+    pub runners: Option<Arc<dyn Attempts>>,
     /// Faults to inject.
     pub injections: Vec<Injection>,
     /// The version of this build, for the journal.
@@ -277,15 +280,18 @@ impl Engine {
             clock: Arc::clone(&options.clock),
             processes: Arc::new(options.processes),
             workspaces: options.workspaces,
-            scratch: ScratchFolders::new(options.scratch),
+            scratch: Arc::new(ScratchFolders::new(options.scratch)),
             updates: Broadcast::new(),
         };
+        let host = Arc::new(host);
+        let here = LocalAttempts { host: Arc::clone(&host), catalog: Arc::clone(&options.catalog) };
         let tools = Tools {
             catalog: options.catalog,
             journal: options.journal,
             clock: options.clock,
-            host: Arc::new(host),
-            slots: Arc::new(Semaphore::new(parallel.min(Semaphore::MAX_PERMITS))),
+            host,
+            attempts: PlacedAttempts { here, elsewhere: options.runners.clone() },
+            slots: Slots::new(parallel, options.runners),
             max_runs: options.max_runs,
             listener: SignalListener::new(),
             injections: options.injections,
@@ -555,6 +561,13 @@ impl Engine {
     /// Asks a run that this engine drives to stop. False when it drives no such run.
     pub fn cancel(&self, run: &RunId, by: &str, why: Option<String>) -> bool {
         self.0.tools.listener.cancel(run, by, why)
+    }
+
+    /// What keeps steps of a run that this engine drives from beginning, by what they demand: they could,
+    /// and no machine has room.
+    #[must_use]
+    pub fn why_waiting(&self, run: &RunId) -> BTreeMap<Demand, String> {
+        self.0.tools.slots.why_waiting(run)
     }
 
     /// The updates of every run, from now on.

@@ -3,6 +3,8 @@
 use fairlead_run::{AppendError, ApplyError, SealError};
 use fairlead_step::{RunId, StepId};
 
+use crate::attempts::Unreachable;
+
 /// Why a run was let go before its end. Its journal is whole, and it can be resumed, unless
 /// somebody else drives it already.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,15 @@ pub enum DispatchError {
         /// Why.
         #[source]
         source: ApplyError,
+    },
+    /// Attempts of it may be under way where this process cannot ask.
+    #[error("run {run} cannot be gone on with here")]
+    Unreachable {
+        /// The run.
+        run: RunId,
+        /// Where.
+        #[source]
+        source: Unreachable,
     },
     /// An injected fault ended the drive as a crash would.
     #[error("the end of attempt {attempt} of step `{step}` was lost, as injected")]

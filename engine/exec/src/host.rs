@@ -10,18 +10,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_plan::{Cache, RenderedInput};
-use fairlead_run::{Failure, LogKey, LogStore, ResultCache, StepResult, bounded_text};
+use fairlead_plan::RenderedInput;
+use fairlead_run::{Failure, LogStore, ResultCache, StepResult, bounded_text};
 use fairlead_step::{
-    Artifacts, CancelHandle, CancelToken, Clock, Digest, ErrorClass, HumanDuration, InputProblem,
-    Outputs, Ports, Registries, RunId, RunInfo, Secret, Step, StepContext, StepError, Verdict,
-    Workspace,
+    Artifacts, CancelHandle, CancelToken, Clock, ErrorClass, HumanDuration, InputProblem, Outputs,
+    Ports, Registries, Secret, Step, StepContext, StepError, Verdict,
 };
 use futures::FutureExt as _;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::attempts::{AttemptResult, JobSpec};
 use crate::log::AttemptLog;
 use crate::mask::Mask;
 use crate::process::{ProcessHost, ProcessOptions};
@@ -46,38 +46,18 @@ pub(crate) struct Host {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) processes: Arc<ProcessOptions>,
     pub(crate) workspaces: Arc<dyn WorkspaceLayout>,
-    pub(crate) scratch: ScratchFolders,
+    pub(crate) scratch: Arc<ScratchFolders>,
     pub(crate) updates: Broadcast,
 }
 
 /// One attempt to make.
 pub(crate) struct Job {
-    pub(crate) info: RunInfo,
+    pub(crate) spec: JobSpec,
     pub(crate) kind: Arc<dyn Step>,
-    pub(crate) input: RenderedInput,
-    pub(crate) workspace: Workspace,
-    pub(crate) timeout: Option<HumanDuration>,
-    /// Whether an earlier result stands for this attempt, and its own for later ones.
-    pub(crate) cache: Option<Cache>,
     /// Says that the attempt is to stop.
     pub(crate) stop: CancelToken,
     /// Says that its `Started` is durable: the step does not begin before.
     pub(crate) is_written: oneshot::Receiver<()>,
-}
-
-/// What an attempt came to.
-pub(crate) enum AttemptResult {
-    /// It was made.
-    Made(StepResult),
-    /// The result of an earlier run stands for it.
-    CacheHit {
-        /// The digest of all that went in.
-        key: Digest,
-        /// The run whose result it is.
-        run: RunId,
-        /// What that gave.
-        outputs: Value,
-    },
 }
 
 /// Why a step was told to stop.
@@ -90,12 +70,12 @@ enum Told {
 impl Host {
     /// Makes an attempt, or finds that an earlier result stands for it.
     pub(crate) async fn attempt(&self, mut job: Job) -> AttemptResult {
-        let secrets = match job.stop.guard(self.secrets_of(&job.input)).await {
+        let secrets = match job.stop.guard(self.secrets_of(&job.spec.input)).await {
             Ok(secrets) => secrets,
-            Err(error) => return AttemptResult::Made(StepResult::of(Err(error))),
+            Err(error) => return AttemptResult::Made { result: StepResult::of(Err(error)) },
         };
         let mask = Arc::new(Mask::new(&secrets));
-        let with = job.input.fill(|name| secrets.get(name).cloned());
+        let with = job.spec.input.fill(|name| secrets.get(name).cloned());
         drop(secrets);
         let checked = with.map_err(|names| unknown_secrets(&names)).and_then(|with| {
             job.kind.check(&with).map_err(|problems| refused(&problems))?;
@@ -103,12 +83,14 @@ impl Host {
         });
         let result = match checked {
             Ok(with) => self.run(&mut job, with, &mask).await,
-            Err(error) => AttemptResult::Made(StepResult::of(Err(error))),
+            Err(error) => AttemptResult::Made { result: StepResult::of(Err(error)) },
         };
         match result {
-            AttemptResult::Made(result) => AttemptResult::Made(presentable(result, &mask)),
+            AttemptResult::Made { result } => {
+                AttemptResult::Made { result: presentable(result, &mask) }
+            }
             // It was presentable when it was made.
-            AttemptResult::CacheHit { .. } => result,
+            AttemptResult::CacheHit { .. } | AttemptResult::Lost { .. } => result,
         }
     }
 
@@ -139,16 +121,11 @@ impl Host {
                     self.scratch.root().display()
                 ))
                 .because(error);
-                return AttemptResult::Made(StepResult::of(Err(error)));
+                return AttemptResult::Made { result: StepResult::of(Err(error)) };
             }
         };
-        let key = LogKey {
-            run: job.info.run.clone(),
-            step: job.info.step.clone(),
-            attempt: job.info.attempt,
-        };
         let log = Arc::new(AttemptLog::new(
-            key,
+            job.spec.log_key(),
             Arc::clone(&self.logs),
             Arc::clone(&self.clock),
             self.updates.clone(),
@@ -157,24 +134,24 @@ impl Host {
         if (&mut job.is_written).await.is_err() {
             // The run is let go, and nobody hears of this result.
             let message = "its start was not written down".to_owned();
-            return AttemptResult::Made(StepResult::Cancelled { message });
+            return AttemptResult::Made { result: StepResult::Cancelled { message } };
         }
         let job = &*job;
         let scratch_path = scratch.path().to_owned();
         let attempt = pin!(async {
             let laying = self.workspaces.lay_out(Layout {
-                run: &job.info.run,
-                workspace: &job.workspace,
+                run: &job.spec.run,
+                workspace: &job.spec.workspace,
                 log: log.clone(),
                 cancel: job.stop.clone(),
             });
             let workspace = match job.stop.guard(laying).await {
                 Ok(workspace) => workspace,
-                Err(error) => return AttemptResult::Made(StepResult::of(Err(error))),
+                Err(error) => return AttemptResult::Made { result: StepResult::of(Err(error)) },
             };
             let (stop, cancel) = CancelToken::new();
             let ports = Ports {
-                info: job.info.clone(),
+                info: job.spec.info(),
                 scratch: scratch_path,
                 log: log.clone(),
                 spawn: Arc::new(ProcessHost::new(
@@ -191,7 +168,7 @@ impl Host {
                 cancel,
             };
             let context = StepContext::new(ports, job.kind.spec());
-            let key = match job.cache {
+            let key = match job.spec.cache {
                 Some(_) => self.cache_key(job, &with, &context).await,
                 None => None,
             };
@@ -207,7 +184,7 @@ impl Host {
             {
                 self.remember(job, key, outputs, &context).await;
             }
-            AttemptResult::Made(result)
+            AttemptResult::Made { result }
         });
         let result = log.store_while(attempt).await;
         self.scratch.give_back(scratch);
@@ -224,7 +201,7 @@ impl Host {
         let mut work = pin!(work);
         let mut stop = Some(stop);
         let mut told = None;
-        let mut until = job.timeout.map(|timeout| Instant::now() + timeout.0);
+        let mut until = job.spec.limits.timeout.map(|timeout| Instant::now() + timeout.0);
         let patience = self.processes.grace * STOP_GRACES;
         loop {
             let due = async {
@@ -236,7 +213,7 @@ impl Host {
             tokio::select! {
                 answer = &mut work => return settled(answer, told),
                 () = job.stop.cancelled(), if told.is_none() => told = Some(Told::Cancelled),
-                () = due => match (told, job.timeout) {
+                () = due => match (told, job.spec.limits.timeout) {
                     (None, Some(timeout)) => told = Some(Told::TimedOut(timeout)),
                     (Some(told), _) => return dropped(told, patience),
                     // Without a timeout there is nothing to be due before the step is told.

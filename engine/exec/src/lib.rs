@@ -12,6 +12,7 @@
 //! only waiting is done by tokio.
 
 mod admission;
+mod attempts;
 mod cache;
 mod cancel;
 mod dispatcher;
@@ -22,14 +23,22 @@ mod inject;
 mod log;
 mod mask;
 mod process;
+mod remote;
 mod scratch;
 mod secrets;
 mod signal_listener;
 mod signals;
+mod slots;
 mod update;
 mod workspaces;
 mod writing;
 
+#[cfg(any(test, feature = "conformance"))]
+pub use attempts::conformance;
+pub use attempts::{
+    AttemptEvent, AttemptResult, AttemptSession, Attempts, Demand, JobError, JobSpec, Limits,
+    LocalAttempts, NoRoom, UnderWay, Unreachable,
+};
 pub use cancel::{Cancellation, Canceller, cancellation};
 pub use dispatcher::{Driven, Parked};
 pub use engine::{
@@ -40,7 +49,12 @@ pub use host::MAX_OUTPUT_BYTES;
 pub use inject::{Fault, Injection, InjectionError};
 pub use mask::Mask;
 pub use process::{MARK_VARIABLE, ProcessHost, ProcessOptions};
+pub use remote::{
+    Floors, LEASE, RemoteAttempts, RemoteOptions, Runner, RunnerEnd, RunnerError, RunnerOptions,
+    RunnerView,
+};
 pub use secrets::{SecretError, SecretProvider};
+pub use slots::Slot;
 pub use update::{Update, Updates};
 pub use workspaces::{
     Fetch, FetchesNothing, FolderLock, Layout, RunFolders, WorkspaceFetcher, WorkspaceLayout,

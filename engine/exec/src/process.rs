@@ -10,7 +10,7 @@
 mod group;
 mod output;
 mod program;
-mod strays;
+pub(crate) mod strays;
 mod tail;
 mod watch;
 

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod faults;
+mod ports;
 mod resume;
 mod scheduling;
 mod stuck;
@@ -260,6 +261,7 @@ fn bench_with(store: Store, change: impl FnOnce(&mut EngineOptions)) -> Bench {
         scratch: folder.path().join("scratch"),
         max_parallel: NonZeroUsize::new(8),
         max_runs: None,
+        runners: None,
         injections: Vec::new(),
         version: "test".into(),
     };

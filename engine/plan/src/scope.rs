@@ -71,8 +71,16 @@ pub struct RenderedInput {
 }
 
 impl RenderedInput {
-    pub(crate) const fn new(value: Value, secrets: Vec<(String, String)>) -> Self {
+    /// An input of these parts: what [`RenderedInput::display`] and [`RenderedInput::places`] answer.
+    #[must_use]
+    pub const fn new(value: Value, secrets: Vec<(String, String)>) -> Self {
         Self { value, secrets }
+    }
+
+    /// The JSON pointer of each leaf that is a secret, and the secret's name.
+    #[must_use]
+    pub fn places(&self) -> &[(String, String)] {
+        &self.secrets
     }
 
     /// The names of the secrets to fill in.

@@ -41,7 +41,7 @@ pub use error::{ApplyError, ReplayError};
 pub use explain::{Around, Explanation, StepExplanation, Unblock};
 pub use fact::{
     AttemptToken, CancelReason, Decision, Epoch, Failure, Origin, Purpose, Request, RunEvent, Seq,
-    SkipReason, StepResult, Vote, Voter,
+    SkipReason, StepResult, TokenError, Vote, Voter,
 };
 pub use gates::Ballot;
 pub use groups::Groups;

@@ -1,7 +1,7 @@
 //! The run: the fold of its journal. [`Run::apply`] is the whole transition table, used live and in
 //! recovery alike; what each fact does is in `steps.rs`, `items.rs` and `gates.rs`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use fairlead_plan::{Item, Outcome, Phase, Plan, PlanStep, RunOutcome, Scope, newer_format};
@@ -564,15 +564,39 @@ impl Run {
     /// under way is lost, for `reason`.
     #[must_use]
     pub fn recovery(&self, epoch: Epoch, reason: &str) -> Vec<RunEvent> {
+        self.recovery_but(epoch, reason, &BTreeSet::new())
+    }
+
+    /// The same, where somebody answers for the attempts with the tokens `living`: those are under way
+    /// still, and are gone on with.
+    #[must_use]
+    pub fn recovery_but(
+        &self,
+        epoch: Epoch,
+        reason: &str,
+        living: &BTreeSet<AttemptToken>,
+    ) -> Vec<RunEvent> {
         if self.ended.is_some() || self.seq == Seq(1) || self.only_waits() {
             return Vec::new();
         }
-        let running = self.nodes.iter().filter(|node| node.state.is_running());
-        let lost = running.filter_map(|node| {
-            let (step, reason) = (node.id.clone(), reason.to_owned());
-            Some(RunEvent::AttemptLost { step, attempt: node.state.attempt()?, reason })
+        let lost = self.under_way().filter(|(_, _, token)| !living.contains(token));
+        let lost = lost.map(|(step, attempt, _)| RunEvent::AttemptLost {
+            step: step.clone(),
+            attempt,
+            reason: reason.to_owned(),
         });
         std::iter::once(RunEvent::Resumed { epoch }).chain(lost).collect()
+    }
+
+    /// The attempts that are under way: whose, which, and what its result must carry.
+    pub fn under_way(&self) -> impl Iterator<Item = (&StepId, u32, &AttemptToken)> {
+        self.nodes.iter().filter_map(|node| {
+            if let State::Running { attempt, token } = &node.state {
+                Some((&node.id, *attempt, token))
+            } else {
+                None
+            }
+        })
     }
 
     /// Its id.

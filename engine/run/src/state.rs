@@ -12,11 +12,6 @@ impl State {
         matches!(self, Self::Waiting)
     }
 
-    /// Whether an attempt is under way.
-    pub(crate) const fn is_running(&self) -> bool {
-        matches!(self, Self::Running { .. })
-    }
-
     /// Whether the answer was no, and it asks again.
     pub(crate) const fn is_asking(&self) -> bool {
         matches!(self, Self::Asking { .. })

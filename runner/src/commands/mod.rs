@@ -82,6 +82,7 @@ impl Context<'_> {
             scratch: settings.state.join("scratch"),
             max_parallel,
             max_runs,
+            runners: None,
             injections,
             version: env!("CARGO_PKG_VERSION").into(),
         })

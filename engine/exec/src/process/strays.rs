@@ -41,7 +41,7 @@ impl Mark {
 
 /// A process, told apart from a later one with the same number by when it began.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Stray {
+pub(crate) struct Stray {
     id: i32,
     began: u64,
     name: String,
@@ -54,7 +54,7 @@ impl Stray {
     }
 
     /// Sends a signal to it, and to no other.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let handle = Pid::from_raw(self.id).map(|id| pidfd_open(id, PidfdFlags::empty()));
         // The number may have gone to another before it was opened; what is open stays who it is.
         if let Some(Ok(handle)) = handle
@@ -132,6 +132,13 @@ pub(super) fn find(group: i32, mark: &Mark) -> Vec<Stray> {
         .collect()
 }
 
+/// The living processes that carry a mark which was given to a host as its own, whoever started them.
+pub(crate) fn marked(mark: &str) -> Vec<Stray> {
+    let mark = Mark { value: mark.to_owned(), own: mark.to_owned() };
+    let all = all().into_iter().filter(|(id, stat)| stat.runs && carries(*id, &mark));
+    all.map(|(id, stat)| Stray { id, began: stat.began, name: stat.name }).collect()
+}
+
 fn carries(id: i32, mark: &Mark) -> bool {
     let Ok(environment) = fs::read(format!("/proc/{id}/environ")) else { return false };
     let variables = environment.split(|byte| *byte == 0);
@@ -145,7 +152,7 @@ fn carries(id: i32, mark: &Mark) -> bool {
 }
 
 /// Their names and numbers, for a message.
-pub(super) fn named(strays: &[Stray]) -> String {
+pub(crate) fn named(strays: &[Stray]) -> String {
     let mut names: Vec<String> =
         strays.iter().take(NAMED).map(|s| format!("{} ({})", s.name, s.id)).collect();
     if strays.len() > NAMED {

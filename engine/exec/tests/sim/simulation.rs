@@ -205,6 +205,7 @@ impl Simulation {
             scratch: self.scratch.clone(),
             max_parallel: NonZeroUsize::new(3),
             max_runs: self.max_runs,
+            runners: None,
             injections: Vec::new(),
             version: "sim".to_owned(),
         });

@@ -10,9 +10,9 @@ mod v3;
 mod v4;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{RecordHash, RunEvent, Seq};
+use crate::{RecordHash, RunEvent, Seq, StepResult};
 
 pub(crate) use v2::{CancelV2, SettledV2, VotedV2};
 
@@ -103,4 +103,17 @@ fn opened<'b, F: Deserialize<'b> + Into<RunEvent>>(
     let record: Envelope<F> = serde_json::from_str(bytes).map_err(DecodeError::Malformed)?;
     let prev = RecordHash::from_hex(&record.prev).ok_or(DecodeError::BadHash)?;
     Ok((Seq(record.seq), record.at, prev, record.fact.into()))
+}
+
+/// A result travels in the form in which it is stored.
+impl Serialize for StepResult {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        v1::ResultV1::from(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for StepResult {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        v1::ResultV1::deserialize(deserializer).map(Into::into)
+    }
 }

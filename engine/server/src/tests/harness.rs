@@ -523,6 +523,7 @@ impl Harness {
             scratch: self.scratch.path().join("scratch"),
             max_parallel: None,
             max_runs: self.max_runs,
+            runners: None,
             injections: Vec::new(),
             version: "0".into(),
         })

@@ -1,14 +1,14 @@
 //! Checkouts of pushed commits, for the runs that pushes start, and what forges say of pushes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirEntry, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use fairlead_event::{GitPushed, ObjectId};
+use fairlead_event::{ForgeRepository, GitPushed, ObjectId};
 use fairlead_exec::{FolderLock as Lock, Mask, ProcessHost, ProcessOptions, SecretProvider};
-use fairlead_git::{Checkout, Git, GitAuth, Remote};
+use fairlead_git::{Checkout, Git, GitAuth, RefTarget, Remote};
 use fairlead_run::{Journal, Run, RunFilter, StoreError};
 use fairlead_server::{FoundRef, Workspaces};
 use fairlead_step::{
@@ -59,23 +59,31 @@ impl Workspaces for Checkouts {
         push: &'a GitPushed,
     ) -> BoxFuture<'a, Result<Option<FoundRef>, StepError>> {
         Box::pin(async move {
-            let Work { git, remote, .. } = &self.work(push).await?;
-            let Some(target) = git.ref_target(remote, &push.reference.to_string()).await? else {
-                return Ok(None);
-            };
-            let id = |text: &str| {
-                text.parse::<ObjectId>().map_err(|error| {
-                    StepError::terminal(format!("{remote} answers nonsense")).because(error)
-                })
-            };
-            Ok(Some(FoundRef { object: id(&target.object)?, commit: id(&target.peeled)? }))
+            let Work { git, remote, .. } = &self.work(&push.into()).await?;
+            let target = git.ref_target(remote, &push.reference.to_string()).await?;
+            target.map(|target| found(remote, &target)).transpose()
+        })
+    }
+
+    fn find_all<'a>(
+        &'a self,
+        repository: &'a ForgeRepository,
+        patterns: &'a [String],
+    ) -> BoxFuture<'a, Result<BTreeMap<String, FoundRef>, StepError>> {
+        Box::pin(async move {
+            let Work { git, remote, .. } = &self.work(repository).await?;
+            let targets = git.ref_targets(remote, patterns).await?;
+            let each = targets
+                .into_iter()
+                .map(|(name, target)| found(remote, &target).map(|found| (name, found)));
+            each.collect()
         })
     }
 
     fn contains<'a>(&'a self, push: &'a GitPushed) -> BoxFuture<'a, Result<bool, StepError>> {
         Box::pin(async move {
             let Some(commit) = &push.commit else { return Ok(false) };
-            let Work { git, remote, place, .. } = &self.work(push).await?;
+            let Work { git, remote, place, .. } = &self.work(&push.into()).await?;
             let (reference, history) = (push.reference.to_string(), place.path().join("history"));
             Ok(git.history_has(remote, &reference, commit.as_str(), &history).await?)
         })
@@ -119,7 +127,7 @@ impl Checkouts {
             let _ = File::open(&whole).and_then(|it| it.set_modified(now()));
             return Ok(files);
         }
-        let Work { git, remote, place, .. } = &self.work(push).await?;
+        let Work { git, remote, place, .. } = &self.work(&push.into()).await?;
         let made = place.path().join("made");
         std::fs::create_dir(&made).map_err(failed("make", &made))?;
         Checkout::at_commit(git, remote, commit.as_str(), &made.join("files")).await?;
@@ -139,9 +147,9 @@ impl Checkouts {
     }
 
     /// The git program in a place of its own, and the address to fetch from, with who to be there.
-    async fn work(&self, push: &GitPushed) -> Result<Work, StepError> {
+    async fn work(&self, repository: &ForgeRepository) -> Result<Work, StepError> {
         let place = self.place()?;
-        let (remote, auth) = self.remote(push).await?;
+        let (remote, auth) = self.remote(repository).await?;
         let (handle, cancel) = CancelToken::new();
         let host = ProcessHost::new(
             Arc::clone(&self.processes),
@@ -156,7 +164,7 @@ impl Checkouts {
 
     /// The address to fetch from, and who to be there: over ssh where there is a key for the host of
     /// the address over ssh, else over HTTP. A login is that of the very address.
-    async fn remote(&self, push: &GitPushed) -> Result<(Remote, GitAuth), StepError> {
+    async fn remote(&self, repository: &ForgeRepository) -> Result<(Remote, GitAuth), StepError> {
         let secret = async |name: &str| {
             self.secrets.get(name).await.map_err(|error| StepError::terminal(error.to_string()))
         };
@@ -164,14 +172,14 @@ impl Checkouts {
             let parsed = address.as_deref().map(str::parse::<Remote>).transpose();
             parsed.map_err(|error| StepError::terminal(error.to_string()))
         };
-        let (http, ssh) = (parsed(&push.clone_url)?, parsed(&push.ssh_url)?);
+        let (http, ssh) = (parsed(&repository.clone_url)?, parsed(&repository.ssh_url)?);
         if let Some(remote) = ssh
             && let Some(key) = self.logins.of(&remote).and_then(|login| login.ssh_key.as_ref())
         {
             return Ok((remote, GitAuth::SshKey { key: secret(key).await?, known_hosts: None }));
         }
         let remote = http.ok_or_else(|| {
-            StepError::terminal(format!("the push to {} names no address", push.repository))
+            StepError::terminal(format!("the event of {} names no address", repository.name))
                 .hint("name the `forge` of the source in the server's configuration")
         })?;
         let auth = match self.logins.of(&remote).map(|login| (&login.username, &login.password)) {
@@ -242,6 +250,16 @@ impl Checkouts {
         let Ok(place) = self.place() else { return };
         let _ = std::fs::rename(whole, place.path().join("gone"));
     }
+}
+
+/// What a remote answered, as objects.
+fn found(remote: &Remote, target: &RefTarget) -> Result<FoundRef, StepError> {
+    let id = |text: &str| {
+        text.parse::<ObjectId>().map_err(|error| {
+            StepError::terminal(format!("{remote} answers nonsense")).because(error)
+        })
+    };
+    Ok(FoundRef { object: id(&target.object)?, commit: id(&target.peeled)? })
 }
 
 fn failed(what: &str, path: &Path) -> impl FnOnce(std::io::Error) -> StepError {

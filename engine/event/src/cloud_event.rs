@@ -208,6 +208,12 @@ fn json_data(bytes: &[u8]) -> Result<Value, CloudEventError> {
 const IMAGE_PUSHED: &str = "dev.fairlead.image.pushed.v1";
 const GIT_PUSHED: &str = "dev.fairlead.git.pushed.v1";
 const RUN_REQUESTED: &str = "dev.fairlead.run.requested.v1";
+const PULL_REQUEST: &str = "dev.fairlead.git.pull_request.v1";
+const COMMENT: &str = "dev.fairlead.git.commented.v1";
+const RELEASE: &str = "dev.fairlead.git.released.v1";
+const IMAGE_DELETED: &str = "dev.fairlead.image.deleted.v1";
+const IMAGE_SCANNED: &str = "dev.fairlead.image.scanned.v1";
+const CUSTOM: &str = "dev.fairlead.event.received.v1";
 
 impl SourceEvent {
     /// The event in its envelope. `source` is the name of the source in the configuration of the
@@ -225,6 +231,12 @@ impl SourceEvent {
             Self::ImagePushed(push) => (IMAGE_PUSHED, serde_json::to_value(push)),
             Self::GitPushed(push) => (GIT_PUSHED, serde_json::to_value(push)),
             Self::Requested(request) => (RUN_REQUESTED, serde_json::to_value(request)),
+            Self::PullRequest(request) => (PULL_REQUEST, serde_json::to_value(request)),
+            Self::Comment(comment) => (COMMENT, serde_json::to_value(comment)),
+            Self::Release(release) => (RELEASE, serde_json::to_value(release)),
+            Self::ImageDeleted(deleted) => (IMAGE_DELETED, serde_json::to_value(deleted)),
+            Self::ImageScanned(scanned) => (IMAGE_SCANNED, serde_json::to_value(scanned)),
+            Self::Custom(event) => (CUSTOM, serde_json::to_value(event)),
         };
         let data = data
             .map_err(|e| CloudEventError::Data { kind: kind.to_owned(), reason: e.to_string() })?;
@@ -253,6 +265,12 @@ impl SourceEvent {
             IMAGE_PUSHED => serde_json::from_value(data).map(Self::ImagePushed).map_err(wrong),
             GIT_PUSHED => serde_json::from_value(data).map(Self::GitPushed).map_err(wrong),
             RUN_REQUESTED => serde_json::from_value(data).map(Self::Requested).map_err(wrong),
+            PULL_REQUEST => serde_json::from_value(data).map(Self::PullRequest).map_err(wrong),
+            COMMENT => serde_json::from_value(data).map(Self::Comment).map_err(wrong),
+            RELEASE => serde_json::from_value(data).map(Self::Release).map_err(wrong),
+            IMAGE_DELETED => serde_json::from_value(data).map(Self::ImageDeleted).map_err(wrong),
+            IMAGE_SCANNED => serde_json::from_value(data).map(Self::ImageScanned).map_err(wrong),
+            CUSTOM => serde_json::from_value(data).map(Self::Custom).map_err(wrong),
             other => Err(CloudEventError::ForeignType { kind: other.chars().take(120).collect() }),
         }
     }

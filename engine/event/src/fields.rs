@@ -9,7 +9,8 @@ use crate::{GitPush, TriggerKind, TriggerMatch, Triggers};
 pub struct EventField {
     /// The key, as in `event.<name>`.
     pub name: &'static str,
-    /// The JSON type: `string`, `boolean` or `array`. It may be null where `null` says so.
+    /// The JSON type: `string`, `boolean`, `integer`, `array` or `object`; `any` where it may be each
+    /// of them. It may be null where `null` says so.
     pub json_type: &'static str,
     /// The `format` of a string (see `fairlead_step::schema_format`), where it has one.
     pub format: Option<&'static str>,
@@ -39,6 +40,12 @@ impl TriggerKind {
             Self::RegistryPush => REGISTRY_FIELDS,
             Self::GitPush => GIT_FIELDS,
             Self::Manual => MANUAL_FIELDS,
+            Self::PullRequest => PULL_REQUEST_FIELDS,
+            Self::Comment => COMMENT_FIELDS,
+            Self::Release => RELEASE_FIELDS,
+            Self::RegistryDelete => DELETE_FIELDS,
+            Self::RegistryScan => SCAN_FIELDS,
+            Self::Event => EVENT_FIELDS,
         }
     }
 
@@ -75,7 +82,13 @@ impl Triggers {
                     _ => Nullness::Maybe(why),
                 }
             }
-            TriggerKind::Manual => Nullness::Maybe(why),
+            TriggerKind::Manual
+            | TriggerKind::PullRequest
+            | TriggerKind::Comment
+            | TriggerKind::Release
+            | TriggerKind::RegistryDelete
+            | TriggerKind::RegistryScan
+            | TriggerKind::Event => Nullness::Maybe(why),
         }
     }
 }
@@ -98,12 +111,9 @@ const NOT_SAID: &str = "not every sender says it";
 
 const REGISTRY_FIELDS: &[EventField] = &[
     KIND,
-    field("registry", "string", "The host of the registry, with its port."),
-    formatted(
-        field("repository", "string", "The registry and the path."),
-        schema_format::REPOSITORY,
-    ),
-    field("path", "string", "The path of the repository within the registry."),
+    REGISTRY,
+    IMAGE_REPOSITORY,
+    PATH,
     nullable(field("tag", "string", "The tag that was pushed."), "a push by digest has no tag"),
     // The registry is asked before a run starts, so both are known by then.
     formatted(field("digest", "string", "The digest of the manifest."), schema_format::DIGEST),
@@ -143,6 +153,142 @@ const GIT_FIELDS: &[EventField] = &[
 ];
 
 const MANUAL_FIELDS: &[EventField] = &[KIND, ACTOR];
+
+const NO_FORGE: &str = "a source without a `forge` knows no address";
+const REPOSITORY: EventField = field("repository", "string", "The full name of the repository.");
+const CLONE_URL: EventField =
+    nullable(field("clone_url", "string", "Where to clone it over HTTP."), NO_FORGE);
+const SSH_URL: EventField =
+    nullable(field("ssh_url", "string", "Where to clone it over ssh."), NO_FORGE);
+const NUMBER: EventField = field("number", "integer", "The number of the pull request.");
+const FORK: EventField = field(
+    "fork",
+    "boolean",
+    "Whether its commits are on no branch of the repository itself, so that anybody may have made them.",
+);
+
+const PULL_REQUEST_FIELDS: &[EventField] = &[
+    KIND,
+    field("action", "string", "`opened`, `updated`, `edited`, `merged` or `closed`."),
+    REPOSITORY,
+    CLONE_URL,
+    SSH_URL,
+    NUMBER,
+    nullable(field("title", "string", "Its title."), NOT_SAID),
+    nullable(
+        field("head_repository", "string", "The repository that its commits come from."),
+        "a fork may be gone",
+    ),
+    nullable(field("head_branch", "string", "The branch that its commits come from."), NOT_SAID),
+    nullable(
+        field("commit", "string", "The last of its commits."),
+        "a source without a `forge` may not know it",
+    ),
+    field("base_branch", "string", "The branch that it wants to be merged into."),
+    nullable(field("base_commit", "string", "What that branch holds."), NOT_SAID),
+    nullable(
+        field("merge_commit", "string", "The commit that merged it."),
+        "what is not merged has none",
+    ),
+    FORK,
+    field("draft", "boolean", "Whether it is a draft."),
+    field("labels", "array", "Its labels."),
+    nullable(field("author", "string", "Who opened it."), NOT_SAID),
+    nullable(ACTOR, NOT_SAID),
+];
+
+const COMMENT_FIELDS: &[EventField] = &[
+    KIND,
+    REPOSITORY,
+    CLONE_URL,
+    SSH_URL,
+    NUMBER,
+    field("verb", "string", "The word behind `/fairlead`, such as `run`."),
+    nullable(field("name", "string", "The name behind the verb."), "a command may have none"),
+    field("args", "object", "The arguments of the command, by their keys."),
+    nullable(
+        field("commit", "string", "The last commit of the pull request."),
+        "a source without a `forge` may not know it",
+    ),
+    FORK,
+    field(
+        "association",
+        "string",
+        "What the forge says that the author is to the repository: `owner`, `member`, `collaborator`, \
+         `contributor`, `stranger` or `unknown`.",
+    ),
+    field("insider", "boolean", "Whether that is `owner`, `member` or `collaborator`."),
+    nullable(ACTOR, NOT_SAID),
+];
+
+const RELEASE_FIELDS: &[EventField] = &[
+    KIND,
+    field("action", "string", "`published`, `updated` or `deleted`."),
+    REPOSITORY,
+    CLONE_URL,
+    SSH_URL,
+    field("tag", "string", "The tag of the release."),
+    nullable(field("name", "string", "The name of the release."), "a release may have none"),
+    field("draft", "boolean", "Whether it is a draft."),
+    field("prerelease", "boolean", "Whether it is a pre-release."),
+    nullable(
+        field("commit", "string", "The commit behind its tag."),
+        "what is deleted, or of a source without a `forge`, may have none",
+    ),
+    nullable(ACTOR, NOT_SAID),
+];
+
+const REGISTRY: EventField =
+    field("registry", "string", "The host of the registry, with its port.");
+const IMAGE_REPOSITORY: EventField = formatted(
+    field("repository", "string", "The registry and the path."),
+    schema_format::REPOSITORY,
+);
+const PATH: EventField = field("path", "string", "The path of the repository within the registry.");
+
+const DELETE_FIELDS: &[EventField] = &[
+    KIND,
+    REGISTRY,
+    IMAGE_REPOSITORY,
+    PATH,
+    nullable(field("tag", "string", "The tag that is gone."), "a manifest may have had none"),
+    nullable(
+        formatted(
+            field("digest", "string", "The digest that is gone, or that the tag had."),
+            schema_format::DIGEST,
+        ),
+        NOT_SAID,
+    ),
+    nullable(ACTOR, NOT_SAID),
+];
+
+const SCAN_FIELDS: &[EventField] = &[
+    KIND,
+    REGISTRY,
+    IMAGE_REPOSITORY,
+    PATH,
+    nullable(field("tag", "string", "The tag that was scanned."), NOT_SAID),
+    formatted(field("digest", "string", "The digest of the manifest."), schema_format::DIGEST),
+    formatted(field("image", "string", "The image by digest."), schema_format::IMAGE),
+    field("scan", "string", "`vulnerability` or `sbom`."),
+    field("outcome", "string", "`completed`, `failed` or `stopped`."),
+    nullable(field("severity", "string", "The severest finding, in the scanner's word."), NOT_SAID),
+    nullable(
+        field("findings", "object", "How many findings there are, by the scanner's severities."),
+        "not every sender says it, and that is never none",
+    ),
+    nullable(field("report", "string", "The sender's id of the report."), NOT_SAID),
+];
+
+const EVENT_FIELDS: &[EventField] = &[
+    KIND,
+    field("type", "string", "The type of the CloudEvent."),
+    field("source", "string", "The source of the CloudEvent."),
+    nullable(field("subject", "string", "What it is about."), NOT_SAID),
+    field("id", "string", "What tells it from others of its source."),
+    nullable(field("time", "string", "When it happened."), NOT_SAID),
+    nullable(field("data", "any", "Its data."), "an event may have none"),
+];
 
 #[cfg(test)]
 mod tests {

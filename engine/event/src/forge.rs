@@ -3,7 +3,7 @@
 
 use url::Url;
 
-use crate::{GitPushed, SenderKind};
+use crate::{ForgeRepository, GitPushed, SenderKind};
 
 /// The most bytes of an address that is configured or compared.
 const MAX_ADDRESS: usize = 2048;
@@ -86,34 +86,37 @@ impl Forge {
         &self.base
     }
 
-    /// Where a repository is over HTTP. Its name must have been checked.
-    pub(crate) fn clone_url(&self, repository: &str) -> String {
-        format!("{}/{repository}.git", self.base)
-    }
-
-    /// Where a repository is over ssh. Its name must have been checked.
-    pub(crate) fn ssh_url(&self, repository: &str) -> String {
-        format!("{}/{repository}.git", self.ssh)
-    }
-
     /// The push with the addresses that this forge, one of `kind`, has for its repository.
     ///
     /// # Errors
-    /// Says what does not fit: the name of the repository is none, or an address of the message is
-    /// not at this forge.
+    /// As [`Forge::repository`].
     pub fn locate(&self, kind: SenderKind, push: GitPushed) -> Result<GitPushed, String> {
-        check_name(kind, &push.repository)?;
-        let repository = &push.repository;
+        let ForgeRepository { name, clone_url, ssh_url } = self.repository(kind, (&push).into())?;
+        Ok(GitPushed { repository: name, clone_url, ssh_url, ..push })
+    }
+
+    /// The repository with the addresses that this forge, one of `kind`, has for it.
+    ///
+    /// # Errors
+    /// Says what does not fit: the name of the repository is none, or an address that the message gave
+    /// is not at this forge.
+    pub fn repository(
+        &self,
+        kind: SenderKind,
+        at: ForgeRepository,
+    ) -> Result<ForgeRepository, String> {
+        check_name(kind, &at.name)?;
+        let repository = &at.name;
         let wrong = |what: &str, address: &str| {
             format!(
-                "push to `{repository}`: its {what} `{}` is not that of the repository at `{}`, the \
-                 forge of this source",
+                "`{repository}`: its {what} `{}` is not that of the repository at `{}`, the forge of \
+                 this source",
                 without_login(address),
                 self.base
             )
         };
         let given = |address: &Option<String>| address.clone().filter(|text| !text.is_empty());
-        let clone_url = given(&push.clone_url);
+        let clone_url = given(&at.clone_url);
         if let Some(address) = &clone_url {
             // Behind a proxy a forge may know its own scheme otherwise than we do, and of a port that
             // we do not see, or the other way around. Two ports are two places.
@@ -123,13 +126,16 @@ impl Forge {
                     && url.password().is_none()
                     && url.host_str() == Some(&self.host)
                     && url.port().is_none_or(|port| self.port.is_none_or(|ours| ours == port))
-                    && same_path(url.path(), &format!("{}/{repository}", self.path))
+                    && same_path(
+                        url.path(),
+                        &format!("{}{}/{repository}", self.path, kind.folder()),
+                    )
             });
             if !fits {
                 return Err(wrong("clone address", address));
             }
         }
-        if let Some(address) = given(&push.ssh_url) {
+        if let Some(address) = given(&at.ssh_url) {
             let fits = ssh_parts(&address).is_some_and(|(host, path)| {
                 let names = ends_in(&path, repository);
                 // A forge may have another name over ssh. Where HTTP says which forge it is, that
@@ -142,8 +148,9 @@ impl Forge {
                 return Err(wrong("ssh address", &address));
             }
         }
-        let (clone_url, ssh_url) = (self.clone_url(repository), self.ssh_url(repository));
-        Ok(GitPushed { clone_url: Some(clone_url), ssh_url: Some(ssh_url), ..push })
+        let clone_url = format!("{}{}/{repository}.git", self.base, kind.folder());
+        let ssh_url = format!("{}/{repository}.git", self.ssh);
+        Ok(ForgeRepository { clone_url: Some(clone_url), ssh_url: Some(ssh_url), ..at })
     }
 }
 
@@ -154,10 +161,26 @@ impl Forge {
 /// Says what is wrong.
 pub(crate) fn check_name(kind: SenderKind, name: &str) -> Result<(), String> {
     let least_and_most = match kind {
-        SenderKind::GitHub | SenderKind::Gitea => 2..=2,
+        SenderKind::GitHub
+        | SenderKind::Gitea
+        | SenderKind::Bitbucket
+        | SenderKind::BitbucketDataCenter => 2..=2,
         SenderKind::GitLab => 2..=MAX_PARTS,
-        SenderKind::CloudEvents | SenderKind::Distribution | SenderKind::Zot => 1..=MAX_PARTS,
+        SenderKind::CloudEvents
+        | SenderKind::Distribution
+        | SenderKind::Zot
+        | SenderKind::Harbor
+        | SenderKind::DockerHub
+        | SenderKind::Ghcr
+        | SenderKind::Quay
+        | SenderKind::Acr
+        | SenderKind::Ecr
+        | SenderKind::Artifactory
+        | SenderKind::Nexus => 1..=MAX_PARTS,
     };
+    // At Bitbucket Data Center the repositories of a person are under `~person`.
+    let plain_name = name.strip_prefix('~').unwrap_or(name);
+    let name = if kind == SenderKind::BitbucketDataCenter { plain_name } else { name };
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     let part = |part: &str| {
         !part.is_empty()

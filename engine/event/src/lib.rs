@@ -15,9 +15,13 @@ mod cloud_event;
 pub mod conformance;
 mod fields;
 mod forge;
+mod forge_events;
 mod history;
 mod jobs;
 mod object;
+mod registry_events;
+#[cfg(any(test, feature = "conformance"))]
+pub mod samples;
 mod senders;
 mod source;
 mod trigger;
@@ -29,11 +33,17 @@ pub use cloud_event::{CloudEvent, CloudEventError, Headers, STRUCTURED};
 pub use fairlead_step::{Glob, GlobError, Globs, ObjectId, ObjectIdError, TagPattern, TagPatterns};
 pub use fields::{EventField, Nullness};
 pub use forge::{Forge, ForgeError};
+pub use forge_events::{
+    Association, CommandError, Comment, CommentCommand, ForgeRepository, PullRequest,
+    PullRequestAction, PullRequestHead, Release, ReleaseAction,
+};
 pub use history::{KnownPush, repeated};
 pub use jobs::{AskError, Heard, JobBus, JobOffer, Reply, is_pool_name};
 pub use object::{GitRef, GitRefError};
+pub use registry_events::{Custom, ImageDeleted, ImageScanned, ScanKind, ScanOutcome};
 pub use senders::{
-    Incoming, MAX_BODY, ReceiveError, Received, Sender, SenderError, SenderKind, same_text,
+    Head, Incoming, MAX_BODY, Proof, ReceiveError, Received, Sender, SenderError, SenderKind,
+    same_text,
 };
 pub use source::{ChangedPaths, DedupKey, GitPushed, ImagePushed, Place, Requested, SourceEvent};
 pub use trigger::{GitPush, Manual, OneOrMany, RegistryPush, TriggerKind, TriggerMatch, Triggers};

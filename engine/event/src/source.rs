@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::{GitRef, ObjectId, TriggerKind};
+use crate::{
+    Comment, Custom, ForgeRepository, GitRef, ImageDeleted, ImageScanned, ObjectId, PullRequest,
+    Release, TriggerKind,
+};
 
 /// One thing that happened, whoever told it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +27,24 @@ pub enum SourceEvent {
     /// Somebody asked for a run.
     #[serde(rename = "manual")]
     Requested(Requested),
+    /// A pull request at a forge was opened, changed, merged or closed.
+    #[serde(rename = "git.pull_request")]
+    PullRequest(PullRequest),
+    /// A command stands in a comment on a pull request.
+    #[serde(rename = "git.comment")]
+    Comment(Comment),
+    /// A release at a forge was published, changed or deleted.
+    #[serde(rename = "git.release")]
+    Release(Release),
+    /// A tag or a manifest was deleted at a registry.
+    #[serde(rename = "registry.delete")]
+    ImageDeleted(ImageDeleted),
+    /// A registry's scanner has looked at a manifest.
+    #[serde(rename = "registry.scan")]
+    ImageScanned(ImageScanned),
+    /// Something else, as its sender tells it.
+    #[serde(rename = "event")]
+    Custom(Custom),
 }
 
 /// A manifest that arrived at a registry. A hint: the digest is looked up before anything acts.
@@ -105,9 +126,9 @@ pub struct DedupKey(String);
 
 impl DedupKey {
     /// Hashes the facts, each with its length before it, so that no two lists of facts collide.
-    fn of(facts: &[&str]) -> Self {
+    pub(crate) fn of(facts: &[impl AsRef<str>]) -> Self {
         let mut hasher = Sha256::new();
-        for fact in facts {
+        for fact in facts.iter().map(AsRef::as_ref) {
             hasher.update((fact.len() as u64).to_be_bytes());
             hasher.update(fact.as_bytes());
         }
@@ -150,7 +171,7 @@ impl Place {
     pub fn key(&self, number: u64, digest: &Digest, received_at: Timestamp) -> DedupKey {
         let (number, digest, at) =
             (number.to_string(), digest.to_string(), received_at.to_string());
-        DedupKey::of(&["tag", &self.0, &number, &digest, &at])
+        DedupKey::of(&["tag", self.0.as_str(), &number, &digest, &at])
     }
 }
 
@@ -162,14 +183,23 @@ impl SourceEvent {
             Self::ImagePushed(_) => TriggerKind::RegistryPush,
             Self::GitPushed(_) => TriggerKind::GitPush,
             Self::Requested(_) => TriggerKind::Manual,
+            Self::PullRequest(_) => TriggerKind::PullRequest,
+            Self::Comment(_) => TriggerKind::Comment,
+            Self::Release(_) => TriggerKind::Release,
+            Self::ImageDeleted(_) => TriggerKind::RegistryDelete,
+            Self::ImageScanned(_) => TriggerKind::RegistryScan,
+            Self::Custom(_) => TriggerKind::Event,
         }
     }
 
     /// The identity of what happened: of the facts alone, never of the sender's id for its message
     /// and never of a time, so that two senders, two hooks and two deliveries agree.
     ///
-    /// One exception: a push whose sender names no digest has nothing else that tells it from the
-    /// next push of the same tag, so there the time that the sender gives is one of the facts.
+    /// Exceptions are what may happen again in just the same way: a push whose sender names no digest,
+    /// a pull request that is closed and opened again, a deletion, an edit. There the time that the
+    /// sender gives is one of the facts.
+    ///
+    /// Of a [`Custom`] event the facts are what its sender chose; see [`SourceEvent::key_from`].
     #[must_use]
     pub fn dedup_key(&self) -> DedupKey {
         match self {
@@ -194,14 +224,94 @@ impl SourceEvent {
                     "git.push",
                     // The clone address tells apart two forges that both have an `acme/shop`.
                     push.clone_url.as_deref().or(push.ssh_url.as_deref()).unwrap_or_default(),
-                    &push.repository,
-                    &push.reference.to_string(),
+                    push.repository.as_str(),
+                    push.reference.to_string().as_str(),
                     end(&push.before).as_deref().unwrap_or_default(),
                     end(&push.after).as_deref().unwrap_or_default(),
                 ])
             }
-            Self::Requested(request) => DedupKey::of(&["manual", &request.pipeline, &request.key]),
+            Self::Requested(request) => {
+                DedupKey::of(&["manual", request.pipeline.as_str(), request.key.as_str()])
+            }
+            Self::PullRequest(request) => DedupKey::of(&request.facts()),
+            Self::Comment(comment) => DedupKey::of(&comment.facts()),
+            Self::Release(release) => DedupKey::of(&release.facts()),
+            Self::ImageDeleted(deleted) => DedupKey::of(&deleted.facts()),
+            Self::ImageScanned(scanned) => DedupKey::of(&scanned.facts()),
+            Self::Custom(event) => DedupKey::of(&event.facts()),
         }
+    }
+
+    /// The identity under which the source called `source` is believed. Whatever speaks of a registry
+    /// or a forge is bound to that of its source, so that two sources which agree mean the same thing.
+    /// Nothing binds a [`Custom`] event, and whoever may send some could take the identity of
+    /// another's, which would then be lost as a repetition: so there the source is one of the facts.
+    #[must_use]
+    pub fn key_from(&self, source: &str) -> DedupKey {
+        let key = self.dedup_key();
+        match self {
+            Self::Custom(_) => DedupKey::of(&["source", source, key.as_str()]),
+            Self::ImagePushed(_)
+            | Self::GitPushed(_)
+            | Self::Requested(_)
+            | Self::PullRequest(_)
+            | Self::Comment(_)
+            | Self::Release(_)
+            | Self::ImageDeleted(_)
+            | Self::ImageScanned(_) => key,
+        }
+    }
+
+    /// The repository at a forge that the event speaks of, where it speaks of one.
+    #[must_use]
+    pub fn forge_repository(&self) -> Option<ForgeRepository> {
+        match self {
+            Self::GitPushed(push) => Some(push.into()),
+            Self::PullRequest(request) => Some(request.repository.clone()),
+            Self::Comment(comment) => Some(comment.repository.clone()),
+            Self::Release(release) => Some(release.repository.clone()),
+            Self::ImagePushed(_)
+            | Self::Requested(_)
+            | Self::ImageDeleted(_)
+            | Self::ImageScanned(_)
+            | Self::Custom(_) => None,
+        }
+    }
+
+    /// The commit that a run of the event works on, as a push to where it is; none where there is none.
+    #[must_use]
+    pub fn as_push(&self) -> Option<GitPushed> {
+        match self {
+            Self::GitPushed(push) => Some(push.clone()),
+            Self::PullRequest(request) => Some(request.as_push()),
+            Self::Comment(comment) => Some(comment.as_push()),
+            Self::Release(release) => Some(release.as_push()),
+            Self::ImagePushed(_)
+            | Self::Requested(_)
+            | Self::ImageDeleted(_)
+            | Self::ImageScanned(_)
+            | Self::Custom(_) => None,
+        }
+    }
+
+    /// The same event with this repository, where it speaks of one.
+    #[must_use]
+    pub fn at_repository(mut self, at: ForgeRepository) -> Self {
+        match &mut self {
+            Self::GitPushed(push) => {
+                (push.repository, push.clone_url, push.ssh_url) =
+                    (at.name, at.clone_url, at.ssh_url);
+            }
+            Self::PullRequest(request) => request.repository = at,
+            Self::Comment(comment) => comment.repository = at,
+            Self::Release(release) => release.repository = at,
+            Self::ImagePushed(_)
+            | Self::Requested(_)
+            | Self::ImageDeleted(_)
+            | Self::ImageScanned(_)
+            | Self::Custom(_) => {}
+        }
+        self
     }
 
     /// The place of a push to a tag whose digest is known; none of anything else, whose
@@ -212,7 +322,15 @@ impl SourceEvent {
             Self::ImagePushed(ImagePushed {
                 repository, tag: Some(tag), digest: Some(_), ..
             }) => Some(Place(format!("{repository}:{tag}"))),
-            Self::ImagePushed(_) | Self::GitPushed(_) | Self::Requested(_) => None,
+            Self::ImagePushed(_)
+            | Self::GitPushed(_)
+            | Self::Requested(_)
+            | Self::PullRequest(_)
+            | Self::Comment(_)
+            | Self::Release(_)
+            | Self::ImageDeleted(_)
+            | Self::ImageScanned(_)
+            | Self::Custom(_) => None,
         }
     }
 
@@ -224,6 +342,12 @@ impl SourceEvent {
             Self::ImagePushed(push) => push.reference().to_string(),
             Self::GitPushed(push) => format!("{}@{}", push.repository, push.reference),
             Self::Requested(request) => request.pipeline.clone(),
+            Self::PullRequest(request) => request.subject(),
+            Self::Comment(comment) => comment.subject(),
+            Self::Release(release) => release.subject(),
+            Self::ImageDeleted(deleted) => deleted.subject(),
+            Self::ImageScanned(scanned) => scanned.subject(),
+            Self::Custom(event) => event.subject(),
         }
     }
 
@@ -270,6 +394,12 @@ impl SourceEvent {
                 "kind": self.kind().key(),
                 "actor": request.by,
             }),
+            Self::PullRequest(request) => request.template(self.kind().key()),
+            Self::Comment(comment) => comment.template(self.kind().key()),
+            Self::Release(release) => release.template(self.kind().key()),
+            Self::ImageDeleted(deleted) => deleted.template(self.kind().key()),
+            Self::ImageScanned(scanned) => scanned.template(self.kind().key()),
+            Self::Custom(event) => event.template(self.kind().key()),
         }
     }
 }
@@ -368,9 +498,9 @@ mod tests {
     #[test]
     fn evidence_hides_under_tags_of_digests() {
         let hex = "a".repeat(64);
-        let tagged = |tag: &str| match image(Some(tag), Some(b"a"), None) {
-            SourceEvent::ImagePushed(push) => push.is_evidence(),
-            SourceEvent::GitPushed(_) | SourceEvent::Requested(_) => unreachable!(),
+        let tagged = |tag: &str| {
+            let event = image(Some(tag), Some(b"a"), None);
+            matches!(&event, SourceEvent::ImagePushed(push) if push.is_evidence())
         };
         for tag in ["", ".sig", ".att", ".sbom"] {
             assert!(tagged(&format!("sha256-{hex}{tag}")), "{tag}");

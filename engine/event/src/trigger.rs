@@ -93,6 +93,24 @@ pub enum TriggerKind {
     /// `manual`
     #[serde(rename = "manual")]
     Manual,
+    /// `git.pull_request`
+    #[serde(rename = "git.pull_request")]
+    PullRequest,
+    /// `git.comment`
+    #[serde(rename = "git.comment")]
+    Comment,
+    /// `git.release`
+    #[serde(rename = "git.release")]
+    Release,
+    /// `registry.delete`
+    #[serde(rename = "registry.delete")]
+    RegistryDelete,
+    /// `registry.scan`
+    #[serde(rename = "registry.scan")]
+    RegistryScan,
+    /// `event`
+    #[serde(rename = "event")]
+    Event,
 }
 
 /// A filter that an event fits, apart from its `when`.
@@ -121,7 +139,19 @@ impl Triggers {
                 self.git_push.get(filter.index).is_some_and(|f| f.fits(push))
             }
             (TriggerKind::Manual, SourceEvent::Requested(_)) => true,
-            (TriggerKind::RegistryPush | TriggerKind::GitPush | TriggerKind::Manual, _) => false,
+            (
+                TriggerKind::RegistryPush
+                | TriggerKind::GitPush
+                | TriggerKind::Manual
+                // Events that no filter waits for yet.
+                | TriggerKind::PullRequest
+                | TriggerKind::Comment
+                | TriggerKind::Release
+                | TriggerKind::RegistryDelete
+                | TriggerKind::RegistryScan
+                | TriggerKind::Event,
+                _,
+            ) => false,
         })
     }
 
@@ -191,7 +221,17 @@ impl GitPush {
 
 impl TriggerKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::RegistryPush, Self::GitPush, Self::Manual];
+    pub const ALL: [Self; 9] = [
+        Self::RegistryPush,
+        Self::GitPush,
+        Self::Manual,
+        Self::PullRequest,
+        Self::Comment,
+        Self::Release,
+        Self::RegistryDelete,
+        Self::RegistryScan,
+        Self::Event,
+    ];
 
     /// The key under `on:`.
     #[must_use]
@@ -200,6 +240,12 @@ impl TriggerKind {
             Self::RegistryPush => "registry.push",
             Self::GitPush => "git.push",
             Self::Manual => "manual",
+            Self::PullRequest => "git.pull_request",
+            Self::Comment => "git.comment",
+            Self::Release => "git.release",
+            Self::RegistryDelete => "registry.delete",
+            Self::RegistryScan => "registry.scan",
+            Self::Event => "event",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a remote has under a name, and whether a commit is in a branch's history.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -55,6 +56,53 @@ impl Git {
             let peeled = of(&peeled).unwrap_or_else(|| object.clone());
             RefTarget { object, peeled }
         }))
+    }
+
+    /// What `remote` has under the names that fit one of `patterns`, which are full names or end in
+    /// `/*`; in the order of the names.
+    ///
+    /// # Errors
+    /// When the remote cannot be reached, refuses us, lacks the repository, or has more such names than
+    /// are read.
+    pub async fn ref_targets(
+        &self,
+        remote: &Remote,
+        patterns: &[String],
+    ) -> Result<BTreeMap<String, RefTarget>, GitError> {
+        let mut args = vec!["ls-remote", "--quiet", "--", remote.as_str()];
+        let peeled: Vec<String> = patterns.iter().map(|name| format!("{name}^{{}}")).collect();
+        args.extend(patterns.iter().chain(&peeled).map(String::as_str));
+        let exit = self.reach(remote, self.home(), &args, LOOK).await?;
+        if !exit.success() {
+            return Err(from_stderr("ls-remote", remote.as_str(), &exit.stderr_tail));
+        }
+        let text = String::from_utf8_lossy(&exit.stdout);
+        // Git takes each name for the end of a pattern: there may be lines of other names.
+        let asked = |name: &str| {
+            patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => name.starts_with(start),
+                None => name == pattern,
+            })
+        };
+        let mut found = BTreeMap::new();
+        for (object, name) in text.lines().filter_map(|line| line.split_once('\t')) {
+            let object = object.to_owned();
+            match name.strip_suffix("^{}") {
+                // The line of the tag itself stands before.
+                Some(tag) => {
+                    if let Some(target) = found.get_mut(tag) {
+                        let RefTarget { peeled, .. } = target;
+                        *peeled = object;
+                    }
+                }
+                None if asked(name) => {
+                    let target = RefTarget { peeled: object.clone(), object };
+                    found.insert(name.to_owned(), target);
+                }
+                None => {}
+            }
+        }
+        Ok(found)
     }
 
     /// Whether `commit` is in the history of what `remote` has under `reference`, as far as a

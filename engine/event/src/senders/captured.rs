@@ -18,14 +18,32 @@ struct Captured {
     body: Vec<u8>,
 }
 
-/// Every captured message whose name begins with `prefix`, in the order of sending.
+/// Where messages of other senders lie, beside that folder.
+const HARBOR: &str = "../harbor/webhooks";
+const GITHUB: &str = "../peers/github-webhooks/payload-examples/api.github.com";
+
 #[expect(clippy::print_stderr, reason = "a test that is skipped must say so")]
 #[expect(clippy::disallowed_methods, reason = "a test is told where its data is")]
-fn captured(prefix: &str) -> Vec<Captured> {
+fn folder(beside: &str) -> Option<PathBuf> {
     let Some(folder) = std::env::var_os("FAIRLEAD_WEBHOOKS").map(PathBuf::from) else {
         eprintln!("skipped: FAIRLEAD_WEBHOOKS names no folder with captured webhooks");
-        return Vec::new();
+        return None;
     };
+    let folder = folder.join(beside);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!("skipped: there is no {}", folder.display());
+    None
+}
+
+/// Every captured message whose name begins with `prefix`, in the order of sending.
+fn captured(prefix: &str) -> Vec<Captured> {
+    captured_in("", prefix)
+}
+
+fn captured_in(beside: &str, prefix: &str) -> Vec<Captured> {
+    let Some(folder) = folder(beside) else { return Vec::new() };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&folder).unwrap() {
         let file = entry.unwrap().file_name().into_string().unwrap();
@@ -50,12 +68,14 @@ fn sender(kind: SenderKind, secret: Option<&str>) -> Sender {
     let secret = secret.map(|secret| Secret::new(secret.to_owned()));
     // The address that the captured forge was reached at.
     let forge = kind.is_forge().then(|| Forge::new("http://127.0.0.1:3999", None).unwrap());
-    Sender::new(kind, secret, Some("registry.example.com"), forge).unwrap()
+    let registry = kind.reports_images().then_some("registry.example.com");
+    Sender::new(kind, secret, registry, forge).unwrap()
 }
 
 fn receive(sender: &Sender, message: &Captured) -> Result<Received, ReceiveError> {
     sender.receive(Incoming {
         headers: &message.headers,
+        address_end: None,
         body: &message.body,
         now: Timestamp::UNIX_EPOCH,
         trusted_channel: false,
@@ -65,9 +85,12 @@ fn receive(sender: &Sender, message: &Captured) -> Result<Received, ReceiveError
 fn images(sender: &Sender, prefix: &str) -> BTreeMap<String, Vec<ImagePushed>> {
     let read = |message: &Captured| {
         let received = receive(sender, message).unwrap_or_else(|e| panic!("{}: {e}", message.name));
-        let events = received.events.into_iter().map(|event| match event {
-            SourceEvent::ImagePushed(push) => push,
-            SourceEvent::GitPushed(_) | SourceEvent::Requested(_) => panic!("{}", message.name),
+        let events = received.events.into_iter().filter_map(|event| {
+            if let SourceEvent::ImagePushed(push) = event {
+                return Some(push);
+            }
+            assert!(matches!(event, SourceEvent::ImageDeleted(_)), "{}: {event:?}", message.name);
+            None
         });
         (message.name.clone(), events.collect())
     };
@@ -80,6 +103,7 @@ fn gitea_pushes_are_verified_and_read() {
     let stranger = sender(SenderKind::Gitea, Some("another-secret"));
     let messages = captured("gitea-");
     let mut pushes: BTreeMap<String, GitPushed> = BTreeMap::new();
+    let mut requests = Vec::new();
     for message in &messages {
         let number = message.name["gitea-1.26-".len()..][..2].to_owned();
         assert_eq!(
@@ -89,18 +113,28 @@ fn gitea_pushes_are_verified_and_read() {
             message.name
         );
         for event in receive(&gitea, message).unwrap().events {
-            match event {
-                SourceEvent::GitPushed(push) => {
-                    pushes.insert(number.clone(), push);
-                }
-                SourceEvent::ImagePushed(push) => {
-                    assert_eq!(number, "14");
-                    assert_eq!(push.reference().to_string(), "registry.example.com/adm/shop:1.0.0");
-                    assert!(push.digest.is_none() && push.at.is_some());
-                }
-                SourceEvent::Requested(_) => panic!("{}", message.name),
+            if let SourceEvent::GitPushed(push) = event {
+                pushes.insert(number.clone(), push);
+            } else if let SourceEvent::PullRequest(request) = event {
+                requests.push((number.clone(), request));
+            } else if let SourceEvent::ImagePushed(push) = event {
+                assert_eq!(number, "14");
+                assert_eq!(push.reference().to_string(), "registry.example.com/adm/shop:1.0.0");
+                assert!(push.digest.is_none() && push.at.is_some());
+            } else {
+                panic!("{}: {event:?}", message.name);
             }
         }
+    }
+    let told: Vec<_> = requests
+        .iter()
+        .map(|(number, request)| (number.as_str(), request.action.name(), request.is_fork))
+        .collect();
+    if !messages.is_empty() {
+        assert_eq!(told, [("06", "opened", false), ("09", "merged", false)]);
+        let merged = &requests[1].1;
+        assert_eq!((merged.base_branch.as_str(), merged.number), ("main", 1));
+        assert!(merged.merge_commit.is_some() && requests[0].1.merge_commit.is_none());
     }
     if messages.is_empty() {
         return;
@@ -190,4 +224,94 @@ fn zot_says_the_same_over_http_and_nats() {
             SourceEvent::ImagePushed(other).dedup_key()
         );
     }
+}
+
+/// What Harbor sent, and whether it is an error: none is.
+#[test]
+fn whatever_harbor_sent_is_read() {
+    let harbor = sender(SenderKind::Harbor, Some("a-test-token"));
+    let stranger = sender(SenderKind::Harbor, Some("another-token"));
+    // Some were sent by a webhook without an `Authorization`.
+    let unsigned = sender(SenderKind::Harbor, None);
+    let receive = |message: &Captured| match message.headers.get("authorization") {
+        Some(_) => {
+            assert!(receive(&stranger, message).unwrap_err().is_signature(), "{}", message.name);
+            receive(&harbor, message)
+        }
+        None => receive(&unsigned, message),
+    };
+    let messages = captured_in(HARBOR, "");
+    let mut told: BTreeMap<&str, usize> = BTreeMap::new();
+    for message in &messages {
+        let received = receive(message).unwrap_or_else(|e| panic!("{}: {e}", message.name));
+        assert_eq!(received.refused, [""; 0], "{}", message.name);
+        let is_pull = message.name.contains("-pull-by-") || message.name.ends_with("-cache-pull");
+        assert_eq!(received.events.is_empty(), is_pull, "{}", message.name);
+        for event in &received.events {
+            *told.entry(event.kind().key()).or_default() += 1;
+            if let SourceEvent::ImagePushed(push) = event {
+                assert_eq!(push.repository.registry(), "registry.example.com");
+                assert!(push.digest.is_some() && push.at.is_some(), "{}", message.name);
+            }
+            if let SourceEvent::ImageScanned(scan) = event {
+                // What found nothing has no map of findings, and is told as not known.
+                let without = ["clean", "failed", "stopped", "sbom"];
+                let want = without.iter().any(|word| message.name.contains(word));
+                assert_eq!(scan.findings.is_none(), want, "{}: {scan:?}", message.name);
+            }
+        }
+    }
+    if messages.is_empty() {
+        return;
+    }
+    let want =
+        [("event", 16), ("registry.delete", 7), ("registry.push", 28), ("registry.scan", 11)];
+    assert_eq!(told, want.into());
+    let subjects = |name: &str| -> Vec<String> {
+        let found = messages.iter().filter(|message| message.name.contains(name));
+        found
+            .flat_map(|message| receive(message).unwrap().events)
+            .map(|event| event.subject())
+            .collect()
+    };
+    let pushed = subjects("default-001-push-new-tag");
+    assert!(pushed[0].starts_with("registry.example.com/team/app/api:1.0.0@sha256:"), "{pushed:?}");
+    let child = subjects("default-011-push-index-child");
+    assert!(child[0].starts_with("registry.example.com/team/app/api@sha256:"), "{child:?}");
+}
+
+/// The examples that GitHub publishes. They carry no signature, and speak of GitHub.
+#[test]
+fn whatever_github_shows_is_read() {
+    let Some(folder) = folder(GITHUB) else { return };
+    let github = Sender::new(SenderKind::GitHub, None, Some("registry.example.com"), None).unwrap();
+    let mut told: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut count = 0;
+    for kind in std::fs::read_dir(&folder).unwrap() {
+        let kind = kind.unwrap();
+        let event = kind.file_name().into_string().unwrap();
+        for file in std::fs::read_dir(kind.path()).unwrap() {
+            let path = file.unwrap().path();
+            let headers =
+                [("X-GitHub-Event", event.as_str()), ("Content-Type", "application/json")];
+            let message = Captured {
+                name: path.display().to_string(),
+                headers: headers.into_iter().collect(),
+                body: std::fs::read(&path).unwrap(),
+            };
+            let received = receive(&github, &message);
+            let received = received.unwrap_or_else(|e| panic!("{}: {e}", message.name));
+            assert_eq!(received.refused, [""; 0], "{}", message.name);
+            for event in received.events {
+                *told.entry(event.kind().key()).or_default() += 1;
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 90, "{count}");
+    for kind in ["git.push", "git.pull_request", "git.release", "registry.push"] {
+        assert!(told.get(kind).is_some_and(|count| *count > 0), "{kind}: {told:?}");
+    }
+    // Its comments are on issues.
+    assert_eq!(told.get("git.comment"), None);
 }

@@ -1,13 +1,13 @@
 //! The CNCF registry's notifications: `application/vnd.docker.distribution.events.v1+json` of 2.x
 //! and `…v2+json` of 3.x. The shapes are the same where it matters.
 
-use fairlead_step::{ImageRef, Repository};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{MAX_EVENTS, ReceiveError, Received, actor, is_manifest, json};
-use crate::{ImagePushed, SourceEvent};
+use super::image::Named;
+use super::{MAX_EVENTS, ReceiveError, Received, clip, is_manifest, json, line};
+use crate::SourceEvent;
 
 const WHAT: &str = "notification of the CNCF registry";
 
@@ -54,18 +54,14 @@ pub(super) fn read(body: &[u8], registry: Option<&str>) -> Result<Received, Rece
         // One event that cannot be read must not take the others with it: the registry would send
         // the whole batch again and again, and nothing behind it.
         match of_interest(&event) {
-            Ok(()) => match normalize(event, registry.unwrap_or_default()) {
-                Ok(push) => received.events.push(SourceEvent::ImagePushed(push)),
-                Err(why) => received.refused.push(format!("event {}: {why}", index + 1)),
-            },
+            Ok(()) => {
+                let event = normalize(event, registry);
+                received.add(event.map_err(|why| format!("event {}: {why}", index + 1)));
+            }
             Err(why) => received.ignored.push(why),
         }
     }
     Ok(received)
-}
-
-fn clip(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(120).collect()
 }
 
 /// Whether the event is one that may start something; the text says why it does not.
@@ -73,8 +69,14 @@ fn of_interest(event: &Value) -> Result<(), String> {
     let text = |place: &str| event.pointer(place).and_then(Value::as_str);
     let name = clip(text("/target/repository").unwrap_or_default());
     // A mount is of a blob; the push of the manifest that needs it follows.
-    if let Some(action) = text("/action").filter(|action| *action != "push") {
-        return Err(format!("`{}` of `{name}`: not a push", clip(action)));
+    match text("/action") {
+        None | Some("push") => {}
+        // By digest or by tag; 2.x tells of a tag twice, once for each. Without either it is a blob
+        // or a whole repository.
+        Some("delete") if has(event, "tag") || has(event, "digest") => return Ok(()),
+        Some(action) => {
+            return Err(format!("`{}` of `{name}`: neither a push nor a deletion", clip(action)));
+        }
     }
     let media_type = text("/target/mediaType");
     if let Some(other) = media_type.filter(|media_type| !is_manifest(media_type)) {
@@ -83,31 +85,32 @@ fn of_interest(event: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn normalize(event: Value, registry: &str) -> Result<ImagePushed, String> {
-    if event.get("action").and_then(Value::as_str).is_none() {
-        return Err("there is no `action` in it".to_owned());
-    }
+/// Whether the target of an event has a text that is not empty.
+fn has(event: &Value, field: &str) -> bool {
+    let text = event.pointer("/target").and_then(|target| target.get(field));
+    text.and_then(Value::as_str).is_some_and(|text| !text.is_empty())
+}
+
+fn normalize(event: Value, registry: Option<&str>) -> Result<SourceEvent, String> {
+    let is_delete = match event.get("action").and_then(Value::as_str) {
+        None => return Err("there is no `action` in it".to_owned()),
+        Some(action) => action == "delete",
+    };
     let event: Event = serde_json::from_value(event).map_err(|e| clip(&e.to_string()))?;
-    let Event { timestamp, target, actor: who } = event;
+    let Event { timestamp, target, actor } = event;
     let missing = |what: &str| format!("its `target` has no `{what}`");
-    let repository = target.repository.ok_or_else(|| missing("repository"))?;
-    let name = clip(&repository);
+    let path = target.repository.ok_or_else(|| missing("repository"))?;
+    let who = line(actor.and_then(|actor| actor.name));
+    if is_delete {
+        let named = Named::new(registry, &path, target.tag.as_deref(), target.digest.as_deref())?;
+        return Ok(SourceEvent::ImageDeleted(named.deleted(who, timestamp)));
+    }
     let digest = target.digest.ok_or_else(|| missing("digest"))?;
     let media_type = target.media_type.ok_or_else(|| missing("mediaType"))?;
-    let repository = Repository::new(registry, &repository).map_err(|e| e.to_string())?;
-    let digest = digest.parse().map_err(|e| format!("push to `{name}`: {e}"))?;
-    let tag = target.tag.filter(|tag| !tag.is_empty());
-    if let Some(tag) = tag.as_deref().filter(|tag| !ImageRef::is_tag(tag)) {
-        return Err(format!("push to `{name}`: `{}` is not a tag", clip(tag)));
-    }
-    Ok(ImagePushed {
-        repository,
-        tag,
-        digest: Some(digest),
-        media_type: Some(media_type),
-        actor: actor(who.and_then(|who| who.name)),
-        at: timestamp,
-    })
+    let mut push =
+        Named::new(registry, &path, target.tag.as_deref(), Some(&digest))?.pushed(who, timestamp);
+    push.media_type = Some(media_type);
+    Ok(SourceEvent::ImagePushed(push))
 }
 
 #[cfg(test)]
@@ -120,7 +123,7 @@ mod tests {
     const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
     #[test]
-    fn only_pushes_of_manifests_are_events() {
+    fn pushes_of_manifests_and_deletions_are_events() {
         let digest = Digest::sha256(b"a").to_string();
         let event = |action: &str, media_type: &str, digest: &str, tag: Option<&str>| {
             json!({ "id": "1", "action": action, "timestamp": "2026-01-01T00:00:00.123456789Z",
@@ -134,6 +137,8 @@ mod tests {
             event("pull", MANIFEST, &digest, Some("1.0")),
             event("mount", "application/octet-stream", &digest, None),
             event("delete", "", "", Some("1.0")),
+            event("delete", "", &digest, None),
+            event("delete", "", "", None),
             event("push", MANIFEST, "sha256:12", Some("1.0")),
             event("push", MANIFEST, &digest, Some("-x")),
         ]});
@@ -143,9 +148,13 @@ mod tests {
             subjects,
             [
                 format!("r.example.com:5000/apps/shop:1.0@{digest}"),
-                format!("r.example.com:5000/apps/shop@{digest}")
+                format!("r.example.com:5000/apps/shop@{digest}"),
+                "r.example.com:5000/apps/shop:1.0".to_owned(),
+                format!("r.example.com:5000/apps/shop@{digest}"),
             ]
         );
+        let deleted = |event: &SourceEvent| matches!(event, SourceEvent::ImageDeleted(_));
+        assert!(received.events[2..].iter().all(deleted));
         assert_eq!(received.ignored.len(), 4, "{:?}", received.ignored);
         assert_eq!(received.refused.len(), 2, "{:?}", received.refused);
         let SourceEvent::ImagePushed(push) = &received.events[0] else { unreachable!() };

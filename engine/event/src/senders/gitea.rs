@@ -1,26 +1,34 @@
-//! Gitea's and Forgejo's webhooks: `X-Gitea-Signature` over the raw body; pushes, and images that
-//! arrive at the registry inside.
+//! Gitea's and Forgejo's webhooks: `X-Gitea-Signature` over the raw body; pushes, pull requests, comments
+//! with a command, releases, and images that arrive at the registry inside.
 
-use fairlead_step::{Digest, ImageRef, Repository, Secret};
+use fairlead_step::Secret;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{ReceiveError, Received, actor, github, json, push_body, signature};
-use crate::{Headers, ImagePushed, SourceEvent};
+use super::image::Named;
+use super::pull_request_body::{self, Kind};
+use super::{Head, ReceiveError, Received, clip, github, json, line, push_body, signature};
+use crate::{Headers, SourceEvent};
 
 const WHAT: &str = "webhook of Gitea";
+
+/// Gitea sends GitHub's headers besides, so its own is looked for first.
+const OWN: [(&str, &str); 2] =
+    [("x-gitea-signature", "X-Gitea-Signature"), ("x-forgejo-signature", "X-Forgejo-Signature")];
+
+pub(super) fn head(head: &Head<'_>) -> Result<(), ReceiveError> {
+    if OWN.iter().any(|(name, _)| head.headers.get(name).is_some()) {
+        return Ok(());
+    }
+    github::head(head).map_err(|_| ReceiveError::Unsigned { header: OWN[0].1 })
+}
 
 pub(super) fn verify(
     secret: &Secret<String>,
     headers: &Headers,
     body: &[u8],
 ) -> Result<(), ReceiveError> {
-    // Gitea sends GitHub's headers besides, so its own is looked for first.
-    let own = [
-        ("x-gitea-signature", "X-Gitea-Signature"),
-        ("x-forgejo-signature", "X-Forgejo-Signature"),
-    ];
-    for (name, header) in own {
+    for (name, header) in OWN {
         if let Some(hex) = headers.get(name) {
             let fits = signature::hmac_hex_fits(secret.expose().as_bytes(), body, hex);
             return if fits { Ok(()) } else { Err(ReceiveError::WrongSignature { header }) };
@@ -49,10 +57,10 @@ pub(super) fn read(
         }),
         Some("package") => package(body, registry),
         // A deleted branch sends `delete` alone; what is gone starts nothing anyway.
-        Some(other) => {
-            let other: String = other.chars().take(120).collect();
-            Ok(Received::nothing(format!("`{other}`: not a push")))
-        }
+        Some(other) => match Kind::of(other) {
+            Some(kind) => pull_request_body::read(kind, WHAT, body),
+            None => Ok(Received::nothing(format!("`{}`: of no interest", clip(other)))),
+        },
         None => Err(ReceiveError::Malformed {
             what: WHAT,
             reason: "there is no `X-Gitea-Event` header".into(),
@@ -96,24 +104,16 @@ fn package(body: &[u8], registry: Option<&str>) -> Result<Received, ReceiveError
             "a push to Gitea's registry: the source does not say under which name it is reached",
         ));
     };
-    let malformed =
-        |reason: String| ReceiveError::Malformed { what: "package event of Gitea", reason };
     // Names of people have upper-case letters, names of repositories have none.
     let path = format!("{}/{}", package.owner.login, package.name).to_lowercase();
-    let repository = Repository::new(registry, &path).map_err(|e| malformed(e.to_string()))?;
-    let (tag, digest) = match package.version.parse::<Digest>() {
-        Ok(digest) => (None, Some(digest)),
-        Err(_) if ImageRef::is_tag(&package.version) => (Some(package.version), None),
-        Err(_) => return Err(malformed("its version is neither a tag nor a digest".into())),
-    };
-    Ok(Received::one(SourceEvent::ImagePushed(ImagePushed {
-        repository,
-        tag,
-        digest,
-        media_type: None,
-        actor: actor(body.sender.map(|sender| sender.login)),
-        at: package.created_at,
-    })))
+    let named = Named::new(Some(registry), &path, Some(&package.version), None);
+    Ok(match named {
+        Ok(named) => {
+            let actor = line(body.sender.map(|sender| sender.login));
+            Received::one(SourceEvent::ImagePushed(named.pushed(actor, package.created_at)))
+        }
+        Err(why) => Received::refused(why),
+    })
 }
 
 #[cfg(test)]

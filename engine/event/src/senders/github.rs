@@ -1,11 +1,18 @@
-//! GitHub's webhooks: `X-Hub-Signature-256` over the raw body, `X-GitHub-Event` says what it is.
+//! GitHub's webhooks: `X-Hub-Signature-256` over the raw body, `X-GitHub-Event` says what it is. Pushes,
+//! pull requests, comments with a command, releases, and images at GitHub's registry.
 
 use fairlead_step::Secret;
 
-use super::{ReceiveError, Received, push_body, signature};
+use super::pull_request_body::{self, Kind};
+use super::{Head, ReceiveError, Received, clip, ghcr, push_body, signature};
 use crate::{Headers, SourceEvent};
 
 const SIGNATURE: &str = "X-Hub-Signature-256";
+
+pub(super) fn head(head: &Head<'_>) -> Result<(), ReceiveError> {
+    let value = head.headers.get("x-hub-signature-256");
+    value.map(drop).ok_or(ReceiveError::Unsigned { header: SIGNATURE })
+}
 
 pub(super) fn verify(
     secret: &Secret<String>,
@@ -21,22 +28,34 @@ pub(super) fn verify(
     if fits { Ok(()) } else { Err(ReceiveError::WrongSignature { header: SIGNATURE }) }
 }
 
-pub(super) fn read(headers: &Headers, body: &[u8]) -> Result<Received, ReceiveError> {
-    let malformed = |reason: String| ReceiveError::Malformed { what: "webhook of GitHub", reason };
+/// What a webhook says that it is.
+pub(super) fn event(headers: &Headers) -> Result<&str, ReceiveError> {
+    let malformed = |reason: &str| ReceiveError::Malformed {
+        what: "webhook of GitHub",
+        reason: reason.to_owned(),
+    };
     let form = "application/x-www-form-urlencoded";
     if headers.get("content-type").is_some_and(|t| t.starts_with(form)) {
-        return Err(malformed("it is a form; set the webhook's content type to JSON".into()));
+        return Err(malformed("it is a form; set the webhook's content type to JSON"));
     }
-    match headers.get("x-github-event") {
-        Some("push") => Ok(match push_body::read("push of GitHub", body)? {
+    headers.get("x-github-event").ok_or_else(|| malformed("there is no `X-GitHub-Event` header"))
+}
+
+pub(super) fn read(
+    headers: &Headers,
+    body: &[u8],
+    registry: Option<&str>,
+) -> Result<Received, ReceiveError> {
+    match event(headers)? {
+        "push" => Ok(match push_body::read("push of GitHub", body)? {
             Ok(push) => Received::one(SourceEvent::GitPushed(push)),
             Err(why) => Received::nothing(why),
         }),
-        Some(other) => {
-            let other: String = other.chars().take(120).collect();
-            Ok(Received::nothing(format!("`{other}`: not a push")))
-        }
-        None => Err(malformed("there is no `X-GitHub-Event` header".into())),
+        event if ghcr::is_package(event) => ghcr::package(body, registry),
+        other => match Kind::of(other) {
+            Some(kind) => pull_request_body::read(kind, "webhook of GitHub", body),
+            None => Ok(Received::nothing(format!("`{}`: of no interest", clip(other)))),
+        },
     }
 }
 
@@ -65,15 +84,15 @@ mod tests {
     }
 
     #[test]
-    fn only_pushes_are_events() {
+    fn what_is_no_event_is_nothing() {
         let headers = |event: &str, kind: &str| -> Headers {
             [("X-GitHub-Event", event), ("Content-Type", kind)].into_iter().collect()
         };
-        let ping = read(&headers("ping", "application/json"), b"{}").unwrap();
+        let ping = read(&headers("ping", "application/json"), b"{}", None).unwrap();
         assert_eq!(ping.events, []);
-        assert!(read(&headers("push", "application/json"), b"{}").is_err());
-        let form = read(&headers("push", "application/x-www-form-urlencoded"), b"payload=");
+        assert!(read(&headers("push", "application/json"), b"{}", None).is_err());
+        let form = read(&headers("push", "application/x-www-form-urlencoded"), b"payload=", None);
         assert!(form.unwrap_err().to_string().contains("content type to JSON"));
-        assert!(read(&Headers::default(), b"{}").is_err());
+        assert!(read(&Headers::default(), b"{}", None).is_err());
     }
 }

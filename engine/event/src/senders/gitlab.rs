@@ -1,49 +1,34 @@
 //! GitLab's webhooks: the plain `X-Gitlab-Token`, or an HMAC over id, time and body as Standard
-//! Webhooks 1.0 has it (`webhook-id`, `webhook-timestamp`, `webhook-signature`).
+//! Webhooks 1.0 has it (`webhook-id`, `webhook-timestamp`, `webhook-signature`). Pushes, merge requests,
+//! comments with a command, releases.
 
 use fairlead_step::Secret;
 use serde::Deserialize;
 
+use super::pull_request_body::{branch, commented, labels, released};
 use super::push_body::{self, Commit, Extent};
-use super::{Incoming, ReceiveError, Received, actor, json, signature};
-use crate::{GitPushed, GitRef, Headers, ObjectId, SourceEvent};
+use super::signature::StandardWebhook;
+use super::{Head, Incoming, ReceiveError, Received, clip, json, line, signature, time};
+use crate::{
+    Association, Comment, ForgeRepository, GitPushed, GitRef, Headers, ObjectId, PullRequest,
+    PullRequestAction, PullRequestHead, Release, ReleaseAction, SourceEvent,
+};
 
 const WHAT: &str = "push of GitLab";
-/// How far the time of a signature may be from now, in seconds.
-const WINDOW: u64 = 300;
-
+/// What of the proof stands in the head: all of a plain token, of a signature its id and its time.
+///
 /// A secret that begins with `whsec_` is a key for signatures, and then a plain token is not taken:
 /// whoever can choose between the two proofs would choose the weaker one.
-pub(super) fn verify(secret: &Secret<String>, message: &Incoming<'_>) -> Result<(), ReceiveError> {
-    let Some(key) = signature::webhook_key(secret) else {
-        const HEADER: &str = "X-Gitlab-Token";
-        let token = message.headers.get("x-gitlab-token");
-        let token = token.ok_or(ReceiveError::Unsigned { header: HEADER })?;
-        return if signature::same_text(secret.expose(), token) {
-            Ok(())
-        } else {
-            Err(ReceiveError::WrongSignature { header: HEADER })
-        };
-    };
-    const HEADER: &str = "webhook-signature";
-    let header =
-        |name, shown| message.headers.get(name).ok_or(ReceiveError::Unsigned { header: shown });
-    let signatures = header("webhook-signature", HEADER)?;
-    let id = header("webhook-id", "webhook-id")?;
-    let time = header("webhook-timestamp", "webhook-timestamp")?;
-    let parts: [&[u8]; 5] = [id.as_bytes(), b".", time.as_bytes(), b".", message.body];
-    // While a key is being changed there is one signature for each.
-    let fits = signatures.split(' ').take(16).any(|one| {
-        one.strip_prefix("v1,")
-            .is_some_and(|base64| signature::hmac_base64_fits(key.expose(), &parts, base64))
-    });
-    let wrong = ReceiveError::WrongSignature { header: HEADER };
-    if !fits {
-        return Err(wrong);
+pub(super) fn head(secret: &Secret<String>, head: &Head<'_>) -> Result<(), ReceiveError> {
+    if signature::webhook_key(secret).is_some() {
+        return StandardWebhook::of(head.headers, head.now).map(drop);
     }
-    let signed: i64 = time.parse().map_err(|_| wrong)?;
-    let seconds = message.now.as_second().abs_diff(signed);
-    if seconds > WINDOW { Err(ReceiveError::OutsideWindow { seconds }) } else { Ok(()) }
+    signature::plain_header(secret, head.headers, "x-gitlab-token", "X-Gitlab-Token")
+}
+
+pub(super) fn verify(secret: &Secret<String>, message: &Incoming<'_>) -> Result<(), ReceiveError> {
+    let Some(key) = signature::webhook_key(secret) else { return Ok(()) };
+    StandardWebhook::of(message.headers, message.now)?.fits(&key, message.body)
 }
 
 #[derive(Deserialize)]
@@ -75,11 +60,17 @@ struct Project {
 
 pub(super) fn read(headers: &Headers, body: &[u8]) -> Result<Received, ReceiveError> {
     match headers.get("x-gitlab-event") {
+        // A hook of the whole server sends under one name; the body says what it is.
+        Some("System Hook") => match json::<Kind>(WHAT, body)?.object_kind.as_deref() {
+            Some("push" | "tag_push") => push(body),
+            Some("merge_request") => merge_request(body),
+            _ => Ok(Received::nothing("a system hook of no interest")),
+        },
         Some("Push Hook" | "Tag Push Hook") => push(body),
-        Some(other) => {
-            let other: String = other.chars().take(120).collect();
-            Ok(Received::nothing(format!("`{other}`: not a push")))
-        }
+        Some("Merge Request Hook") => merge_request(body),
+        Some("Note Hook") => note(body),
+        Some("Release Hook") => release(body),
+        Some(other) => Ok(Received::nothing(format!("`{}`: of no interest", clip(other)))),
         None => Err(ReceiveError::Malformed {
             what: "webhook of GitLab",
             reason: "there is no `X-Gitlab-Event` header".into(),
@@ -119,8 +110,216 @@ fn push(body: &[u8]) -> Result<Received, ReceiveError> {
         commit,
         forced: false,
         paths: push_body::changed_paths(body.commits.unwrap_or_default(), &extent),
-        actor: actor(body.user_username),
+        actor: line(body.user_username),
     })))
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(default)]
+    object_kind: Option<String>,
+}
+
+impl From<Project> for ForgeRepository {
+    fn from(project: Project) -> Self {
+        let Project { path_with_namespace, git_http_url, git_ssh_url } = project;
+        Self { name: path_with_namespace, clone_url: git_http_url, ssh_url: git_ssh_url }
+    }
+}
+
+#[derive(Deserialize)]
+struct User {
+    #[serde(default)]
+    username: Option<String>,
+}
+
+fn username(user: Option<User>) -> Option<String> {
+    line(user.and_then(|user| user.username))
+}
+
+#[derive(Deserialize)]
+struct MergeRequestBody {
+    object_attributes: MergeRequest,
+    project: Project,
+    #[serde(default)]
+    user: Option<User>,
+    #[serde(default)]
+    labels: Option<Vec<Label>>,
+}
+
+#[derive(Deserialize)]
+struct Label {
+    #[serde(default)]
+    title: Option<String>,
+}
+
+/// A merge request, as it is told of itself and beside its comments.
+#[derive(Deserialize)]
+struct MergeRequest {
+    iid: u64,
+    #[serde(default)]
+    title: Option<String>,
+    #[serde(default)]
+    action: Option<String>,
+    /// What its head was, when that is what changed.
+    #[serde(default)]
+    oldrev: Option<String>,
+    source_branch: String,
+    target_branch: String,
+    #[serde(default)]
+    source: Option<Named>,
+    #[serde(default)]
+    last_commit: Option<LastCommit>,
+    #[serde(default)]
+    merge_commit_sha: Option<String>,
+    #[serde(default)]
+    draft: Option<bool>,
+    #[serde(default)]
+    work_in_progress: Option<bool>,
+    #[serde(default)]
+    updated_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    path_with_namespace: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct LastCommit {
+    id: String,
+}
+
+impl MergeRequest {
+    fn head(&self) -> Result<PullRequestHead, String> {
+        let id = |commit: &LastCommit| commit.id.parse::<ObjectId>().map_err(|e| e.to_string());
+        let source = self.source.as_ref().and_then(|source| source.path_with_namespace.as_deref());
+        Ok(PullRequestHead {
+            repository: source.map(clip),
+            branch: Some(branch(&self.source_branch)?),
+            commit: self.last_commit.as_ref().map(id).transpose()?,
+            abbreviated: None,
+        })
+    }
+}
+
+fn merge_request(body: &[u8]) -> Result<Received, ReceiveError> {
+    const WHAT: &str = "merge request of GitLab";
+    let malformed = |reason: String| ReceiveError::Malformed { what: WHAT, reason };
+    let MergeRequestBody { object_attributes: request, project, user, labels: tags } =
+        json(WHAT, body)?;
+    let action = match request.action.as_deref() {
+        Some("open" | "reopen") => PullRequestAction::Opened,
+        Some("update") if request.oldrev.is_some() => PullRequestAction::Updated,
+        // Ready after having been a draft is an update like any other here.
+        Some("update") => PullRequestAction::Edited,
+        Some("merge") => PullRequestAction::Merged,
+        Some("close") => PullRequestAction::Closed,
+        other => {
+            let other = clip(other.unwrap_or("nothing"));
+            return Ok(Received::nothing(format!("`{other}` of a merge request")));
+        }
+    };
+    let head = request.head().map_err(malformed)?;
+    let merge_commit = (action == PullRequestAction::Merged)
+        .then(|| request.merge_commit_sha.and_then(|sha| sha.parse().ok()))
+        .flatten();
+    let is_fork = head.repository.as_deref() != Some(project.path_with_namespace.as_str());
+    Ok(Received::one(SourceEvent::PullRequest(PullRequest {
+        repository: project.into(),
+        number: request.iid,
+        action,
+        title: line(request.title),
+        head,
+        base_branch: branch(&request.target_branch).map_err(malformed)?,
+        base_commit: None,
+        merge_commit,
+        is_fork,
+        draft: request.draft.or(request.work_in_progress).unwrap_or(false),
+        labels: labels(tags.into_iter().flatten().map(|label| label.title)),
+        // GitLab tells the number of who opened it and not the name.
+        author: None,
+        actor: username(user),
+        at: time(request.updated_at.as_deref()),
+    })))
+}
+
+#[derive(Deserialize)]
+struct NoteBody {
+    object_attributes: Note,
+    project: Project,
+    #[serde(default)]
+    user: Option<User>,
+    #[serde(default)]
+    merge_request: Option<MergeRequest>,
+}
+
+#[derive(Deserialize)]
+struct Note {
+    id: u64,
+    #[serde(default)]
+    note: Option<String>,
+    #[serde(default)]
+    noteable_type: Option<String>,
+    #[serde(default)]
+    action: Option<String>,
+}
+
+fn note(body: &[u8]) -> Result<Received, ReceiveError> {
+    const WHAT: &str = "comment of GitLab";
+    let NoteBody { object_attributes: note, project, user, merge_request } = json(WHAT, body)?;
+    // Older versions do not say `create`, and tell of new comments alone.
+    if note.action.as_deref().is_some_and(|action| action != "create") {
+        return Ok(Received::nothing("a comment that is not new"));
+    }
+    let on_request = note.noteable_type.as_deref() == Some("MergeRequest");
+    let Some(request) = merge_request.filter(|_| on_request) else {
+        return Ok(Received::nothing("a comment on something else than a merge request"));
+    };
+    let head = request.head().map_err(|reason| ReceiveError::Malformed { what: WHAT, reason })?;
+    Ok(commented(&note.note.unwrap_or_default(), |command| Comment {
+        repository: project.into(),
+        number: request.iid,
+        id: note.id.to_string(),
+        command,
+        author: username(user),
+        association: Association::Unknown,
+        head,
+        is_fork: true,
+    }))
+}
+
+#[derive(Deserialize)]
+struct ReleaseBody {
+    action: String,
+    tag: String,
+    #[serde(default)]
+    name: Option<String>,
+    project: Project,
+    #[serde(default)]
+    released_at: Option<String>,
+}
+
+fn release(body: &[u8]) -> Result<Received, ReceiveError> {
+    let body: ReleaseBody = json("release of GitLab", body)?;
+    let action = match body.action.as_str() {
+        "create" => ReleaseAction::Published,
+        "update" => ReleaseAction::Updated,
+        "delete" => ReleaseAction::Deleted,
+        other => return Ok(Received::nothing(format!("`{}` of a release", clip(other)))),
+    };
+    Ok(released(Release {
+        repository: body.project.into(),
+        action,
+        tag: body.tag,
+        name: line(body.name),
+        draft: false,
+        prerelease: false,
+        commit: None,
+        actor: None,
+        at: time(body.released_at.as_deref()),
+    }))
 }
 
 #[cfg(test)]
@@ -140,8 +339,16 @@ mod tests {
     fn check(secret: &str, headers: &[(&str, &str)], now: i64) -> Result<(), ReceiveError> {
         let headers = headers.iter().copied().collect();
         let now = Timestamp::from_second(now).unwrap();
-        let message = Incoming { headers: &headers, body: b"body", now, trusted_channel: false };
-        verify(&Secret::new(secret.to_owned()), &message)
+        let secret = Secret::new(secret.to_owned());
+        head(&secret, &Head { headers: &headers, address_end: None, now })?;
+        let message = Incoming {
+            headers: &headers,
+            address_end: None,
+            body: b"body",
+            now,
+            trusted_channel: false,
+        };
+        verify(&secret, &message)
     }
 
     #[test]
@@ -227,7 +434,95 @@ mod tests {
             body["checkout_sha"] = json!(null);
         });
         assert!(only(gone.unwrap()).deleted());
-        assert_eq!(send("Merge Request Hook", |_| ()).unwrap().events, []);
+        assert_eq!(send("Pipeline Hook", |_| ()).unwrap().events, []);
         assert!(send("Push Hook", |b| b["object_kind"] = json!("issue")).is_err());
+    }
+
+    fn project() -> Value {
+        json!({ "path_with_namespace": "acme/team/shop",
+            "git_http_url": "https://gitlab.example.com/acme/team/shop.git" })
+    }
+
+    fn merge_request(change: impl FnOnce(&mut Value)) -> Result<Received, ReceiveError> {
+        let mut body = json!({ "object_kind": "merge_request", "user": { "username": "ann" },
+            "project": project(), "labels": [{ "title": "ci" }],
+            "object_attributes": { "iid": 3, "title": "Add b", "action": "open",
+                "source_branch": "feature/x", "target_branch": "main", "draft": false,
+                "source": { "path_with_namespace": "acme/team/shop" }, "last_commit": { "id": B },
+                "updated_at": "2026-01-01 00:00:00 UTC", "merge_commit_sha": A } });
+        change(&mut body);
+        let headers = [("X-Gitlab-Event", "Merge Request Hook")].into_iter().collect();
+        read(&headers, body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn merge_requests_are_read() {
+        let only = |received: Result<Received, ReceiveError>| {
+            let received = received.unwrap();
+            let SourceEvent::PullRequest(request) = &received.events[0] else {
+                panic!("{received:?}")
+            };
+            request.clone()
+        };
+        let opened = only(merge_request(|_| ()));
+        assert_eq!((opened.number, opened.action), (3, PullRequestAction::Opened));
+        assert_eq!(opened.head.commit.as_ref().unwrap().as_str(), B);
+        assert_eq!((opened.is_fork, opened.merge_commit.is_none()), (false, true));
+        assert_eq!(opened.at.unwrap().to_string(), "2026-01-01T00:00:00Z");
+        for (action, oldrev, want) in [
+            ("update", Some(A), PullRequestAction::Updated),
+            ("update", None, PullRequestAction::Edited),
+            ("merge", None, PullRequestAction::Merged),
+            ("close", None, PullRequestAction::Closed),
+            ("reopen", None, PullRequestAction::Opened),
+        ] {
+            let request = only(merge_request(|body| {
+                body["object_attributes"]["action"] = json!(action);
+                body["object_attributes"]["oldrev"] = json!(oldrev);
+            }));
+            assert_eq!(request.action, want, "{action}");
+        }
+        for source in [json!({ "path_with_namespace": "mallory/shop" }), Value::Null] {
+            let fork = merge_request(|body| body["object_attributes"]["source"] = source);
+            assert!(only(fork).is_fork);
+        }
+        let approved =
+            merge_request(|body| body["object_attributes"]["action"] = json!("approved"));
+        assert_eq!(approved.unwrap().ignored.len(), 1);
+        for (field, value) in [
+            ("source_branch", json!("a..b")),
+            ("last_commit", json!({ "id": "x" })),
+            ("iid", json!("3")),
+        ] {
+            let bad = merge_request(|body| body["object_attributes"][field] = value);
+            assert!(matches!(bad, Err(ReceiveError::Malformed { .. })), "{field}");
+        }
+    }
+
+    #[test]
+    fn comments_and_releases_are_read() {
+        let send = |event: &str, body: Value| {
+            let headers = [("X-Gitlab-Event", event)].into_iter().collect();
+            read(&headers, body.to_string().as_bytes())
+        };
+        let note = |kind: &str, text: &str| {
+            json!({ "object_kind": "note", "user": { "username": "ann" }, "project": project(),
+                "object_attributes": { "id": 9, "note": text, "noteable_type": kind },
+                "merge_request": { "iid": 3, "source_branch": "x", "target_branch": "main",
+                    "last_commit": { "id": B } } })
+        };
+        let received = send("Note Hook", note("MergeRequest", "/fairlead run release")).unwrap();
+        let SourceEvent::Comment(comment) = &received.events[0] else { panic!("{received:?}") };
+        assert_eq!((comment.number, comment.id.as_str()), (3, "9"));
+        assert_eq!(comment.head.commit.as_ref().unwrap().as_str(), B);
+        for body in [note("Issue", "/fairlead run release"), note("MergeRequest", "nice")] {
+            assert_eq!(send("Note Hook", body).unwrap().ignored.len(), 1);
+        }
+        let release = json!({ "object_kind": "release", "action": "create", "tag": "v1.0",
+            "name": "One", "released_at": "2026-01-01T00:00:00Z", "project": project() });
+        let received = send("Release Hook", release).unwrap();
+        assert!(
+            matches!(&received.events[0], SourceEvent::Release(release) if release.tag == "v1.0")
+        );
     }
 }

@@ -1,105 +1,52 @@
 //! Senders: who reports events, how they prove who they are, and what they say.
 //!
-//! One file per sender. Each checks the proof over the raw bytes first, and only then reads them.
+//! One file per sender. What of a proof stands in the head is checked by [`Sender::head`] before the
+//! body is read at all, the rest over the raw bytes; only then is anything of the body looked at.
 
+mod acr;
+mod artifactory;
+mod bitbucket;
+mod bitbucket_data_center;
 mod cloud_events;
 mod distribution;
+mod docker_hub;
+mod ecr;
+mod ghcr;
 mod gitea;
 mod github;
 mod gitlab;
+mod harbor;
+mod image;
+mod kind;
+mod nexus;
+mod pull_request_body;
 mod push_body;
+mod quay;
 mod signature;
 mod zot;
 
 #[cfg(test)]
 mod captured;
+#[cfg(test)]
+mod forged;
 
+pub use kind::{Proof, SenderKind};
 pub use signature::same_text;
-
-use std::fmt;
 
 use fairlead_step::{ImageError, Repository, Secret};
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::forge::check_name;
-use crate::{Forge, GitPushed, Headers, SourceEvent};
+use crate::{Forge, ForgeRepository, GitPushed, Headers, SourceEvent};
 
 /// The most bytes of one body.
 pub const MAX_BODY: usize = 8 << 20;
 /// The most events in one body.
 const MAX_EVENTS: usize = 1000;
-/// The longest text that is kept of what a sender says about people, in characters.
-const MAX_ACTOR: usize = 256;
-
-/// Who sends.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum SenderKind {
-    /// The CNCF registry (`distribution`, `docker.io/library/registry`), by its notifications.
-    Distribution,
-    /// The zot registry, by CloudEvents over HTTP or NATS.
-    Zot,
-    /// GitHub, by webhooks.
-    GitHub,
-    /// GitLab, by webhooks.
-    GitLab,
-    /// Gitea and Forgejo, by webhooks.
-    Gitea,
-    /// Anybody who sends CloudEvents of the types that Fairlead defines.
-    CloudEvents,
-}
-
-impl SenderKind {
-    /// The word in the configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Distribution => "distribution",
-            Self::Zot => "zot",
-            Self::GitHub => "github",
-            Self::GitLab => "gitlab",
-            Self::Gitea => "gitea",
-            Self::CloudEvents => "cloudevents",
-        }
-    }
-
-    /// Whether its events do not say which registry they are of, so that the configuration must.
-    #[must_use]
-    pub const fn needs_registry(self) -> bool {
-        match self {
-            Self::Distribution | Self::Zot => true,
-            Self::GitHub | Self::GitLab | Self::Gitea | Self::CloudEvents => false,
-        }
-    }
-
-    /// Whether it is a forge, which reports pushes of branches and tags.
-    #[must_use]
-    pub const fn is_forge(self) -> bool {
-        match self {
-            Self::GitHub | Self::GitLab | Self::Gitea => true,
-            Self::Distribution | Self::Zot | Self::CloudEvents => false,
-        }
-    }
-
-    /// Whether its events may be pushes of branches and tags.
-    #[must_use]
-    pub const fn reports_git(self) -> bool {
-        match self {
-            Self::GitHub | Self::GitLab | Self::Gitea | Self::CloudEvents => true,
-            Self::Distribution | Self::Zot => false,
-        }
-    }
-}
-
-impl fmt::Display for SenderKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
+/// The longest text that is kept of what a sender says about people and titles, in characters.
+const MAX_TEXT: usize = 256;
 
 /// A sender as configured.
 #[derive(Debug, Clone)]
@@ -107,6 +54,7 @@ pub struct Sender {
     kind: SenderKind,
     secret: Option<Secret<String>>,
     registry: Option<Box<str>>,
+    repository_key: Option<Box<str>>,
     forge: Option<Forge>,
 }
 
@@ -120,12 +68,15 @@ pub enum SenderError {
         /// The kind.
         kind: SenderKind,
     },
-    /// Neither the registry nor the forge is told.
-    #[error(
-        "a `{kind}` source must name the `registry` whose images it reports, the `forge` whose pushes \
-         it reports, or both"
-    )]
-    NoPlace {
+    /// There is a registry, and the sender reports nothing of any.
+    #[error("a `{kind}` source reports nothing of a registry; take `registry` away")]
+    NotOfRegistries {
+        /// The kind.
+        kind: SenderKind,
+    },
+    /// There is a repository key, and the sender has none.
+    #[error("a `{kind}` source has no repositories within its registry; take `repository` away")]
+    NoRepositoryKeys {
         /// The kind.
         kind: SenderKind,
     },
@@ -138,7 +89,7 @@ pub enum SenderError {
     /// The registry is not a host.
     #[error("the registry of the source is malformed")]
     BadRegistry(#[source] ImageError),
-    /// The secret is empty, or a `whsec_` key that is not base64.
+    /// The secret is empty, a `whsec_` key that is not base64, or too weak for where it stands.
     #[error("the secret of the source {problem}")]
     BadSecret {
         /// What is wrong with it.
@@ -146,14 +97,27 @@ pub enum SenderError {
     },
 }
 
+/// The head of a message, before anything of its body has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// Its headers.
+    pub headers: &'a Headers,
+    /// What stood behind the name of the source in the address that was sent to.
+    pub address_end: Option<&'a str>,
+    /// The time now, for signatures that carry one.
+    pub now: Timestamp,
+}
+
 /// A message as it arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Incoming<'a> {
     /// Its headers.
     pub headers: &'a Headers,
+    /// What stood behind the name of the source in the address that was sent to.
+    pub address_end: Option<&'a str>,
     /// Its body, byte for byte.
     pub body: &'a [u8],
-    /// The time now, for signatures that carry one.
+    /// The time now, for signatures that carry one and for senders that tell no time.
     pub now: Timestamp,
     /// Whether the channel it came by has proved who sends, as a NATS subject does by its
     /// permissions. The proof in the message is then not asked for.
@@ -170,6 +134,8 @@ pub struct Received {
     /// What in it may be an event and is not taken, one line each: it cannot be read, or speaks of a
     /// place that is not the source's.
     pub refused: Vec<String>,
+    /// What the sender wants to read as the answer, where it asks whether it may send at all.
+    pub answer: Option<Value>,
 }
 
 /// Why a message was not taken.
@@ -194,6 +160,12 @@ pub enum ReceiveError {
         /// How far from now.
         seconds: u64,
     },
+    /// The address that was sent to does not end in the secret.
+    #[error("the address that was sent to does not end in the secret of the source")]
+    NoAddress,
+    /// The address that was sent to ends in something else than the secret.
+    #[error("the end of the address that was sent to is not the secret of the source")]
+    WrongAddress,
     /// The bytes are not what the sender promises.
     #[error("the body is not a {what}: {reason}")]
     Malformed {
@@ -223,9 +195,11 @@ impl ReceiveError {
     #[must_use]
     pub const fn is_signature(&self) -> bool {
         match self {
-            Self::Unsigned { .. } | Self::WrongSignature { .. } | Self::OutsideWindow { .. } => {
-                true
-            }
+            Self::Unsigned { .. }
+            | Self::WrongSignature { .. }
+            | Self::OutsideWindow { .. }
+            | Self::NoAddress
+            | Self::WrongAddress => true,
             Self::Malformed { .. } | Self::Refused { .. } | Self::TooLarge { .. } => false,
         }
     }
@@ -237,7 +211,8 @@ impl Sender {
     /// tags are at. Without a forge their events name no address.
     ///
     /// # Errors
-    /// When the kind needs a registry or a forge and there is none, or when one is malformed.
+    /// When the kind needs a registry and there is none, or has no use for what is given, or when one
+    /// of them is malformed.
     pub fn new(
         kind: SenderKind,
         secret: Option<Secret<String>>,
@@ -247,10 +222,10 @@ impl Sender {
         if forge.is_some() && !kind.reports_git() {
             return Err(SenderError::NoForge { kind });
         }
-        if kind == SenderKind::CloudEvents && registry.is_none() && forge.is_none() {
-            return Err(SenderError::NoPlace { kind });
-        }
         if let Some(host) = registry {
+            if !kind.reports_images() {
+                return Err(SenderError::NotOfRegistries { kind });
+            }
             // Any path does; it is the host that is being checked.
             Repository::new(host, "x").map_err(SenderError::BadRegistry)?;
         } else if kind.needs_registry() {
@@ -259,9 +234,22 @@ impl Sender {
         // What a sender is given is typed on one line.
         let secret = secret.map(|secret| Secret::new(secret.line().to_owned()));
         if let Some(secret) = &secret {
-            signature::check_secret(secret)?;
+            signature::check_secret(kind, secret)?;
         }
-        Ok(Self { kind, secret, registry: registry.map(Into::into), forge })
+        Ok(Self { kind, secret, registry: registry.map(Into::into), repository_key: None, forge })
+    }
+
+    /// The same for one repository of the registry's software, whose name is `key` there and whose
+    /// images are at the registry without that name.
+    ///
+    /// # Errors
+    /// When the software has no such repositories, or they have no such names.
+    pub fn of_repository(self, key: &str) -> Result<Self, SenderError> {
+        let kind = self.kind;
+        if !kind.has_repository_keys() {
+            return Err(SenderError::NoRepositoryKeys { kind });
+        }
+        Ok(Self { repository_key: Some(key.into()), ..self })
     }
 
     /// Its kind.
@@ -276,23 +264,100 @@ impl Sender {
         self.forge.as_ref()
     }
 
+    /// The registry that its images are at, as `host` or `host:port`.
+    #[must_use]
+    pub fn registry(&self) -> Option<&str> {
+        self.registry.as_deref()
+    }
+
     /// The push with the addresses that the forge of this source has for its repository, whatever the
     /// message says; with none where the source names no forge.
     ///
     /// # Errors
-    /// Says what does not fit: the name of the repository is none, or an address of the message is
-    /// not at this forge.
+    /// As [`Sender::located`].
     pub fn locate(&self, push: GitPushed) -> Result<GitPushed, String> {
+        let ForgeRepository { name, clone_url, ssh_url } = self.repository((&push).into())?;
+        Ok(GitPushed { repository: name, clone_url, ssh_url, ..push })
+    }
+
+    /// The event with the addresses that the forge of this source has for the repository which it
+    /// speaks of, whatever the message says; the event as it is when it speaks of none.
+    ///
+    /// # Errors
+    /// Says what does not fit: the name of the repository is none, an address of the message is not at
+    /// this forge, or the source may not speak of this registry.
+    pub fn located(&self, event: SourceEvent) -> Result<SourceEvent, String> {
+        match event.forge_repository() {
+            Some(at) => Ok(event.at_repository(self.repository(at)?)),
+            None => Ok(event),
+        }
+    }
+
+    /// A repository with the addresses that the forge of this source has for it.
+    ///
+    /// # Errors
+    /// As [`Sender::located`].
+    pub fn repository(&self, at: ForgeRepository) -> Result<ForgeRepository, String> {
         match &self.forge {
-            Some(forge) => forge.locate(self.kind, push),
+            Some(forge) => forge.repository(self.kind, at),
             None if self.kind.is_forge() => {
-                check_name(self.kind, &push.repository)?;
-                Ok(GitPushed { clone_url: None, ssh_url: None, ..push })
+                check_name(self.kind, &at.name)?;
+                Ok(ForgeRepository { clone_url: None, ssh_url: None, ..at })
             }
-            None => Err(format!(
-                "push to `{}`: this source names no `forge` that it may be at",
-                push.repository
-            )),
+            None => {
+                Err(format!("`{}`: this source names no `forge` that it may be at", clip(&at.name)))
+            }
+        }
+    }
+
+    /// Checks what of the proof stands in the head of a message: all of it where the sender shows a
+    /// secret, that there is one and of what time it is where the sender signs the body.
+    ///
+    /// # Errors
+    /// When the proof is missing, wrong, or of another time.
+    pub fn head(&self, head: Head<'_>) -> Result<(), ReceiveError> {
+        let Some(secret) = &self.secret else { return Ok(()) };
+        match self.kind {
+            SenderKind::Distribution | SenderKind::Zot => {
+                signature::authorization(secret, head.headers)
+            }
+            SenderKind::Harbor => harbor::head(secret, &head),
+            SenderKind::DockerHub | SenderKind::Quay => {
+                signature::address(secret, head.address_end)
+            }
+            SenderKind::Acr => acr::head(secret, &head),
+            SenderKind::Ecr => ecr::head(secret, &head),
+            SenderKind::Artifactory => artifactory::head(&head),
+            SenderKind::Nexus => nexus::head(&head),
+            SenderKind::Ghcr | SenderKind::GitHub => github::head(&head),
+            SenderKind::GitLab => gitlab::head(secret, &head),
+            SenderKind::Gitea => gitea::head(&head),
+            SenderKind::Bitbucket | SenderKind::BitbucketDataCenter => bitbucket::head(&head),
+            SenderKind::CloudEvents => cloud_events::head(secret, &head),
+        }
+    }
+
+    /// Checks what of the proof is of the body.
+    fn verify(&self, secret: &Secret<String>, message: &Incoming<'_>) -> Result<(), ReceiveError> {
+        let (headers, body) = (message.headers, message.body);
+        match self.kind {
+            // All of it stands in the head.
+            SenderKind::Distribution
+            | SenderKind::Zot
+            | SenderKind::Harbor
+            | SenderKind::DockerHub
+            | SenderKind::Quay
+            | SenderKind::Acr
+            | SenderKind::Ecr => Ok(()),
+            SenderKind::Artifactory => artifactory::verify(secret, headers, body),
+            SenderKind::Nexus => nexus::verify(secret, headers, body),
+            SenderKind::Ghcr | SenderKind::GitHub => github::verify(secret, headers, body),
+            SenderKind::GitLab => gitlab::verify(secret, message),
+            SenderKind::Gitea => gitea::verify(secret, headers, body),
+            SenderKind::Bitbucket | SenderKind::BitbucketDataCenter => {
+                bitbucket::verify(secret, headers, body)
+            }
+            SenderKind::CloudEvents => cloud_events::verify(secret, message),
         }
     }
 
@@ -303,42 +368,44 @@ impl Sender {
     /// malformed, or is one event that the source may not report. What is well-formed and of no
     /// interest is not an error. Of several events in a message each is taken or not by itself.
     pub fn receive(&self, message: Incoming<'_>) -> Result<Received, ReceiveError> {
-        if message.body.len() > MAX_BODY {
+        let Incoming { headers, address_end, body, now, trusted_channel } = message;
+        if body.len() > MAX_BODY {
             return Err(ReceiveError::TooLarge { limit: MAX_BODY, unit: "bytes" });
         }
         if let Some(secret) = &self.secret
-            && !message.trusted_channel
+            && !trusted_channel
         {
-            match self.kind {
-                SenderKind::Distribution | SenderKind::Zot | SenderKind::CloudEvents => {
-                    signature::authorization(secret, message.headers)?;
-                }
-                SenderKind::GitHub => github::verify(secret, message.headers, message.body)?,
-                SenderKind::GitLab => gitlab::verify(secret, &message)?,
-                SenderKind::Gitea => gitea::verify(secret, message.headers, message.body)?,
-            }
+            self.head(Head { headers, address_end, now })?;
+            self.verify(secret, &message)?;
         }
         let registry = self.registry.as_deref();
+        let key = self.repository_key.as_deref();
         let mut received = match self.kind {
-            SenderKind::Distribution => distribution::read(message.body, registry),
-            SenderKind::Zot => zot::read(message.headers, message.body, registry),
-            SenderKind::CloudEvents => cloud_events::read(message.headers, message.body, registry),
-            SenderKind::GitHub => github::read(message.headers, message.body),
-            SenderKind::GitLab => gitlab::read(message.headers, message.body),
-            SenderKind::Gitea => gitea::read(message.headers, message.body, registry),
+            SenderKind::Distribution => distribution::read(body, registry),
+            SenderKind::Zot => zot::read(headers, body, registry),
+            SenderKind::Harbor => harbor::read(headers, body, registry),
+            SenderKind::DockerHub => docker_hub::read(body, registry),
+            SenderKind::Ghcr => ghcr::read(headers, body, registry),
+            SenderKind::Quay => quay::read(body, registry, now),
+            SenderKind::Acr => acr::read(headers, body, registry),
+            SenderKind::Ecr => ecr::read(headers, body, registry),
+            SenderKind::Artifactory => artifactory::read(body, registry, key, now),
+            SenderKind::Nexus => nexus::read(headers, body, registry, key),
+            SenderKind::CloudEvents => cloud_events::read(headers, body, registry),
+            SenderKind::GitHub => github::read(headers, body, registry),
+            SenderKind::GitLab => gitlab::read(headers, body),
+            SenderKind::Gitea => gitea::read(headers, body, registry),
+            SenderKind::Bitbucket => bitbucket::read(headers, body),
+            SenderKind::BitbucketDataCenter => bitbucket_data_center::read(headers, body),
         }?;
         for event in std::mem::take(&mut received.events) {
-            let event = match event {
-                SourceEvent::GitPushed(push) => self.locate(push).map(SourceEvent::GitPushed),
-                SourceEvent::ImagePushed(_) | SourceEvent::Requested(_) => Ok(event),
-            };
-            match event {
+            match self.located(event) {
                 Ok(event) => received.events.push(event),
                 Err(why) => received.refused.push(why),
             }
         }
         // A registry sends a batch again and again until it is taken, and nothing behind it.
-        if !self.sends_batches(message.headers)
+        if !self.sends_batches(headers)
             && received.events.is_empty()
             && let Some(reason) = received.refused.pop()
         {
@@ -350,9 +417,21 @@ impl Sender {
     /// Whether there may be several events in this message.
     fn sends_batches(&self, headers: &Headers) -> bool {
         match self.kind {
-            SenderKind::Distribution => true,
+            SenderKind::Distribution | SenderKind::Acr => true,
             SenderKind::CloudEvents => cloud_events::is_batch(headers),
-            SenderKind::Zot | SenderKind::GitHub | SenderKind::GitLab | SenderKind::Gitea => false,
+            SenderKind::Zot
+            | SenderKind::Harbor
+            | SenderKind::DockerHub
+            | SenderKind::Ghcr
+            | SenderKind::Quay
+            | SenderKind::Ecr
+            | SenderKind::Artifactory
+            | SenderKind::Nexus
+            | SenderKind::GitHub
+            | SenderKind::GitLab
+            | SenderKind::Gitea
+            | SenderKind::Bitbucket
+            | SenderKind::BitbucketDataCenter => false,
         }
     }
 }
@@ -369,18 +448,44 @@ impl Received {
     fn refused(why: impl Into<String>) -> Self {
         Self { refused: vec![why.into()], ..Self::default() }
     }
+
+    /// Adds what one of several parts of a message came to.
+    fn add(&mut self, part: Result<SourceEvent, String>) {
+        match part {
+            Ok(event) => self.events.push(event),
+            Err(why) => self.refused.push(why),
+        }
+    }
 }
 
 /// Reads a JSON body.
 fn json<'a, T: Deserialize<'a>>(what: &'static str, body: &'a [u8]) -> Result<T, ReceiveError> {
     serde_json::from_slice(body)
-        .map_err(|e| ReceiveError::Malformed { what, reason: e.to_string() })
+        .map_err(|e| ReceiveError::Malformed { what, reason: clip(&e.to_string()) })
 }
 
-/// The name of a person as a sender gives it, without what would break a line of a log.
-fn actor(name: Option<String>) -> Option<String> {
-    let clean: String = name?.chars().filter(|c| !c.is_control()).take(MAX_ACTOR).collect();
+/// The name of a person, or a title, as a sender gives it, without what would break a line of a log.
+fn line(text: Option<String>) -> Option<String> {
+    let clean: String = text?.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();
     (!clean.is_empty()).then_some(clean)
+}
+
+/// A piece of a message as it may be repeated in an answer and a log.
+fn clip(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(120).collect()
+}
+
+/// A time as senders write it; none where it is no time, or the zero of the sender's language.
+fn time(text: Option<&str>) -> Option<Timestamp> {
+    let text = text?;
+    let spaced = || {
+        let text =
+            text.strip_suffix(" UTC").map_or_else(|| text.to_owned(), |t| format!("{t} +0000"));
+        Timestamp::strptime("%Y-%m-%d %H:%M:%S %z", text).ok()
+    };
+    let basic = || Timestamp::strptime("%Y-%m-%dT%H:%M:%S%.f%z", text).ok();
+    let time = text.parse().ok().or_else(spaced).or_else(basic)?;
+    (time > Timestamp::UNIX_EPOCH).then_some(time)
 }
 
 /// Whether a manifest of this media type is an image, an index of images or an artifact.
@@ -401,45 +506,66 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [SenderKind; 6] = [
-        SenderKind::Distribution,
-        SenderKind::Zot,
-        SenderKind::GitHub,
-        SenderKind::GitLab,
-        SenderKind::Gitea,
-        SenderKind::CloudEvents,
-    ];
+    /// A secret that does for every kind.
+    const SECRET: &str = "0123456789abcdef01234567";
+
+    fn registry(kind: SenderKind) -> Option<&'static str> {
+        kind.reports_images().then_some("registry.example.com:5000")
+    }
 
     #[test]
     fn a_source_must_say_what_its_events_do_not() {
-        for kind in KINDS {
+        for kind in SenderKind::ALL {
             let forge = || Some(Forge::new("https://git.example.com", None).unwrap());
             let without = Sender::new(kind, None, None, None);
-            assert_eq!(without.is_ok(), kind.is_forge(), "{kind}");
-            assert_eq!(
-                Sender::new(kind, None, None, forge()).is_ok(),
-                kind.reports_git(),
-                "{kind}"
-            );
+            assert_eq!(without.is_ok(), !kind.needs_registry(), "{kind}");
+            let forged = Sender::new(kind, None, registry(kind), forge());
+            assert_eq!(forged.is_ok(), kind.reports_git(), "{kind}");
             assert!(Sender::new(kind, None, Some("registry"), None).is_err(), "{kind}");
             let registry = Some("registry.example.com:5000");
-            assert!(Sender::new(kind, None, registry, None).is_ok(), "{kind}");
+            let with = Sender::new(kind, None, registry, None);
+            assert_eq!(with.is_ok(), kind.reports_images(), "{kind}");
+            if let Ok(sender) = with {
+                assert_eq!(sender.of_repository("x").is_ok(), kind.has_repository_keys(), "{kind}");
+            }
         }
     }
 
     #[test]
     fn the_body_is_not_read_before_the_proof() {
-        for kind in KINDS {
-            let secret = Some(Secret::new("k".into()));
-            let sender = Sender::new(kind, secret, Some("r.example.com"), None);
+        for kind in SenderKind::ALL {
+            let secret = Some(Secret::new(SECRET.into()));
+            let sender = Sender::new(kind, secret, registry(kind), None).unwrap();
+            let (headers, now) = (Headers::default(), Timestamp::UNIX_EPOCH);
+            // In the head already, whatever the proof is.
+            let head = Head { headers: &headers, address_end: None, now };
+            let error = sender.head(head).unwrap_err();
+            assert!(error.is_signature(), "{kind}: {error}");
             let message = Incoming {
-                headers: &Headers::default(),
+                headers: &headers,
+                address_end: None,
                 body: b"{",
-                now: Timestamp::UNIX_EPOCH,
+                now,
                 trusted_channel: false,
             };
-            let error = sender.unwrap().receive(message).unwrap_err();
-            assert!(matches!(error, ReceiveError::Unsigned { .. }), "{kind}: {error}");
+            assert_eq!(sender.receive(message), Err(error), "{kind}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_senders_write_them() {
+        let want: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        for text in [
+            "2026-01-01T00:00:00Z",
+            "2026-01-01T01:00:00+01:00",
+            "2026-01-01 00:00:00 UTC",
+            "2026-01-01 01:00:00 +0100",
+            "2026-01-01T00:00:00.000+0000",
+        ] {
+            assert_eq!(time(Some(text)), Some(want), "{text}");
+        }
+        for text in ["", "yesterday", "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"] {
+            assert_eq!(time(Some(text)), None, "{text}");
         }
     }
 
@@ -466,6 +592,7 @@ mod tests {
                 let (headers, body) = push(kind, repository, clone_url);
                 let message = Incoming {
                     headers: &headers,
+                    address_end: None,
                     body: body.as_bytes(),
                     now: Timestamp::UNIX_EPOCH,
                     trusted_channel: false,
@@ -501,16 +628,17 @@ mod tests {
             text in "[\\[{\":,a-z0-9}\\]]{0,60}",
             event in "push|package|Push Hook|[a-z]{0,5}",
         ) {
-            for kind in KINDS {
-                let sender = Sender::new(kind, None, Some("r.example.com"), None).unwrap();
-                let headers: Headers =
-                    ["X-GitHub-Event", "X-Gitea-Event", "X-Gitlab-Event", "Ce-Specversion"]
-                        .into_iter()
+            for kind in SenderKind::ALL {
+                let sender = Sender::new(kind, None, registry(kind), None).unwrap();
+                let names = ["X-GitHub-Event", "X-Gitea-Event", "X-Gitlab-Event", "X-Event-Key",
+                    "Ce-Specversion", "aeg-event-type"];
+                let headers: Headers = names.into_iter()
                         .map(|name| (name, event.as_str()))
                         .collect();
                 for body in [body.as_slice(), text.as_bytes()] {
                     let message = Incoming {
                         headers: &headers,
+                        address_end: None,
                         body,
                         now: Timestamp::UNIX_EPOCH,
                         trusted_channel: false,

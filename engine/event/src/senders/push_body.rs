@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{ReceiveError, actor, json};
+use super::{ReceiveError, json, line};
 use crate::{ChangedPaths, GitPushed, GitRef, ObjectId};
 
 /// The most commits that GitHub lists; a list of that length may have been cut.
@@ -142,7 +142,7 @@ pub(super) fn read(
             body.commits.unwrap_or_default(),
             &Extent { total: body.total_commits, plain },
         ),
-        actor: actor(body.pusher.and_then(login).or_else(|| body.sender.and_then(login))),
+        actor: line(body.pusher.and_then(login).or_else(|| body.sender.and_then(login))),
     }))
 }
 

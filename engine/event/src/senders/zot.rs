@@ -1,10 +1,10 @@
 //! The zot registry's CloudEvents: structured on NATS, binary over HTTP. They name no registry.
 
-use fairlead_step::{Digest, ImageRef, Repository};
 use serde::Deserialize;
 
-use super::{ReceiveError, Received, is_manifest};
-use crate::{CloudEvent, Headers, ImagePushed, SourceEvent};
+use super::image::Named;
+use super::{ReceiveError, Received, clip, is_manifest};
+use crate::{CloudEvent, Headers, SourceEvent};
 
 const WHAT: &str = "CloudEvent of zot";
 
@@ -13,7 +13,7 @@ const WHAT: &str = "CloudEvent of zot";
 struct Data {
     name: String,
     reference: String,
-    digest: Digest,
+    digest: String,
     #[serde(default)]
     media_type: String,
 }
@@ -26,34 +26,30 @@ pub(super) fn read(
     let malformed = |reason: String| ReceiveError::Malformed { what: WHAT, reason };
     let event = CloudEvent::read(headers, body).map_err(|e| malformed(e.to_string()))?;
     // What stands before `image.updated` is a setting of zot.
-    if !event.kind.ends_with(".image.updated") {
-        let kind: String = event.kind.chars().take(120).collect();
-        return Ok(Received::nothing(format!("`{kind}`: not a push")));
+    let is_delete = event.kind.ends_with(".image.deleted");
+    if !is_delete && !event.kind.ends_with(".image.updated") {
+        let kind = clip(&event.kind);
+        return Ok(Received::nothing(format!("`{kind}`: neither a push nor a deletion")));
     }
-    let data: Data = serde_json::from_value(event.data).map_err(|e| malformed(e.to_string()))?;
-    if !is_manifest(&data.media_type) {
-        return Ok(Received::nothing("a push of something else than a manifest"));
+    let data: Data =
+        serde_json::from_value(event.data).map_err(|e| malformed(clip(&e.to_string())))?;
+    if !data.media_type.is_empty() && !is_manifest(&data.media_type) {
+        return Ok(Received::nothing("an event of something else than a manifest"));
     }
-    let repository = Repository::new(registry.unwrap_or_default(), &data.name)
-        .map_err(|e| malformed(e.to_string()))?;
     // An untagged push has the digest in the place of the tag.
-    let tag = match data.reference.parse::<Digest>() {
-        Ok(_) => None,
-        Err(_) if ImageRef::is_tag(&data.reference) => Some(data.reference),
-        Err(_) => return Err(malformed("`reference` is neither a tag nor a digest".into())),
-    };
-    Ok(Received::one(SourceEvent::ImagePushed(ImagePushed {
-        repository,
-        tag,
-        digest: Some(data.digest),
-        media_type: Some(data.media_type),
-        actor: None,
-        at: event.time,
-    })))
+    let named = Named::new(registry, &data.name, Some(&data.reference), Some(&data.digest))
+        .map_err(malformed)?;
+    if is_delete {
+        return Ok(Received::one(SourceEvent::ImageDeleted(named.deleted(None, event.time))));
+    }
+    let mut push = named.pushed(None, event.time);
+    push.media_type = (!data.media_type.is_empty()).then_some(data.media_type);
+    Ok(Received::one(SourceEvent::ImagePushed(push)))
 }
 
 #[cfg(test)]
 mod tests {
+    use fairlead_step::Digest;
     use serde_json::json;
 
     use super::*;
@@ -77,7 +73,9 @@ mod tests {
             let received = event("zotregistry.image.updated", &data).unwrap();
             assert_eq!(received.events[0].subject(), want);
             assert_eq!(event("acme.image.updated", &data).unwrap().events.len(), 1);
-            for other in ["zotregistry.image.deleted", "zotregistry.repository.created"] {
+            let deleted = event("zotregistry.image.deleted", &data).unwrap();
+            assert!(matches!(deleted.events[0], SourceEvent::ImageDeleted(_)));
+            for other in ["zotregistry.image.lint_failed", "zotregistry.repository.created"] {
                 assert_eq!(event(other, &data).unwrap().events, []);
             }
         }

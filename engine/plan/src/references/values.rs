@@ -89,6 +89,9 @@ impl Names<'_> {
         if reference.path.len() > 1 || !lacking.is_empty() {
             return Ok(None);
         }
+        if kinds.iter().filter_map(field).any(|field| field.json_type == "any") {
+            return Ok(None);
+        }
         let mut schemas: Vec<Value> = kinds
             .iter()
             .filter_map(field)

@@ -34,7 +34,8 @@ pub(crate) fn router(api: Api) -> Router {
         .layer(from_fn_with_state(Arc::clone(&api.access), access::check));
     Router::new()
         .nest("/api/v1", guarded)
-        .route("/webhooks/{source}", post(webhook::receive))
+        .route("/webhooks/{source}", post(webhook::receive).options(webhook::may_send))
+        .route("/webhooks/{source}/{end}", post(webhook::receive_at).options(webhook::may_send_at))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .fallback(problem::not_found)

@@ -1,4 +1,5 @@
-//! The door for webhooks: proof over the raw body, then reading, then storing, then the answer.
+//! The door for webhooks: what of the proof stands in the head, then the body, the proof over its raw
+//! bytes, then reading, then storing, then the answer.
 
 use std::time::Duration;
 
@@ -11,31 +12,110 @@ use fairlead_event::{Headers, MAX_BODY, ReceiveError};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use crate::ingest::{IngestError, NotTaken, Receiver};
+use crate::ingest::{Door, IngestError, NotTaken, Receiver, Source};
 
 /// How long a sender may take to send its body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
+/// `POST /webhooks/{source}`.
 pub(crate) async fn receive(
     State(receiver): State<Receiver>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let unknown = || {
-        let shown: String = name.chars().take(63).collect();
+    take(&receiver, &name, None, &headers, body).await
+}
+
+/// `POST /webhooks/{source}/{end}`, for senders whose only proof is that they know the end.
+pub(crate) async fn receive_at(
+    State(receiver): State<Receiver>,
+    Path((name, end)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    take(&receiver, &name, Some(&end), &headers, body).await
+}
+
+/// `OPTIONS /webhooks/{source}`: a sender of CloudEvents asks whether it may send (HTTP 1.1 Web Hooks
+/// for Event Delivery 1.0). It may when its proof is whole; where the proof is of a body, there is none
+/// to show yet.
+pub(crate) async fn may_send(
+    State(receiver): State<Receiver>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    allowed(&receiver, &name, None, &headers)
+}
+
+/// As [`may_send`], for `/webhooks/{source}/{end}`.
+pub(crate) async fn may_send_at(
+    State(receiver): State<Receiver>,
+    Path((name, end)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    allowed(&receiver, &name, Some(&end), &headers)
+}
+
+fn allowed(
+    receiver: &Receiver,
+    name: &str,
+    end: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let source = source(receiver, name)?;
+    let headers = texts(headers);
+    receiver.head(source, &headers, end).map_err(|error| not_believed(name, &error))?;
+    let origin = headers.get("webhook-request-origin").unwrap_or("*").to_owned();
+    let answer = [("allow", "POST".to_owned()), ("webhook-allowed-origin", origin)];
+    Ok((StatusCode::OK, answer, "").into_response())
+}
+
+fn source<'a>(receiver: &'a Receiver, name: &str) -> Result<&'a Source, Problem> {
+    receiver.by_http(name).ok_or_else(|| {
+        let shown: String = name.chars().filter(|c| !c.is_control()).take(63).collect();
         tracing::warn!("a webhook for `{shown}`, which is not a source of this server");
         Problem::missing("there is no such source").hint("see `sources` in the server's settings")
-    };
-    let source = receiver.by_http(&name).ok_or_else(unknown)?;
+    })
+}
+
+fn texts(headers: &HeaderMap) -> Headers {
+    let text = |value: &axum::http::HeaderValue| value.to_str().ok().map(str::to_owned);
+    headers.iter().filter_map(|(name, value)| Some((name.as_str(), text(value)?))).collect()
+}
+
+fn too_large() -> Problem {
+    let detail = format!("the body cannot be read, or has more than {MAX_BODY} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body", "the body is not taken", detail)
+}
+
+fn not_believed(name: &str, error: &ReceiveError) -> Problem {
+    tracing::warn!(source = name, "a webhook is refused: {error}");
+    refused(error)
+}
+
+async fn take(
+    receiver: &Receiver,
+    name: &str,
+    end: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let source = source(receiver, name)?;
+    let headers = texts(headers);
+    // Before a byte of the body is waited for: a stranger must not make the server hold any.
+    receiver.head(source, &headers, end).map_err(|error| not_believed(name, &error))?;
+    let told = headers.get("content-length").and_then(|length| length.parse::<usize>().ok());
+    if told.is_some_and(|length| length > MAX_BODY) {
+        tracing::warn!(source = name, "a webhook is refused: its body is too large");
+        return Err(too_large());
+    }
     let body = tokio::time::timeout(BODY_DEADLINE, axum::body::to_bytes(body, MAX_BODY)).await;
     let body = match body {
         Ok(Ok(body)) => body,
         Ok(Err(error)) => {
             tracing::warn!(source = name, "the body of a webhook is refused: {error}");
-            let status = StatusCode::PAYLOAD_TOO_LARGE;
-            let detail = format!("the body cannot be read, or has more than {MAX_BODY} bytes");
-            return Err(Problem::new(status, "body", "the body is not taken", detail));
+            return Err(too_large());
         }
         Err(_) => {
             tracing::warn!(source = name, "the body of a webhook did not come in time");
@@ -48,20 +128,18 @@ pub(crate) async fn receive(
             ));
         }
     };
-    let text = |value: &axum::http::HeaderValue| value.to_str().ok().map(str::to_owned);
-    let headers: Headers =
-        headers.iter().filter_map(|(name, value)| Some((name.as_str(), text(value)?))).collect();
-    let received = match receiver.take(&name, source, &headers, &body, false).await {
+    let door = Door::Http { address_end: end };
+    let received = match receiver.take(name, source, &headers, &body, door).await {
         Ok(received) => received,
-        Err(NotTaken::Refused(error)) => {
-            tracing::warn!(source = name, "a webhook is refused: {error}");
-            return Err(refused(&error));
-        }
+        Err(NotTaken::Refused(error)) => return Err(not_believed(name, &error)),
         Err(NotTaken::NotStored(error)) => {
             tracing::error!(source = name, "a webhook cannot be stored: {error}");
             return Err(not_stored(error));
         }
     };
+    if let Some(answer) = received.answer {
+        return Ok((StatusCode::OK, Json(answer)).into_response());
+    }
     let events = received.events.iter().map(
         |event| json!({ "id": event.id, "subject": event.subject, "duplicate": event.duplicate }),
     );
@@ -95,6 +173,8 @@ fn refused(error: &ReceiveError) -> Problem {
         | ReceiveError::Unsigned { .. }
         | ReceiveError::WrongSignature { .. }
         | ReceiveError::OutsideWindow { .. }
+        | ReceiveError::NoAddress
+        | ReceiveError::WrongAddress
         | _ => Problem::bad_request(error.to_string()),
     }
 }

@@ -71,19 +71,17 @@ impl Ingest {
         source: &str,
         event: SourceEvent,
     ) -> Result<Accepted, IngestError> {
-        let tagged = match (&event, event.place()) {
-            (SourceEvent::ImagePushed(push), Some(place)) => {
-                push.digest.clone().map(|digest| (push, place, digest))
-            }
-            (
-                SourceEvent::ImagePushed(_) | SourceEvent::GitPushed(_) | SourceEvent::Requested(_),
-                _,
-            ) => None,
+        let tagged = if let SourceEvent::ImagePushed(push) = &event
+            && let (Some(place), Some(digest)) = (event.place(), push.digest.clone())
+        {
+            Some((push, place, digest))
+        } else {
+            None
         };
         let accepted = match tagged {
             Some((push, place, digest)) => self.accept_at(source, &place, push, &digest).await?,
             None => {
-                let (key, subject) = (event.dedup_key(), event.subject());
+                let (key, subject) = (event.key_from(source), event.subject());
                 let inserted = self.insert(source, &key, event, None, self.clock.now()).await?;
                 let duplicate = inserted != Inserted::New;
                 Accepted { id: key.to_string(), subject, duplicate }

@@ -8,6 +8,7 @@ mod subscriptions;
 
 pub(crate) use accept::{Ingest, IngestError, later, read};
 pub(crate) use outbox::Outbox;
-pub(crate) use receive::{NotTaken, Receiver};
+pub(crate) use receive::{Door, NotTaken, Receiver};
+pub(crate) use sources::Source;
 pub use sources::{SourceProblem, SourceSettings, Sources};
 pub(crate) use subscriptions::Subscription;

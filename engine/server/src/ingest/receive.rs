@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use fairlead_event::{Headers, Incoming, ReceiveError};
+use fairlead_event::{Head, Headers, Incoming, ReceiveError};
 use fairlead_step::Clock;
+use serde_json::Value;
 
 use super::accept::{Accepted, Ingest, IngestError};
 use super::sources::{Source, Sources};
@@ -24,6 +25,17 @@ pub(crate) struct Received {
     pub(crate) ignored: Vec<String>,
     /// What in it can be no event, and why.
     pub(crate) refused: Vec<String>,
+    /// What the sender wants to read as the answer, where it asks whether it may send at all.
+    pub(crate) answer: Option<Value>,
+}
+
+/// How a message came.
+#[derive(Clone, Copy)]
+pub(crate) enum Door<'a> {
+    /// Over HTTP, to an address with this end behind the name of the source.
+    Http { address_end: Option<&'a str> },
+    /// On a subject whose permissions say who may publish there.
+    Nats,
 }
 
 /// Why a message was not taken. Its sender must not be told otherwise.
@@ -40,6 +52,16 @@ impl Receiver {
         self.sources.get(name).filter(|source| source.http)
     }
 
+    /// Checks what of the proof stands in the head of a message that came over HTTP.
+    pub(crate) fn head(
+        &self,
+        source: &Source,
+        headers: &Headers,
+        address_end: Option<&str>,
+    ) -> Result<(), ReceiveError> {
+        source.sender.head(Head { headers, address_end, now: self.clock.now() })
+    }
+
     /// Stores what `source`, called `name`, has sent.
     pub(crate) async fn take(
         &self,
@@ -47,9 +69,14 @@ impl Receiver {
         source: &Source,
         headers: &Headers,
         body: &[u8],
-        trusted_channel: bool,
+        door: Door<'_>,
     ) -> Result<Received, NotTaken> {
-        let incoming = Incoming { headers, body, now: self.clock.now(), trusted_channel };
+        let (address_end, trusted_channel) = match door {
+            Door::Http { address_end } => (address_end, false),
+            Door::Nats => (None, true),
+        };
+        let now = self.clock.now();
+        let incoming = Incoming { headers, address_end, body, now, trusted_channel };
         let received = source.sender.receive(incoming).map_err(NotTaken::Refused)?;
         let is_batch = received.events.len() + received.ignored.len() + received.refused.len() > 1;
         let (mut events, mut refused) = (Vec::new(), received.refused);
@@ -74,6 +101,6 @@ impl Receiver {
         for why in &refused {
             tracing::warn!(source = name, "a part of a message is refused: {why}");
         }
-        Ok(Received { events, ignored: received.ignored, refused })
+        Ok(Received { events, ignored: received.ignored, refused, answer: received.answer })
     }
 }

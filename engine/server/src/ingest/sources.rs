@@ -11,10 +11,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSettings {
-    /// Who sends: `distribution`, `zot`, `github`, `gitlab`, `gitea` or `cloudevents`.
+    /// Who sends: a registry (`distribution`, `zot`, `harbor`, `dockerhub`, `ghcr`, `quay`, `acr`, `ecr`,
+    /// `artifactory`, `nexus`), a forge (`github`, `gitlab`, `gitea`, `bitbucket`,
+    /// `bitbucket-datacenter`), or anybody with `cloudevents`.
     pub kind: SenderKind,
     /// The name of the secret with which the sender proves itself: the key of a webhook's
-    /// signature, or the token in its `Authorization` header.
+    /// signature, the token in a header of its messages, or the end of the address that it sends to
+    /// (`/webhooks/NAME/SECRET`) where it has no other proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     /// Takes messages over HTTP without any proof. Whoever reaches the port can then start
@@ -24,6 +27,10 @@ pub struct SourceSettings {
     /// The registry that image events are of, as `host` or `host:port`. Registries do not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
+    /// Of `artifactory` and `nexus`: the name of the one repository there whose images `registry` has,
+    /// under their own names. Without it, their paths begin with the name of their repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
     /// The base URL of the forge that pushes of branches and tags are at, such as
     /// `https://git.example.com`. Addresses of repositories are built from it; those in a message are
     /// compared and not believed.
@@ -194,12 +201,8 @@ async fn open(
         return Err(SourceProblem::Name { name: name.chars().take(80).collect() });
     }
     if let Some(subject) = &settings.subject {
-        match settings.kind {
-            SenderKind::Zot | SenderKind::CloudEvents => {}
-            kind @ (SenderKind::Distribution
-            | SenderKind::GitHub
-            | SenderKind::GitLab
-            | SenderKind::Gitea) => return Err(SourceProblem::NotOnNats { name, kind }),
+        if !settings.kind.is_on_nats() {
+            return Err(SourceProblem::NotOnNats { name, kind: settings.kind });
         }
         if !is_subject(subject) {
             let subject = subject.chars().take(80).collect();
@@ -231,7 +234,12 @@ async fn open(
         }
         None => {}
     }
-    match Sender::new(settings.kind, secret, settings.registry.as_deref(), forge) {
+    let sender = Sender::new(settings.kind, secret, settings.registry.as_deref(), forge);
+    let sender = sender.and_then(|sender| match &settings.repository {
+        Some(key) => sender.of_repository(key),
+        None => Ok(sender),
+    });
+    match sender {
         Ok(sender) => {
             let (subject, checkout) = (settings.subject.clone(), settings.checkout);
             Ok(Source { sender, subject, checkout, http })
@@ -261,6 +269,7 @@ mod tests {
             Box::pin(async move {
                 match name {
                     "known" => Ok(Secret::new("s3cret".to_owned())),
+                    "long" => Ok(Secret::new("0123456789abcdef01234567".to_owned())),
                     _ => Err(SecretError::Missing { name: name.into(), hint: "set it".into() }),
                 }
             })
@@ -283,7 +292,7 @@ mod tests {
             "G": { "kind": "github", "secret": "known", "forge": forge },
             "h": { "kind": "github", "secret": "known" },
             "i": { "kind": "gitea", "secret": "known", "registry": "r.example.com" },
-            "j": { "kind": "cloudevents", "secret": "known" },
+            "j": { "kind": "cloudevents", "secret": "known", "repository": "x" },
             "k": { "kind": "gitlab", "secret": "known", "forge": "file:///srv/git" },
             "l": { "kind": "gitlab", "secret": "known", "forge": "https://x:y@git.example.com" },
             "m": { "kind": "gitlab", "secret": "known", "forge": forge, "forge_ssh": "git@x:y" },
@@ -291,10 +300,18 @@ mod tests {
                 "forge_ssh": "ssh://git@git.example.com" },
             "o": { "kind": "distribution", "secret": "known", "registry": "r.example.com",
                 "forge": forge },
+            "p": { "kind": "harbor", "secret": "known" },
+            "q": { "kind": "dockerhub", "secret": "known", "registry": "r.example.com" },
+            "r": { "kind": "quay", "secret": "long", "registry": "r.example.com", "subject": "x" },
+            "s": { "kind": "gitlab", "secret": "known", "registry": "r.example.com",
+                "forge": forge },
+            "t": { "kind": "harbor", "secret": "known", "registry": "r.example.com",
+                "repository": "x" },
+            "u": { "kind": "bitbucket", "secret": "known" },
         }));
         let problems = Sources::open(&bad, &Known).await.unwrap_err();
         let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 15, "{told:?}");
+        assert_eq!(told.len(), 21, "{told:?}");
         let good = settings(serde_json::json!({
             "hub": { "kind": "github", "secret": "known", "forge": forge },
             "zot": { "kind": "zot", "registry": "r.example.com:5000", "subject": "zot.events" },
@@ -303,6 +320,11 @@ mod tests {
                 "forge_ssh": "ssh://git@git.example.com:2222" },
             "images": { "kind": "cloudevents", "secret": "known", "registry": "r.example.com" },
             "pushes": { "kind": "cloudevents", "secret": "known", "forge": forge },
+            "anything": { "kind": "cloudevents", "secret": "known" },
+            "hub-images": { "kind": "dockerhub", "secret": "long", "registry": "r.example.com" },
+            "own": { "kind": "nexus", "secret": "known", "registry": "r.example.com:8083",
+                "repository": "hosted" },
+            "bucket": { "kind": "bitbucket-datacenter", "secret": "known", "forge": forge },
         }));
         let sources = Sources::open(&good, &Known).await.unwrap();
         assert!(!sources.get("zot").unwrap().http, "without a secret it is heard on NATS alone");

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::accept::IngestError;
-use super::receive::{NotTaken, Receiver};
+use super::receive::{Door, NotTaken, Receiver};
 
 /// The pause before a message that could not be stored is asked for again.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -43,7 +43,8 @@ impl Subscription {
     async fn store(&self, delivery: &SubscribedDelivery) -> bool {
         let name = self.source.as_str();
         let Some(source) = self.receiver.sources.get(name) else { return true };
-        let taken = self.receiver.take(name, source, &delivery.headers, &delivery.body, true).await;
+        let taken =
+            self.receiver.take(name, source, &delivery.headers, &delivery.body, Door::Nats).await;
         match taken {
             Ok(_) => true,
             Err(NotTaken::Refused(error)) => {

@@ -1,9 +1,10 @@
 //! What a forge says of a push, and the folder that a run works in when a push started it: the pushed
 //! commit, checked out.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use fairlead_event::{GitPushed, ObjectId};
+use fairlead_event::{ForgeRepository, GitPushed, ObjectId};
 use fairlead_step::{BoxFuture, StepError};
 
 /// What a forge has under the name of a branch or a tag.
@@ -26,6 +27,17 @@ pub trait Workspaces: Send + Sync {
         &'a self,
         push: &'a GitPushed,
     ) -> BoxFuture<'a, Result<Option<FoundRef>, StepError>>;
+
+    /// What the forge has now under the names that fit `patterns`: full names such as
+    /// `refs/pull/7/head`, or all below one, as `refs/heads/*`.
+    ///
+    /// # Errors
+    /// As [`Workspaces::find`].
+    fn find_all<'a>(
+        &'a self,
+        repository: &'a ForgeRepository,
+        patterns: &'a [String],
+    ) -> BoxFuture<'a, Result<BTreeMap<String, FoundRef>, StepError>>;
 
     /// Whether the pushed commit is in the history of the branch as it is at the forge now.
     ///

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use fairlead_event::{GitPushed, ObjectId};
+use fairlead_event::{ForgeRepository, GitPushed, ObjectId};
 use fairlead_step::{BoxFuture, StepError};
 use serde_json::{Value, json};
 
@@ -22,6 +22,8 @@ pub(super) struct Forge {
     history: Mutex<BTreeSet<ObjectId>>,
     /// The addresses that were asked for a checkout.
     checked_out: Mutex<Vec<String>>,
+    /// The addresses that were asked for anything else.
+    asked: Mutex<Vec<String>>,
 }
 
 impl Forge {
@@ -43,6 +45,10 @@ impl Forge {
         self.history.lock().unwrap().insert(commit.repeat(40).parse().unwrap());
     }
 
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
     pub(super) fn checked_out(&self) -> Vec<String> {
         self.checked_out.lock().unwrap().clone()
     }
@@ -54,7 +60,27 @@ impl Workspaces for Forge {
         push: &'a GitPushed,
     ) -> BoxFuture<'a, Result<Option<FoundRef>, StepError>> {
         let name = (push.clone_url.clone().unwrap_or_default(), push.reference.to_string());
+        self.asked.lock().unwrap().push(name.0.clone());
         Box::pin(async move { Ok(self.refs.lock().unwrap().get(&name).cloned()) })
+    }
+
+    fn find_all<'a>(
+        &'a self,
+        repository: &'a ForgeRepository,
+        patterns: &'a [String],
+    ) -> BoxFuture<'a, Result<BTreeMap<String, FoundRef>, StepError>> {
+        let address = repository.clone_url.clone().unwrap_or_default();
+        self.asked.lock().unwrap().push(address.clone());
+        let fits = |name: &str| {
+            patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => name.starts_with(start),
+                None => name == pattern,
+            })
+        };
+        let refs = self.refs.lock().unwrap();
+        let found = refs.iter().filter(|((at, name), _)| *at == address && fits(name));
+        let found = found.map(|((_, name), found)| (name.clone(), found.clone())).collect();
+        Box::pin(async move { Ok(found) })
     }
 
     fn contains<'a>(&'a self, push: &'a GitPushed) -> BoxFuture<'a, Result<bool, StepError>> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fairlead_bus::InProcess;
 use fairlead_event::{
-    Acknowledge, Bus, BusError, CloudEvent, Deliveries, Headers, SubscribedDeliveries,
+    Acknowledge, Bus, BusError, CloudEvent, Deliveries, Headers, SenderKind, SubscribedDeliveries,
     SubscribedDelivery,
 };
 use fairlead_exec::{
@@ -42,6 +42,10 @@ use crate::{
 
 pub(super) const TOKEN: &str = "api-token";
 pub(super) const REGISTRY: &str = "registry.example.com";
+/// The name of the secret of the sources of every kind. It is long enough to stand in an address.
+const EVERY: &str = "every-sender-of-events";
+/// That secret.
+pub(super) const EVERY_SECRET: &str = "every-sender-of-events-secret";
 
 /// A step whose answer is no until there is proof.
 struct Proof(Arc<AtomicBool>);
@@ -182,6 +186,8 @@ pub(super) struct Registry {
     /// Whoever asks about these waits until they are let go.
     hangs: Mutex<BTreeSet<String>>,
     asked: Notify,
+    /// How often it was asked anything.
+    questions: AtomicUsize,
 }
 
 impl Registry {
@@ -214,6 +220,11 @@ impl Registry {
         self.away.store(away, Ordering::SeqCst);
     }
 
+    /// How often it was asked anything.
+    pub(super) fn questions(&self) -> usize {
+        self.questions.load(Ordering::SeqCst)
+    }
+
     /// Waits until somebody asks.
     pub(super) async fn asked(&self) {
         self.asked.notified().await;
@@ -227,6 +238,7 @@ impl ImageResolver for Registry {
     ) -> BoxFuture<'a, Result<Option<FoundImage>, StepError>> {
         Box::pin(async move {
             self.asked.notify_one();
+            self.questions.fetch_add(1, Ordering::SeqCst);
             while self.hangs.lock().unwrap().contains(&reference.to_string()) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -532,13 +544,22 @@ impl Harness {
     pub(super) async fn server(&self, subject: Option<&str>, access: ApiAccess) -> Server {
         let workspace = self.scratch.path().to_owned();
         let pipelines = self.plans().map(|plan| Pipeline { plan, workspace: workspace.clone() });
-        let sources: BTreeMap<String, SourceSettings> = serde_json::from_value(serde_json::json!({
-            "registry": { "kind": "distribution", "secret": "registry", "registry": REGISTRY },
-            "github": { "kind": "github", "secret": "github", "forge": FORGE },
-            "gitea": { "kind": "gitea", "unsigned": true, "forge": FORGE },
-            "zot": { "kind": "zot", "secret": "zot", "registry": REGISTRY, "subject": subject },
-        }))
-        .unwrap();
+        let mut sources: BTreeMap<String, SourceSettings> =
+            serde_json::from_value(serde_json::json!({
+                "registry": { "kind": "distribution", "secret": "registry", "registry": REGISTRY },
+                "github": { "kind": "github", "secret": "github", "forge": FORGE },
+                "gitea": { "kind": "gitea", "unsigned": true, "forge": FORGE },
+                "zot": { "kind": "zot", "secret": "zot", "registry": REGISTRY, "subject": subject },
+            }))
+            .unwrap();
+        // One of every kind besides, under its own name.
+        for kind in SenderKind::ALL {
+            let settings = serde_json::json!({ "kind": kind, "secret": EVERY,
+                "registry": kind.reports_images().then_some(REGISTRY),
+                "forge": kind.is_forge().then_some(FORGE) });
+            let settings = serde_json::from_value(settings).unwrap();
+            sources.insert(format!("every-{kind}"), settings);
+        }
         let ports = Ports {
             engine: self.engine(),
             journal: self.journal(),

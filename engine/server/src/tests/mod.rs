@@ -6,6 +6,7 @@ mod decisions;
 mod events;
 mod evidence;
 mod forge;
+mod forged;
 mod gates;
 mod harness;
 mod images;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_event::{ImagePushed, SourceEvent};
-use fairlead_step::{Clock, StepError};
+use fairlead_step::{Clock, ImageRef, StepError};
 use jiff::{SignedDuration, Timestamp};
 
 use super::commits;
@@ -48,22 +48,62 @@ impl Confirmation {
         event: SourceEvent,
     ) -> Result<Option<SourceEvent>, String> {
         let From { key, source, received_at } = from;
-        let push = match &event {
-            SourceEvent::ImagePushed(push) => push,
-            SourceEvent::GitPushed(push) => {
-                let young = self.young(received_at);
-                let push = commits::confirmed(self, key, source, push.clone(), young).await?;
-                return Ok(push.map(SourceEvent::GitPushed));
+        let young = self.young(received_at);
+        match event {
+            SourceEvent::ImagePushed(push) => self.pushed(from, push, young).await,
+            SourceEvent::ImageDeleted(_) | SourceEvent::ImageScanned(_) => {
+                let (question, subject) = (agrees(&*self.images, &event), event.subject());
+                match tokio::time::timeout(self.registry, question).await {
+                    Err(_) => Err(format!("the registry of {subject} did not answer in time")),
+                    Ok(Err(error)) => Err(format!("cannot look {subject} up: {}", error.chain())),
+                    Ok(Ok(true)) => Ok(Some(event)),
+                    Ok(Ok(false)) if young => {
+                        Err(format!("the registry does not show yet what became of {subject}"))
+                    }
+                    Ok(Ok(false)) => {
+                        let why = "the registry says otherwise";
+                        tracing::warn!(event = key, "ignored: {why} of {subject}");
+                        Ok(None)
+                    }
+                }
             }
-            SourceEvent::Requested(_) => return Ok(Some(event)),
-        };
-        let question = look_up(&*self.images, push);
-        let subject = event.subject();
+            SourceEvent::GitPushed(_)
+            | SourceEvent::PullRequest(_)
+            | SourceEvent::Comment(_)
+            | SourceEvent::Release(_) => commits::confirmed(self, key, source, event, young).await,
+            // Nobody is there to be asked: it is worth what the proof of its source is worth.
+            SourceEvent::Requested(_) | SourceEvent::Custom(_) => Ok(Some(event)),
+        }
+    }
+
+    /// The push as its registry confirms it; none when it does not, or when what the registry says is
+    /// an event of its own.
+    async fn pushed(
+        &self,
+        from: From<'_>,
+        push: ImagePushed,
+        young: bool,
+    ) -> Result<Option<SourceEvent>, String> {
+        let From { key, source, .. } = from;
+        let (question, subject) = (look_up(&*self.images, &push), push.reference().to_string());
         match tokio::time::timeout(self.registry, question).await {
             Err(_) => Err(format!("the registry of {subject} did not answer in time")),
             Ok(Err(error)) => Err(format!("cannot look {subject} up: {}", error.chain())),
+            // Its sender names no digest. What the tag holds is an event under the digest, so that it
+            // is one however many tell of it, each in its own way and at its own time.
+            Ok(Ok(Truth::Holds(found))) if push.digest.is_none() => {
+                let found = SourceEvent::ImagePushed(found);
+                let now = found.subject();
+                let accepted = self.ingest.accept(source, found).await;
+                let accepted = accepted.map_err(|error| error.to_string())?;
+                if accepted.duplicate && young {
+                    return Err(format!("the registry shows nothing new of {subject} yet"));
+                }
+                tracing::debug!(event = key, "{subject} is {now}");
+                Ok(None)
+            }
             Ok(Ok(Truth::Holds(push))) => Ok(Some(SourceEvent::ImagePushed(push))),
-            Ok(Ok(Truth::Gone | Truth::Moved(_))) if self.young(received_at) => {
+            Ok(Ok(Truth::Gone | Truth::Moved(_))) if young => {
                 Err(format!("the registry does not show {subject} yet"))
             }
             Ok(Ok(Truth::Gone)) => {
@@ -97,11 +137,11 @@ impl Confirmation {
         source: &str,
         event: &SourceEvent,
     ) -> Result<Option<PathBuf>, String> {
-        let SourceEvent::GitPushed(push) = event else { return Ok(None) };
+        let Some(push) = event.as_push() else { return Ok(None) };
         if !self.sources.get(source).is_some_and(|source| source.checkout) {
             return Ok(None);
         }
-        let checkout = self.workspaces.checkout(push, key).await;
+        let checkout = self.workspaces.checkout(&push, key).await;
         checkout.map_err(|error| format!("cannot check {} out: {}", event.subject(), error.chain()))
     }
 }
@@ -141,4 +181,24 @@ async fn look_up(resolver: &dyn ImageResolver, push: &ImagePushed) -> Result<Tru
         at: None,
         ..push.clone()
     }))
+}
+
+/// Whether the registry agrees with an event that is no push: what was deleted is not there, what was
+/// scanned is.
+async fn agrees(resolver: &dyn ImageResolver, event: &SourceEvent) -> Result<bool, StepError> {
+    let (repository, tag, digest, wanted) = match event {
+        SourceEvent::ImageDeleted(it) => (&it.repository, it.tag.clone(), it.digest.clone(), false),
+        SourceEvent::ImageScanned(it) => (&it.repository, None, Some(it.digest.clone()), true),
+        SourceEvent::ImagePushed(_)
+        | SourceEvent::GitPushed(_)
+        | SourceEvent::Requested(_)
+        | SourceEvent::PullRequest(_)
+        | SourceEvent::Comment(_)
+        | SourceEvent::Release(_)
+        | SourceEvent::Custom(_) => return Ok(true),
+    };
+    // A tag that is gone is gone whatever became of the manifest.
+    let digest = if tag.is_some() { None } else { digest };
+    let reference = ImageRef { repository: repository.clone(), tag, digest };
+    Ok(resolver.find(&reference).await?.is_some() == wanted)
 }

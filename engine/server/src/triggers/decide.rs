@@ -58,7 +58,14 @@ impl Triggers {
                     }
                 };
             }
-            SourceEvent::ImagePushed(_) | SourceEvent::GitPushed(_) => event,
+            SourceEvent::ImagePushed(_)
+            | SourceEvent::GitPushed(_)
+            | SourceEvent::PullRequest(_)
+            | SourceEvent::Comment(_)
+            | SourceEvent::Release(_)
+            | SourceEvent::ImageDeleted(_)
+            | SourceEvent::ImageScanned(_)
+            | SourceEvent::Custom(_) => event,
         };
         if let SourceEvent::ImagePushed(push) = &event {
             self.evidence.tell(push, self.confirmation.young(from.received_at)).await?;
@@ -69,7 +76,8 @@ impl Triggers {
             tracing::debug!(event = key, "no pipeline waits for {}", event.subject());
             return Ok(());
         }
-        let Some(event) = self.confirmation.confirmed(from, event).await? else { return Ok(()) };
+        let confirmed = Box::pin(self.confirmation.confirmed(from, event)).await?;
+        let Some(event) = confirmed else { return Ok(()) };
         let mut workspace = None;
         // One pipeline that cannot be started keeps no other from it.
         let mut refused = Vec::new();

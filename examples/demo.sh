@@ -254,6 +254,9 @@ chapter 'An event: somebody pushes an image'
 cat > "$DEMO/serve.yaml" <<END
 sources:
   registry: {kind: distribution, registry: "$REGISTRY", secret: registry_hook}
+projects:
+  default:
+    allow: {kinds: [sbom, scan, command], host_programs: [tee]}
 END
 shown 'fairlead serve --pipelines pipelines --config serve.yaml --nats …' true
 "$BINARY" serve --pipelines pipelines --config "$DEMO/serve.yaml" --listen "${SERVER#*//}" \

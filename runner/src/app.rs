@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
+use fairlead_exec::own_process;
 use fairlead_step::{Catalog, CatalogError, StepKind};
 use fairlead_step_build::Build;
 use fairlead_step_command::Command;
@@ -19,7 +20,7 @@ use crate::cli::Cli;
 use crate::exit::{Exit, Stop};
 use crate::output::Output;
 use crate::settings::Settings;
-use crate::{cli, commands, output};
+use crate::{cli, commands, output, sealed};
 
 type Add = Box<dyn FnOnce(&mut Catalog, &Settings) -> Result<(), CatalogError>>;
 
@@ -69,19 +70,32 @@ impl App {
     /// Reads the command line, does what it says, and answers the exit code.
     #[must_use]
     pub fn main(self) -> ExitCode {
+        let opened = sealed::open();
         let cli = Cli::parse();
         let output = Output::new(cli.color);
-        let exit = self.dispatch(cli, &output).unwrap_or_else(|stop| {
+        let dispatched = opened.and_then(|again| self.dispatch(cli, &output, again));
+        let exit = dispatched.unwrap_or_else(|stop| {
             output.stop(&stop);
             stop.exit
         });
         exit.into()
     }
 
-    fn dispatch(self, cli: Cli, output: &Output) -> Result<Exit, Stop> {
+    fn dispatch(self, cli: Cli, output: &Output, again: bool) -> Result<Exit, Stop> {
         // Two providers may be linked in one day; rustls wants to be told which one is meant.
         let _ = rustls::crypto::ring::default_provider().install_default();
         output::log_to_stderr(cli.verbose);
+        if keeps_secrets(&cli.command) && !again {
+            let error = sealed::seal(cli.settings.passed());
+            output.say(format!(
+                "{} the environment of this process may show secrets to other processes of its user, for \
+                 it cannot be started again without them: {error}",
+                output.paint(output::Style::Warn, "warning:")
+            ));
+            // Its environment is as it was; its memory is kept from others all the same.
+            own_process::keep_to_itself()
+                .map_err(|e| Stop::failed("this process cannot be kept to itself").because(&e))?;
+        }
         let settings = Settings::read(cli.settings)?;
         let catalog = self.catalog(&settings).map_err(|e| Stop::internal(e.to_string()))?;
         let runtime = runtime(&cli.command)
@@ -95,6 +109,11 @@ impl App {
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
         exit
     }
+}
+
+/// Whether a command runs for long, and with the secrets of others.
+const fn keeps_secrets(command: &cli::Command) -> bool {
+    matches!(command, cli::Command::Serve(_))
 }
 
 /// Heavy work is done in processes and on blocking threads. What is left are short turns that follow

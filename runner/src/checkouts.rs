@@ -12,7 +12,7 @@ use fairlead_git::{Checkout, Git, GitAuth, RefTarget, Remote};
 use fairlead_run::{Journal, Run, RunFilter, StoreError};
 use fairlead_server::{FoundRef, Workspaces};
 use fairlead_step::{
-    BoxFuture, CancelHandle, CancelToken, Log, Progress, StepError, Stream, Workspace,
+    BoxFuture, CancelHandle, CancelToken, Egress, Log, Progress, StepError, Stream, Workspace,
 };
 
 use crate::forges::ForgeLogins;
@@ -33,6 +33,7 @@ pub(crate) struct Checkouts {
     pub(crate) secrets: Arc<dyn SecretProvider>,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) logins: ForgeLogins,
+    pub(crate) egress: Egress,
 }
 
 /// What one piece of work needs. All of it goes with the value: the home in the folder holds
@@ -158,7 +159,8 @@ impl Checkouts {
             Arc::new(Mask::default()),
             cancel,
         );
-        let git = Git::new(Arc::new(host), &place.path().join("home"), &auth)?;
+        let git = Git::new(Arc::new(host), &place.path().join("home"), &auth)?
+            .within(self.egress.clone());
         Ok(Work { git, remote, place, _handle: handle })
     }
 
@@ -311,6 +313,7 @@ mod tests {
             secrets: Arc::new(Secrets::new(Vec::new(), None)),
             journal: fairlead_store::Store::memory().journal(),
             logins: ForgeLogins::default(),
+            egress: Egress::open(),
         })
     }
 

@@ -351,6 +351,9 @@ pub(crate) struct LintArgs {
     /// Mend in the files what is certain
     #[arg(long)]
     pub(crate) fix: bool,
+    /// The configuration of a server: what it would not let run is found, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -505,6 +508,9 @@ pub(crate) struct DoctorArgs {
     /// The folder that relative paths in their steps start from
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) workspace: PathBuf,
+    /// The configuration of a server: its projects are checked, and the secrets that they name
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -519,7 +525,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "FAIRLEAD_LISTEN", default_value = "127.0.0.1:8420", value_name = "ADDR")]
     pub(crate) listen: SocketAddr,
     /// The NATS server with JetStream; without it events stay within this process
-    #[arg(long, env = "FAIRLEAD_NATS", value_name = "URL")]
+    #[arg(long, env = "FAIRLEAD_NATS", value_name = "URL", hide_env_values = true)]
     pub(crate) nats: Option<String>,
     /// The name of the secret that clients of the API must show; without it the API is for loopback
     /// alone

@@ -33,8 +33,10 @@ mod forges;
 mod live;
 mod load;
 mod output;
+mod projects;
 mod registries;
 mod report;
+mod sealed;
 mod secrets;
 mod settings;
 

@@ -37,7 +37,7 @@ pub(crate) fn source(path: &Path) -> Result<Source, Stop> {
 /// Compiles a pipeline file; its findings are told.
 pub(crate) fn plan(path: &Path, catalog: &Catalog, output: &Output) -> Result<Plan, Stop> {
     match compile(&source(path)?, catalog) {
-        Ok(Compiled { plan, warnings }) => {
+        Ok(Compiled { plan, warnings, .. }) => {
             report::tell(&warnings, output);
             Ok(plan)
         }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use fairlead_oci::is_loopback;
-use fairlead_step::{BoxFuture, Registries, RegistryAccess, RegistryAuth, Secret, StepError};
+use fairlead_step::{
+    BoxFuture, Egress, Registries, RegistryAccess, RegistryAuth, Secret, StepError,
+};
 
 use crate::settings::variable;
 
@@ -13,11 +15,18 @@ use crate::settings::variable;
 pub(crate) struct DockerConfig {
     plain_http: Vec<String>,
     extra_ca: Vec<u8>,
+    egress: Egress,
 }
 
 impl DockerConfig {
-    pub(crate) const fn new(plain_http: Vec<String>, extra_ca: Vec<u8>) -> Self {
-        Self { plain_http, extra_ca }
+    pub(crate) fn new(plain_http: Vec<String>, extra_ca: Vec<u8>) -> Self {
+        Self { plain_http, extra_ca, egress: Egress::open() }
+    }
+
+    /// The same, and no host is spoken to but where `egress` lets it.
+    pub(crate) fn within(&self, egress: Egress) -> Self {
+        let Self { plain_http, extra_ca, .. } = self;
+        Self { plain_http: plain_http.clone(), extra_ca: extra_ca.clone(), egress }
     }
 }
 
@@ -31,7 +40,12 @@ impl Registries for DockerConfig {
             let auth = asked.await.map_err(|error| {
                 StepError::retryable("reading registry credentials was broken off").because(error)
             })??;
-            Ok(RegistryAccess { auth, plain_http, extra_ca: self.extra_ca.clone() })
+            Ok(RegistryAccess {
+                auth,
+                plain_http,
+                extra_ca: self.extra_ca.clone(),
+                egress: self.egress.clone(),
+            })
         })
     }
 }

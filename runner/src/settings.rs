@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::exit::Stop;
 use crate::registries::DockerConfig;
+use crate::sealed;
 use crate::secrets::{SecretSource, Secrets};
 
 /// The heading of the flags that hold for every command.
@@ -87,7 +88,7 @@ pub struct Settings {
 }
 
 /// The variables that programs see without being named: none of them holds a secret.
-const HARMLESS: [&str; 22] = [
+pub(crate) const HARMLESS: [&str; 22] = [
     "PATH",
     "HOME",
     "USER",
@@ -129,7 +130,12 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 /// A variable of the environment that holds a secret, which may be empty.
 #[expect(clippy::disallowed_methods, reason = "the settings read the environment, and only they")]
 pub(crate) fn secret_variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name)
+    sealed::variable(name).or_else(|| std::env::var_os(name))
+}
+
+/// A variable of the environment that holds a text.
+pub(crate) fn text_variable(name: &str) -> Option<String> {
+    variable(name)?.into_string().ok()
 }
 
 /// The path as it is from the root: programs that are started elsewhere are told of it, and runs that
@@ -137,6 +143,13 @@ pub(crate) fn secret_variable(name: &str) -> Option<OsString> {
 fn absolute(path: PathBuf) -> Result<PathBuf, Stop> {
     std::path::absolute(&path)
         .map_err(|e| Stop::usage(format!("`{}` is no path", path.display())).because(&e))
+}
+
+impl SettingsArgs {
+    /// The variables that programs of steps may see.
+    pub(crate) fn passed(&self) -> &[String] {
+        &self.pass_env
+    }
 }
 
 impl Settings {
@@ -188,7 +201,7 @@ impl Settings {
                 None => state.join("advisories"),
             },
             state,
-            store: args.store.map(Secret::new),
+            store: args.store.or_else(|| text_variable("FAIRLEAD_STORE")).map(Secret::new),
             engine,
             secrets: Arc::new(Secrets::new(explicit, args.secrets_dir.map(absolute).transpose()?)),
             registries: Arc::new(DockerConfig::new(args.plain_http, extra_ca)),

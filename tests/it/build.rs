@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fairlead_step::kit::{TestHost, conformance};
 use fairlead_step::{
-    BoxFuture, ErrorClass, Outputs, Registries, RegistryAccess, RegistryAuth, Secret, Step,
+    BoxFuture, Egress, ErrorClass, Outputs, Registries, RegistryAccess, RegistryAuth, Secret, Step,
     StepError, Verdict, erase,
 };
 use fairlead_step_build::Build;
@@ -39,7 +39,8 @@ impl Registries for Logins {
                 password: Secret::new(login.password.to_owned()),
             },
         };
-        let access = RegistryAccess { auth, plain_http: true, extra_ca: Vec::new() };
+        let access =
+            RegistryAccess { auth, plain_http: true, extra_ca: Vec::new(), egress: Egress::open() };
         Box::pin(std::future::ready(Ok(access)))
     }
 }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use fairlead_tests::{BASE_IMAGE, Fairlead, eventually};
+use fairlead_step::kit::TestHost;
+use fairlead_step::{ByteSize, Confinement, Limits, Verdict, erase};
+use fairlead_step_command::Command;
+use fairlead_tests::{BASE_IMAGE, Fairlead, docker_host, eventually};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::{marker, runs};
 
@@ -55,4 +58,71 @@ fn cancel_ends_the_container_and_leaves_none() {
     let journal = fairlead.run(["show", "latest", "--journal"]).code(0).stdout;
     assert!(journal.contains("told to stop, and `sh` ended after SIGTERM"), "{journal}");
     eventually("the container to end", PATIENCE, || !runs(&marker));
+}
+
+/// What `script` in a container that is shut in so comes to: what it wrote, or what went wrong.
+async fn shut_in(
+    confinement: &Confinement,
+    script: &str,
+    container: Value,
+) -> Result<String, String> {
+    let step = erase(Command::new(docker_host().parse().unwrap()));
+    let mut boxed = json!({ "image": BASE_IMAGE, "network": "none" });
+    boxed.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+    let with = json!({
+        "program": "sh", "args": ["-c", script], "capture": "stdout", "container": boxed,
+    });
+    let host = TestHost::new().with_confinement(confinement.clone());
+    match host.run(&*step, with).await {
+        Ok(Verdict::Passed { outputs }) => Ok(outputs["stdout"].as_str().unwrap().to_owned()),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error.chain()),
+    }
+}
+
+#[tokio::test]
+async fn a_container_has_no_more_rights_than_its_host_gives() {
+    let open = Confinement::default();
+    let restricted = Confinement { restricted: true, ..Confinement::default() };
+    let rights =
+        "grep -E '^(NoNewPrivs|CapEff|CapBnd)' /proc/self/status | tr '\\t\\n' '  '; id -u";
+    let nothing = "NoNewPrivs: 1";
+    let none = "0000000000000000";
+    let of = async |confinement: &Confinement, container| {
+        shut_in(confinement, rights, container).await.unwrap()
+    };
+    assert!(of(&open, json!({})).await.contains("NoNewPrivs: 0"));
+    let said = of(&restricted, json!({})).await;
+    assert!(said.contains(nothing) && said.contains(&format!("CapBnd: {none}")), "{said}");
+    // NET_RAW is number 13.
+    let said = of(&restricted, json!({ "capabilities": ["NET_RAW"] })).await;
+    assert!(said.contains("CapBnd: 0000000000002000"), "{said}");
+    let user = Confinement { user: Some("1234:1234".into()), ..restricted.clone() };
+    assert!(
+        of(&user, json!({})).await.ends_with("\n1234")
+            || of(&user, json!({})).await.ends_with(" 1234")
+    );
+
+    let write = "echo x > /made && echo made; echo x > /tmp/made && echo temporary";
+    assert_eq!(shut_in(&open, write, json!({})).await.unwrap(), "made\ntemporary");
+    let sealed = json!({ "read_only": true });
+    assert_eq!(shut_in(&open, write, sealed).await.unwrap(), "temporary");
+}
+
+#[tokio::test]
+async fn a_container_uses_no_more_than_its_host_gives() {
+    let limits = Limits { memory: Some(ByteSize(32 << 20)), cpu_millis: Some(500), pids: Some(16) };
+    let confinement = Confinement { limits, ..Confinement::default() };
+    // One line without an end is kept in memory.
+    let error = shut_in(&confinement, "tail /dev/zero", json!({})).await.unwrap_err();
+    assert!(
+        error.contains("`sh` was killed: the container ran out of its memory of 32MiB"),
+        "{error}"
+    );
+    let many = "for n in $(seq 40); do sleep 5 & done 2>&1; wait";
+    let error = shut_in(&confinement, many, json!({})).await;
+    let told = format!("{error:?}");
+    assert!(told.contains("fork"), "{told}");
+    let quota = "cat /sys/fs/cgroup/cpu.max 2>/dev/null || cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us";
+    assert!(shut_in(&confinement, quota, json!({})).await.unwrap().starts_with("50000"));
 }

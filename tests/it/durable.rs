@@ -156,7 +156,9 @@ fn a_server_takes_over_the_runs_of_a_process_that_died() {
     let fairlead = project("1", Some(&postgres_schema()));
     fairlead.write("pipelines/five.yaml", &five_steps("1"));
     // It has looked for what was left before the run begins, and does so again after five minutes.
-    let listen = ["--listen", "127.0.0.1:0"];
+    let allow = "projects: {default: {allow: {kinds: command, host_programs: sh}}}\n";
+    fairlead.write("serve.yaml", allow);
+    let listen = ["--config", "serve.yaml", "--listen", "127.0.0.1:0"];
     let mut server = fairlead.start([&["serve", "--pipelines", "pipelines"], &listen[..]].concat());
     server.wait_until(Duration::from_secs(60), || told(&fairlead, "listening on"));
     let mut dies = fairlead.start(["run", "five.yaml", "--quiet"]);

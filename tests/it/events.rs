@@ -47,6 +47,11 @@ steps:
     ),
 ];
 
+/// What the pipelines of these tests may do on their server.
+pub(crate) fn projects() -> Value {
+    json!({"default": {"allow": {"kinds": ["command", "verify"], "host_programs": ["echo", "cat"]}}})
+}
+
 /// A server's project, kept across restarts of the server.
 pub(crate) struct Harbor {
     pub(crate) fairlead: Fairlead,
@@ -66,7 +71,8 @@ impl Harbor {
             fairlead.write(path, text);
         }
         // JSON is YAML.
-        fairlead.write("serve.yaml", &json!({"sources": sources}).to_string());
+        let config = json!({"sources": sources, "projects": projects()});
+        fairlead.write("serve.yaml", &config.to_string());
         Self { fairlead, port, nats: nats.map(Nats::url) }
     }
 

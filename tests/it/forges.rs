@@ -9,7 +9,7 @@ use fairlead_tests::http::Answer;
 use fairlead_tests::{BareRepository, GitServer, Running, eventually, git};
 use serde_json::{Value, json};
 
-use crate::events::{Harbor, PATIENCE, TOKEN, hmac_sha256, push_body};
+use crate::events::{Harbor, PATIENCE, TOKEN, hmac_sha256, projects, push_body};
 
 const PASSWORD: &str = "lateen-rig";
 
@@ -68,7 +68,7 @@ impl Shop {
             logins[base.trim_start_matches("http://")] = logins[forge.host()].clone();
             all[name] = source.clone();
         }
-        let config = json!({"sources": all, "forges": logins});
+        let config = json!({"sources": all, "forges": logins, "projects": projects()});
         harbor.fairlead.write("serve.yaml", &config.to_string());
         harbor.fairlead.write("secrets/forge", &format!("{PASSWORD}\n"));
         for (path, text) in PIPELINES {

@@ -14,6 +14,7 @@ mod events;
 mod forges;
 mod harness;
 mod main_job;
+mod policy;
 mod registry;
 mod registry_view;
 mod registry_write;

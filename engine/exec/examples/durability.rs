@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_exec::{
-    Driven, Engine, EngineOptions, FetchesNothing, ProcessOptions, Requested, RunFolders,
+    Driven, Engine, EngineOptions, FetchesNothing, Policy, ProcessOptions, Requested, RunFolders,
     RunRequest, SecretError, SecretProvider, cancellation,
 };
 use fairlead_plan::{Plan, RunOutcome};
@@ -128,6 +128,8 @@ fn engine(store: &Store) -> Result<Engine, Failure> {
         artifacts: store.artifacts(),
         result_cache: store.result_cache(),
         registries: Arc::new(System),
+        egress: fairlead_step::Egress::open(),
+        policy: Policy::open(),
         secrets: Arc::new(System),
         clock: Arc::new(System),
         processes: ProcessOptions::default(),

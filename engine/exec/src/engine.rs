@@ -14,8 +14,8 @@ use fairlead_run::{
     RunStatus, SealError, Signal, StoreError, Wake, bounded_text,
 };
 use fairlead_step::{
-    Artifacts, Catalog, Clock, HumanDuration, ImageRef, Registries, RunId, StepId, Workspace,
-    error_chain,
+    Artifacts, Catalog, Clock, Egress, HumanDuration, ImageRef, Registries, RunId, StepId,
+    Workspace, error_chain,
 };
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -27,6 +27,7 @@ use crate::cancel::{Cancellation, cancellation};
 use crate::dispatcher::{Dispatcher, Driven, LONGEST_SLEEP, Parked, Tools};
 use crate::host::Host;
 use crate::inject::Injection;
+use crate::policy::{Policy, Refusal};
 use crate::process::ProcessOptions;
 use crate::scratch::ScratchFolders;
 use crate::secrets::{SecretError, SecretProvider, fetch};
@@ -49,7 +50,11 @@ pub struct EngineOptions {
     pub result_cache: Arc<dyn ResultCache>,
     /// The settings and credentials of registries.
     pub registries: Arc<dyn Registries>,
-    /// Where secrets come from.
+    /// Which hosts steps may speak to.
+    pub egress: Egress,
+    /// What may run.
+    pub policy: Policy,
+    /// Where secrets come from. Pipelines that are in a project see those of the project alone.
     pub secrets: Arc<dyn SecretProvider>,
     /// Time.
     pub clock: Arc<dyn Clock>,
@@ -157,6 +162,9 @@ pub struct SecretsMissing(pub Vec<SecretError>);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
+    /// The run would have what it may not, all of it.
+    #[error("{}", .0.iter().map(|r| format!("{r} ({})", r.hint)).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<Refusal>),
     /// Secrets are missing.
     #[error(transparent)]
     Secrets(#[from] SecretsMissing),
@@ -272,11 +280,13 @@ impl Engine {
             NonZeroUsize::get,
         );
         let host = Host {
+            policy: options.policy,
             secrets: options.secrets,
             logs: options.logs,
             artifacts: options.artifacts,
             result_cache: options.result_cache,
             registries: options.registries,
+            egress: options.egress,
             clock: Arc::clone(&options.clock),
             processes: Arc::new(options.processes),
             workspaces: options.workspaces,
@@ -311,6 +321,10 @@ impl Engine {
         let images = request.plan.params().unresolved(&request.params);
         if let Some((parameter, image)) = images.into_iter().next() {
             return Err(RequestError::Unresolved { parameter, image });
+        }
+        let refused = self.refused(&request);
+        if !refused.is_empty() {
+            return Err(RequestError::Refused(refused));
         }
         self.check_secrets(&request.plan).await?;
         let now = self.0.tools.clock.now();
@@ -587,10 +601,24 @@ impl Engine {
         if missing.is_empty() { Ok(()) } else { Err(missing) }
     }
 
+    /// What the run would have, and may not, as far as that is known by now.
+    fn refused(&self, request: &RunRequest) -> Vec<Refusal> {
+        let kept = request.origin.iter().flat_map(|origin| &origin.kept);
+        let kept: BTreeSet<&StepId> = kept.map(|kept| &kept.step).collect();
+        let scope = Scope {
+            params: request.plan.params().seen(&request.params),
+            event: request.event.clone(),
+            ..Scope::default()
+        };
+        let tools = &self.0.tools;
+        tools.host.policy.foreseen(&request.plan, &tools.catalog, &scope, &kept)
+    }
+
     async fn check_secrets(&self, plan: &Plan) -> Result<(), SecretsMissing> {
         let names = plan.secrets();
         let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-        fetch(&*self.0.tools.host.secrets, &names).await.map(drop).map_err(SecretsMissing)
+        let secrets = self.0.tools.host.secrets_for(plan.name());
+        fetch(&*secrets, &names).await.map(drop).map_err(SecretsMissing)
     }
 }
 

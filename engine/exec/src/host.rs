@@ -10,11 +10,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_plan::RenderedInput;
 use fairlead_run::{Failure, LogStore, ResultCache, StepResult, bounded_text};
 use fairlead_step::{
-    Artifacts, CancelHandle, CancelToken, Clock, ErrorClass, HumanDuration, InputProblem, Outputs,
-    Ports, Registries, Secret, Step, StepContext, StepError, Verdict,
+    Artifacts, ByteSize, CancelHandle, CancelToken, Clock, Confinement, Egress, ErrorClass,
+    HumanDuration, InputProblem, Outputs, Ports, Registries, Secret, Step, StepContext, StepError,
+    Verdict,
 };
 use futures::FutureExt as _;
 use serde_json::Value;
@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::attempts::{AttemptResult, JobSpec};
 use crate::log::AttemptLog;
 use crate::mask::Mask;
+use crate::policy::Policy;
 use crate::process::{ProcessHost, ProcessOptions};
 use crate::scratch::ScratchFolders;
 use crate::secrets::{SecretError, SecretProvider, fetch};
@@ -38,11 +39,13 @@ const STOP_GRACES: u32 = 3;
 
 /// What every attempt of an engine shares.
 pub(crate) struct Host {
+    pub(crate) policy: Policy,
     pub(crate) secrets: Arc<dyn SecretProvider>,
     pub(crate) logs: Arc<dyn LogStore>,
     pub(crate) artifacts: Arc<dyn Artifacts>,
     pub(crate) result_cache: Arc<dyn ResultCache>,
     pub(crate) registries: Arc<dyn Registries>,
+    pub(crate) egress: Egress,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) processes: Arc<ProcessOptions>,
     pub(crate) workspaces: Arc<dyn WorkspaceLayout>,
@@ -70,7 +73,7 @@ enum Told {
 impl Host {
     /// Makes an attempt, or finds that an earlier result stands for it.
     pub(crate) async fn attempt(&self, mut job: Job) -> AttemptResult {
-        let secrets = match job.stop.guard(self.secrets_of(&job.spec.input)).await {
+        let secrets = match job.stop.guard(self.secrets_of(&job.spec)).await {
             Ok(secrets) => secrets,
             Err(error) => return AttemptResult::Made { result: StepResult::of(Err(error)) },
         };
@@ -79,6 +82,7 @@ impl Host {
         drop(secrets);
         let checked = with.map_err(|names| unknown_secrets(&names)).and_then(|with| {
             job.kind.check(&with).map_err(|problems| refused(&problems))?;
+            self.policy.check(&job.spec.pipeline, &*job.kind, &with)?;
             Ok(with)
         });
         let result = match checked {
@@ -94,12 +98,31 @@ impl Host {
         }
     }
 
+    /// How the containers of an attempt are shut in: what its project says, and what its step says beside
+    /// that, where it is less.
+    fn confinement(&self, job: &JobSpec) -> Confinement {
+        let mut confinement = self.policy.confinement(&job.pipeline);
+        let asked = fairlead_step::Limits {
+            memory: job.limits.memory.map(ByteSize),
+            cpu_millis: job.limits.cpu.map(u64::from),
+            pids: job.limits.pids,
+        };
+        confinement.limits = confinement.limits.and(asked);
+        confinement
+    }
+
+    /// Where the secrets of a pipeline come from: those of its project, where there are projects.
+    pub(crate) fn secrets_for(&self, pipeline: &str) -> Arc<dyn SecretProvider> {
+        self.policy.secrets(pipeline).unwrap_or_else(|| Arc::clone(&self.secrets))
+    }
+
     /// The secrets that the input names, and no others.
     async fn secrets_of(
         &self,
-        input: &RenderedInput,
+        job: &JobSpec,
     ) -> Result<BTreeMap<String, Secret<String>>, StepError> {
-        fetch(&*self.secrets, &input.secrets()).await.map_err(|errors| {
+        let secrets = self.secrets_for(&job.pipeline);
+        fetch(&*secrets, &job.input.secrets()).await.map_err(|errors| {
             let missing = errors.iter().find_map(|error| match error {
                 SecretError::Missing { hint, .. } => Some(hint.clone()),
                 SecretError::Unavailable { .. } => None,
@@ -165,6 +188,8 @@ impl Host {
                 registries: Arc::clone(&self.registries),
                 artifacts: Arc::clone(&self.artifacts),
                 clock: Arc::clone(&self.clock),
+                confinement: self.confinement(&job.spec),
+                egress: self.egress.clone(),
                 cancel,
             };
             let context = StepContext::new(ports, job.kind.spec());

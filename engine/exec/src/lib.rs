@@ -5,6 +5,7 @@
 //!   durably in one transaction, and only then performed. A step starts the moment it is ready and a
 //!   slot is free.
 //! * The host makes one attempt: secrets, scratch folder, log, deadline, cancel, panics.
+//! * A [`Policy`] says what the pipelines of a project may have; the host enforces it.
 //! * [`WorkspaceLayout`] gives each run a folder of its own; [`RunFolders`] keeps them.
 //! * [`ProcessHost`] starts processes, each in a group of its own that ends with the attempt.
 //!
@@ -22,6 +23,8 @@ mod host;
 mod inject;
 mod log;
 mod mask;
+pub mod own_process;
+mod policy;
 mod process;
 mod remote;
 mod scratch;
@@ -48,6 +51,7 @@ pub use error::DispatchError;
 pub use host::MAX_OUTPUT_BYTES;
 pub use inject::{Fault, Injection, InjectionError};
 pub use mask::Mask;
+pub use policy::{Allow, Containers, DEFAULT_PROJECT, Policy, PolicyError, Project, Refusal};
 pub use process::{MARK_VARIABLE, ProcessHost, ProcessOptions};
 pub use remote::{
     Floors, LEASE, RemoteAttempts, RemoteOptions, Runner, RunnerEnd, RunnerError, RunnerOptions,

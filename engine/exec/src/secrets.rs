@@ -40,6 +40,17 @@ pub trait SecretProvider: Send + Sync {
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>>;
 }
 
+/// Nobody's secrets: those of a pipeline without a project.
+pub(crate) struct NoSecrets;
+
+impl SecretProvider for NoSecrets {
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Secret<String>, SecretError>> {
+        let hint = "give its project secrets under `projects` in the server's configuration";
+        let error = SecretError::Missing { name: name.to_owned(), hint: hint.to_owned() };
+        Box::pin(std::future::ready(Err(error)))
+    }
+}
+
 /// Asks for every secret of `names`.
 ///
 /// # Errors

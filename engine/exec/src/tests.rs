@@ -2,6 +2,7 @@
 
 mod attempts;
 mod faults;
+mod policy;
 mod ports;
 mod resume;
 mod scheduling;
@@ -14,10 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fairlead_plan::{Plan, RunOutcome, Source, compile};
-use fairlead_run::{LogKey, Run, RunEvent, StepResult};
+use fairlead_run::{LogKey, Run, RunEvent, RunFilter, StepResult};
 use fairlead_step::{
     BoxFuture, Capability, Catalog, Clock, Effect, ProcessSpec, Registries, RegistryAccess,
-    RegistryAuth, RunId, Secret, StepContext, StepError, StepKind, Verdict, Workspace,
+    RegistryAuth, Required, Requirement, RunId, Secret, StepContext, StepError, StepKind, Verdict,
+    Workspace,
 };
 use fairlead_store::Store;
 use jiff::Timestamp;
@@ -27,8 +29,8 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::{
-    Cancellation, DriveError, Engine, EngineOptions, FetchesNothing, ProcessOptions, Requested,
-    RunFolders, RunRequest, SecretError, SecretProvider, cancellation,
+    Cancellation, DriveError, Engine, EngineOptions, FetchesNothing, Policy, ProcessOptions,
+    Requested, RunFolders, RunRequest, SecretError, SecretProvider, cancellation,
 };
 
 /// What the fake steps of one test share.
@@ -66,6 +68,9 @@ struct FakeInput {
     text: String,
     /// A secret to misuse.
     secret: Option<Secret<String>>,
+    /// What it would have, such as `program sh` or `network bridge`.
+    #[serde(default)]
+    requires: Vec<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -131,6 +136,23 @@ impl StepKind for Fake {
     const CAPABILITIES: &'static [Capability] = &[Capability::Process, Capability::Secrets];
     type Input = FakeInput;
     type Output = FakeOutput;
+
+    fn requirements(&self, input: &FakeInput) -> Vec<Requirement> {
+        let required = input.requires.iter().enumerate().filter_map(|(index, text)| {
+            let (what, which) = text.split_once(' ')?;
+            let what = match what {
+                "program" => Required::HostProgram(which.to_owned()),
+                "network" => Required::Network(which.to_owned()),
+                "image" => Required::Image(which.parse().ok()?),
+                "path" => Required::HostPath(which.into()),
+                "capability" => Required::LinuxCapability(which.to_owned()),
+                "root" => Required::ContainerRoot,
+                _ => return None,
+            };
+            Some(Requirement::at(format!("/requires/{index}"), what))
+        });
+        required.collect()
+    }
 
     async fn run(
         &self,
@@ -200,7 +222,12 @@ struct NoRegistries;
 impl Registries for NoRegistries {
     fn access(&self, _: &str) -> BoxFuture<'_, Result<RegistryAccess, StepError>> {
         let (auth, extra_ca) = (RegistryAuth::Anonymous, Vec::new());
-        Box::pin(std::future::ready(Ok(RegistryAccess { auth, plain_http: true, extra_ca })))
+        Box::pin(std::future::ready(Ok(RegistryAccess {
+            auth,
+            plain_http: true,
+            extra_ca,
+            egress: fairlead_step::Egress::open(),
+        })))
     }
 }
 
@@ -244,6 +271,8 @@ fn bench_with(store: Store, change: impl FnOnce(&mut EngineOptions)) -> Bench {
         artifacts: store.artifacts(),
         result_cache: store.result_cache(),
         registries: Arc::new(NoRegistries),
+        egress: fairlead_step::Egress::open(),
+        policy: Policy::open(),
         secrets: Arc::new(Secrets(BTreeMap::from([
             ("token", "hunter2-hunter2"),
             ("key", "-----BEGIN KEY-----\nfirst-line\nsecond-line\n-----END KEY-----\n"),

@@ -16,6 +16,11 @@ impl Code {
     }
 }
 
+impl Code {
+    /// Of what a server's configuration refuses, which [`crate::compile`] knows nothing of.
+    pub const REFUSED: Self = REFUSED_BY_POLICY;
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.0)
@@ -43,7 +48,7 @@ macro_rules! codes {
     ($($name:ident = $code:literal: $title:literal, $explanation:literal;)*) => {
         $(#[doc = $title] pub(crate) const $name: Code = Code($code);)*
 
-        /// Every code that [`crate::compile`] gives, in order.
+        /// Every code, in order.
         pub const CODES: &[CodeInfo] = &[$(
             CodeInfo { code: $name, title: $title, explanation: $explanation },
         )*];
@@ -121,6 +126,8 @@ codes! {
         "The step may start although the other one has no outputs. Write `| default(…)`, or narrow `needs`.";
     MAY_BE_NULL = "FL0405": "a value of the event that may be null",
         "Not every event that starts the pipeline has it. Write `| default(…)`, let only events in that have it, or ask for it in a `when`.";
+    REFUSED_BY_POLICY = "FL0501": "a step that the server does not let run",
+        "`fairlead lint --config` holds the file against the `projects` of a server's configuration. Change the step, or let whoever keeps the server allow what the message names.";
 }
 
 #[cfg(test)]

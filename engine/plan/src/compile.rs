@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use fairlead_event::Triggers;
-use fairlead_step::{Catalog, Digest, Effect, Step};
+use fairlead_step::{Catalog, Digest, Effect, Step, StepId};
 use serde_json::{Value, json};
 
 use crate::code::{BAD_NAME, BAD_VALUE, UNBOUND_PARAM, WRONG_REFERENCE};
@@ -22,7 +22,7 @@ use crate::suggest::Slips;
 use crate::yaml::{Content, Node};
 use crate::{
     Concurrency, Diagnostic, Diagnostics, Gate, Need, Outcome, Params, Plan, PlanStep, Source,
-    Undo, WaitFor, schema, suggest, template, triggers, yaml,
+    Span, Undo, WaitFor, schema, suggest, template, triggers, yaml,
 };
 use edges::{Edge, Edges};
 
@@ -33,6 +33,8 @@ pub struct Compiled {
     pub plan: Plan,
     /// The warnings; none of them is an error.
     pub warnings: Diagnostics,
+    /// Where the name of each step stands.
+    pub places: BTreeMap<StepId, Span>,
 }
 
 /// The most findings that are told of one file.
@@ -53,14 +55,16 @@ static WAIT_OUTPUTS: LazyLock<Value> =
 /// Everything that is wrong with the file, warnings included, in the order of the text.
 pub fn compile(source: &Source, catalog: &Catalog) -> Result<Compiled, Diagnostics> {
     let mut found = Vec::new();
+    let mut places = BTreeMap::new();
     let plan = yaml::parse(source, &mut found).and_then(|root| {
         let spec = spec::read(&root, &mut found);
+        places.extend(spec.steps.iter().map(|step| (step.id.clone(), step.id_span)));
         check(source, catalog, &spec, &mut found)
     });
     let mut findings = Diagnostics::new(source.clone(), found);
     findings.truncate(MAX_FINDINGS);
     match plan {
-        Some(plan) if !findings.has_errors() => Ok(Compiled { plan, warnings: findings }),
+        Some(plan) if !findings.has_errors() => Ok(Compiled { plan, warnings: findings, places }),
         Some(_) | None => Err(findings),
     }
 }

@@ -6,14 +6,14 @@ use fairlead_exec::{Mask, ProcessHost, SecretError, SecretProvider as _};
 use fairlead_git::{Git, GitAuth};
 use fairlead_oci::Client;
 use fairlead_plan::{Plan, Scope};
-use fairlead_step::{CancelToken, error_chain};
+use fairlead_step::{CancelToken, Secret, error_chain};
 use fairlead_step_build::engine_version;
 use fairlead_step_scan::Database;
 use fairlead_store::Store;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Context, preflight};
+use super::{Context, preflight, serve};
 use crate::checkouts::Silent;
 use crate::cli::DoctorArgs;
 use crate::exit::{Exit, Stop};
@@ -38,6 +38,9 @@ pub(crate) async fn doctor(context: &Context<'_>, args: DoctorArgs) -> Result<Ex
     ];
     for host in &args.registries {
         found.push(("registry", registry(context, host).await));
+    }
+    if let Some(path) = &args.config {
+        found.extend(server(context, path).await?);
     }
     let mut secrets = BTreeSet::new();
     for path in args.pipelines.iter().chain(&args.files) {
@@ -158,12 +161,37 @@ async fn steps(context: &Context<'_>, plan: &Plan, workspace: &Path) -> Vec<(&'s
     told.collect()
 }
 
-async fn secret(context: &Context<'_>, name: &str) -> Found {
-    match context.settings.secrets.get(name).await {
-        Ok(_) => Found::Good(format!("`{name}` is set")),
-        Err(SecretError::Missing { name, hint }) => {
-            Found::Bad(format!("`{name}` is not set"), hint)
+/// What a server's configuration lets pipelines use, and whether it is there.
+async fn server(context: &Context<'_>, path: &Path) -> Result<Vec<(&'static str, Found)>, Stop> {
+    let rules = serve::Config::read(path)?.rules(&context.settings)?;
+    let mut found = Vec::new();
+    for (name, answer) in rules.stores.look().await {
+        found.push(match answer {
+            Ok(()) => ("store", Found::Good(format!("`{name}` lets us in"))),
+            Err(problem) => {
+                let hint = "mend it, or its settings under `secret_stores`".to_owned();
+                ("store", Found::Bad(format!("`{name}`: {problem}"), hint))
+            }
+        });
+    }
+    for (project, secrets) in &rules.secrets {
+        for name in secrets.names() {
+            let answer = secrets.get(name).await;
+            found.push(("secret", told(answer, &format!("`{name}` of project `{project}`"))));
         }
+    }
+    Ok(found)
+}
+
+/// What became of a secret, which is called so.
+fn told(answer: Result<Secret<String>, SecretError>, name: &str) -> Found {
+    match answer {
+        Ok(_) => Found::Good(format!("{name} is set")),
+        Err(SecretError::Missing { hint, .. }) => Found::Bad(format!("{name} is not set"), hint),
         Err(error) => Found::Bad(error_chain(&error), "mend what keeps it".into()),
     }
+}
+
+async fn secret(context: &Context<'_>, name: &str) -> Found {
+    told(context.settings.secrets.get(name).await, &format!("`{name}`"))
 }

@@ -22,6 +22,7 @@ use crate::exit::{Exit, Stop};
 use crate::live::Live;
 use crate::load;
 use crate::output::Style;
+use crate::projects::Permits;
 
 pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<Exit, Stop> {
     let plan = load::plan(&args.file, &context.catalog, context.output)?;
@@ -62,7 +63,8 @@ pub(crate) async fn request_and_drive_in(
 ) -> Result<(Exit, Run), Stop> {
     resolve_images(context, &mut request).await?;
     preflight::check(context, &request).await?;
-    let engine = context.engine(&store, args.max_parallel, None, args.inject.clone());
+    let engine =
+        context.engine(&store, args.max_parallel, None, args.inject.clone(), Permits::open());
     let plan = Arc::clone(&request.plan);
     let run = match engine.request(request).await {
         Ok(Requested::New(run) | Requested::Already(run)) => run,
@@ -84,7 +86,13 @@ pub(crate) async fn resume(context: &Context<'_>, args: ResumeArgs) -> Result<Ex
         context.output.say(format!("run {run} has ended already: {outcome}"));
         return Ok(outcome.into());
     }
-    let engine = context.engine(&store, args.drive.max_parallel, None, args.drive.inject.clone());
+    let engine = context.engine(
+        &store,
+        args.drive.max_parallel,
+        None,
+        args.drive.inject.clone(),
+        Permits::open(),
+    );
     Ok(drive(context, &store, &engine, &run, state.plan(), &args.drive).await?.0)
 }
 

@@ -1,8 +1,14 @@
 //! `fairlead lint`: every finding of pipeline files, and certain mends.
 
-use fairlead_plan::{Compiled, Diagnostics, Severity, Source, compile};
+use std::collections::BTreeMap;
+
+use fairlead_plan::{
+    Code, Compiled, Diagnostic, Diagnostics, Plan, Severity, Source, Span, compile,
+};
+use fairlead_step::StepId;
 
 use super::Context;
+use super::serve::{Config, Rules};
 use crate::cli::{LintArgs, LintFormat};
 use crate::exit::{Exit, Stop};
 use crate::output::Style;
@@ -10,10 +16,15 @@ use crate::{load, report};
 
 pub(crate) fn lint(context: &Context<'_>, args: &LintArgs) -> Result<Exit, Stop> {
     let output = context.output;
+    let server = match &args.config {
+        Some(path) => Some(Config::read(path)?.rules(&context.settings)?),
+        None => None,
+    };
+    let server = server.as_ref();
     let mut all = Vec::new();
     for path in load::pipeline_files(&args.files)? {
         let mut source = load::source(&path)?;
-        let mut findings = check(&source, context);
+        let mut findings = check(&source, context, server);
         if args.fix {
             let mended = mend(&source, &findings);
             if mended != source.text() {
@@ -22,7 +33,7 @@ pub(crate) fn lint(context: &Context<'_>, args: &LintArgs) -> Result<Exit, Stop>
                 })?;
                 output.say(format!("{}: mended", path.display()));
                 source = Source::new(path.display().to_string(), mended);
-                findings = check(&source, context);
+                findings = check(&source, context, server);
             }
         }
         if args.format == LintFormat::Text {
@@ -44,11 +55,34 @@ pub(crate) fn lint(context: &Context<'_>, args: &LintArgs) -> Result<Exit, Stop>
     Ok(if errors { Exit::Usage } else { Exit::Passed })
 }
 
-fn check(source: &Source, context: &Context<'_>) -> Diagnostics {
+fn check(source: &Source, context: &Context<'_>, server: Option<&Rules>) -> Diagnostics {
     match compile(source, &context.catalog) {
-        Ok(Compiled { warnings, .. }) => warnings,
+        Ok(Compiled { warnings, plan, places }) => match server {
+            Some(server) => {
+                let refused = refused(&plan, &places, context, server);
+                let all = warnings.list().iter().cloned().chain(refused).collect();
+                Diagnostics::new(source.clone(), all)
+            }
+            None => warnings,
+        },
         Err(findings) => findings,
     }
+}
+
+/// What the server would refuse to the pipeline, as far as its inputs are known.
+fn refused(
+    plan: &Plan,
+    places: &BTreeMap<StepId, Span>,
+    context: &Context<'_>,
+    server: &Rules,
+) -> Vec<Diagnostic> {
+    let start = Span { start: 0, end: 0, line: 1, column: 1 };
+    let found = server.refusals(plan, &context.catalog).into_iter().map(|refusal| {
+        let place = refusal.step.as_ref().and_then(|step| places.get(step));
+        let span = place.copied().unwrap_or(start);
+        Diagnostic::error(Code::REFUSED, span, refusal.to_string()).help(refusal.hint)
+    });
+    found.collect()
 }
 
 /// The text with every certain mend made, last place first, so that places stay valid.

@@ -33,6 +33,7 @@ use fairlead_store::Store;
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Stop};
 use crate::output::Output;
+use crate::projects::Permits;
 use crate::settings::Settings;
 
 /// What every command works with.
@@ -56,13 +57,15 @@ impl Context<'_> {
         }
     }
 
-    /// An engine over `store`: at most so many attempts and runs at a time, with the faults to inject.
+    /// An engine over `store`: at most so many attempts and runs at a time, with the faults to inject, and
+    /// what may run.
     pub(crate) fn engine(
         &self,
         store: &Store,
         max_parallel: Option<NonZeroUsize>,
         max_runs: Option<NonZeroU32>,
         injections: Vec<Injection>,
+        permits: Permits,
     ) -> Engine {
         let settings = &self.settings;
         Engine::new(EngineOptions {
@@ -71,7 +74,9 @@ impl Context<'_> {
             logs: store.logs(),
             artifacts: store.artifacts(),
             result_cache: store.result_cache(),
-            registries: settings.registries.clone(),
+            registries: Arc::new(settings.registries.within(permits.egress.clone())),
+            egress: permits.egress,
+            policy: permits.policy,
             secrets: settings.secrets.clone(),
             clock: Arc::clone(&settings.clock),
             processes: settings.processes.clone(),

@@ -1,31 +1,35 @@
 //! `fairlead serve`: webhooks and the API in, runs out, in one process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use fairlead_bus::{InProcess, JetStream, JetStreamOptions};
 use fairlead_event::Bus;
-use fairlead_exec::SecretProvider as _;
+use fairlead_exec::{Refusal, SecretProvider as _};
 use fairlead_oci::Client;
+use fairlead_plan::{Plan, Scope};
 use fairlead_server::{
     ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, ServeError, Server,
     SourceSettings, Sources,
 };
-use fairlead_step::{BoxFuture, Digest, Image, ImageRef, StepError, error_chain};
+use fairlead_step::{BoxFuture, Catalog, Digest, Egress, Image, ImageRef, StepError, error_chain};
 use fairlead_store::Store;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, drive, votes};
+use super::{Context, drive, preflight, votes};
 use crate::checkouts::Checkouts;
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Stop};
 use crate::forges::{ForgeLogin, ForgeLogins};
 use crate::load;
-use crate::settings::Settings;
+use crate::output::Style;
+use crate::projects::{self, EgressSettings, Permits, ProjectSettings};
+use crate::secrets::project::{ProjectSecrets, StoreSettings, Stores};
+use crate::settings::{Settings, text_variable};
 
 /// The most bytes of a configuration.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -41,6 +45,47 @@ pub(crate) struct Config {
     /// of the address that is fetched from.
     #[serde(default)]
     forges: BTreeMap<String, ForgeLogin>,
+    /// What pipelines may do, by project. Whatever is not allowed here is refused.
+    #[serde(default)]
+    projects: BTreeMap<String, ProjectSettings>,
+    /// Where the secrets of projects are kept besides files, by a name for each.
+    #[serde(default)]
+    secret_stores: BTreeMap<String, StoreSettings>,
+    /// Which hosts events and pipelines may make the server speak to, besides those of the public internet.
+    #[serde(default)]
+    egress: EgressSettings,
+}
+
+/// What a server with a configuration lets its pipelines do.
+pub(super) struct Rules {
+    pub(super) permits: Permits,
+    pub(super) stores: Stores,
+    /// The secrets of each project.
+    pub(super) secrets: BTreeMap<String, Arc<ProjectSecrets>>,
+}
+
+impl Rules {
+    /// What is refused to a pipeline, as far as its inputs are known before anybody asks for a run. Nobody is
+    /// asked for a secret.
+    pub(super) fn refusals(&self, plan: &Plan, catalog: &Catalog) -> Vec<Refusal> {
+        let scope = Scope { params: preflight::defaults(plan), ..Scope::default() };
+        let policy = &self.permits.policy;
+        let mut found = policy.foreseen(plan, catalog, &scope, &BTreeSet::new());
+        if let Ok(Some(project)) = policy.project_of(plan.name()) {
+            let secrets = self.secrets.get(project);
+            let unknown = plan.secrets().into_iter();
+            let unknown = unknown.filter(|name| !secrets.is_some_and(|known| known.may_have(name)));
+            found.extend(unknown.map(|name| Refusal {
+                step: None,
+                message: format!("the secret `{name}` is none of project `{project}`"),
+                hint: format!(
+                    "say where it comes from under `projects.{project}.secrets.{name}` in the server's \
+                     configuration"
+                ),
+            }));
+        }
+        found
+    }
 }
 
 impl Config {
@@ -54,6 +99,26 @@ impl Config {
         })
     }
 
+    /// What a server with this configuration lets its pipelines do.
+    pub(super) fn rules(&self, settings: &Settings) -> Result<Rules, Stop> {
+        let wrong = |problems: Vec<String>| {
+            Stop::usage(problems.join("; ")).hint("docs/server.md says what may stand there")
+        };
+        let stores = projects::stores(&self.secret_stores, &settings.processes).map_err(wrong)?;
+        let (policy, secrets) = projects::policy(&self.projects, &stores).map_err(wrong)?;
+        let egress = self.egress().map_err(|problem| wrong(vec![problem]))?;
+        Ok(Rules { permits: Permits { policy, egress }, stores, secrets })
+    }
+
+    /// Which hosts may be spoken to: those that the configuration names are meant.
+    fn egress(&self) -> Result<Egress, String> {
+        let of_sources = self.sources.values().flat_map(|source| {
+            [&source.registry, &source.forge, &source.forge_ssh].into_iter().flatten()
+        });
+        let configured = of_sources.chain(self.forges.keys()).map(String::as_str);
+        projects::egress(&self.egress, configured)
+    }
+
     /// The checkouts of a server with this configuration, and of what it makes again.
     pub(super) fn checkouts(&self, settings: &Settings, store: &Store) -> Result<Checkouts, Stop> {
         let logins = ForgeLogins::new(self.forges.clone()).map_err(Stop::usage)?;
@@ -63,6 +128,7 @@ impl Config {
             secrets: settings.secrets.clone(),
             journal: store.journal(),
             logins,
+            egress: self.egress().map_err(Stop::usage)?,
         })
     }
 }
@@ -108,6 +174,15 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     }
     let pipelines = Pipelines::new(pipelines).map_err(|e| Stop::usage(e.to_string()))?;
     let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let rules = config.rules(settings)?;
+    for pipeline in pipelines.iter() {
+        // It may be allowed before anybody asks for a run, and the others run all the same.
+        for refusal in rules.refusals(&pipeline.plan, &context.catalog) {
+            let (output, name) = (context.output, pipeline.plan.name());
+            output.say(format!("{} `{name}`: {refusal}", output.paint(Style::Warn, "warning:")));
+            output.say(format!("{} {}", output.paint(Style::Warn, "hint:"), refusal.hint));
+        }
+    }
     let sources = Sources::open(&config.sources, &*settings.secrets).await.map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(|p| error_chain(p)).collect();
         Stop::usage(lines.join("; ")).hint("docs/events.md has the fields of a source")
@@ -118,7 +193,8 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
             settings.secrets.get(name).await.map_err(|e| Stop::usage(error_chain(&e)))?,
         ),
     };
-    let bus: Arc<dyn Bus> = match &args.nats {
+    let nats = args.nats.clone().or_else(|| text_variable("FAIRLEAD_NATS"));
+    let bus: Arc<dyn Bus> = match &nats {
         None => Arc::new(InProcess::default()),
         Some(url) => Arc::new(
             JetStream::connect(JetStreamOptions::new(url.clone()))
@@ -129,7 +205,10 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     let store = context.store().await?;
     let max_runs = usize::try_from(args.max_runs.get()).unwrap_or(usize::MAX);
     let options = Options { max_runs, ..Options::default() };
-    let engine = context.engine(&store, args.max_parallel, Some(args.max_runs), Vec::new());
+    let permits = rules.permits.clone();
+    let registries = Arc::new(settings.registries.within(permits.egress.clone()));
+    let max_runs = Some(args.max_runs);
+    let engine = context.engine(&store, args.max_parallel, max_runs, Vec::new(), permits);
     let checkouts = config.checkouts(settings, &store)?;
     checkouts.prune().await.map_err(|e| Stop::of(&e))?;
     let ports = Ports {
@@ -138,7 +217,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         events: store.events(),
         logs: store.logs(),
         bus,
-        images: Arc::new(Registry(Client::new(settings.registries.clone()))),
+        images: Arc::new(Registry(Client::new(registries))),
         workspaces: Arc::new(checkouts),
         clock: Arc::clone(&settings.clock),
         pipelines,

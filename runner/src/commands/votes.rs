@@ -13,6 +13,7 @@ use fairlead_store::Store;
 use super::{Context, drive, load, named_run};
 use crate::cli::{CancelArgs, SettleArgs, VoteArgs, WhoArgs};
 use crate::exit::{Exit, Stop};
+use crate::projects::Permits;
 
 /// The most bytes of a file with groups.
 const MAX_GROUPS: u64 = 1 << 20;
@@ -93,7 +94,7 @@ pub(crate) async fn abandon(context: &Context<'_>, args: CancelArgs) -> Result<E
     let by = voter(&args.who)?.name;
     let store = context.store().await?;
     let run = named_run(&store, &args.run).await?;
-    let engine = context.engine(&store, None, None, Vec::new());
+    let engine = context.engine(&store, None, None, Vec::new(), Permits::open());
     let problem = engine.abandon(&run, by, args.reason).await.map_err(|error| match error {
         DriveError::Lease(LeaseError::Held { .. }) => Stop::usage(error.to_string()).hint(format!(
             "`fairlead cancel {run}` tells it to stop; a process that does not stop has to be ended \
@@ -123,7 +124,7 @@ async fn say(
     said: String,
     step: Option<&StepId>,
 ) -> Result<Exit, Stop> {
-    let engine = context.engine(&store, None, None, Vec::new());
+    let engine = context.engine(&store, None, None, Vec::new(), Permits::open());
     let noted = Box::pin(engine.signal(run, signal)).await.map_err(|e| Stop::of(&e))?;
     let output = context.output;
     match noted {

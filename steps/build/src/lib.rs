@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fairlead_oci::{Client, Platform};
 use fairlead_step::{
     Capability, Digest, Effect, EngineAddress, Image, InputProblem, Missing, Preflight, Repository,
-    Secret, StepContext, StepError, StepKind, Verdict,
+    Required, Requirement, Secret, StepContext, StepError, StepKind, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -159,6 +159,16 @@ impl StepKind for Build {
     ];
     type Input = Input;
     type Output = Output;
+
+    fn requirements(&self, input: &Input) -> Vec<Requirement> {
+        // What the engine gives by default reaches whatever the engine's host does.
+        let network = match input.network {
+            Network::Default => "bridge",
+            Network::Host => "host",
+            Network::None => "none",
+        };
+        vec![Requirement::at("/network", Required::Network(network.to_owned()))]
+    }
 
     fn check(&self, input: &Input) -> Vec<InputProblem> {
         let mut problems = Vec::new();

@@ -12,11 +12,11 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptions,
 };
 use fairlead_step::{
-    Digest, EngineAddress, ErrorClass, LineSplitter, ProcessError, RunInfo, StepContext, StepError,
-    Stopped, Stream,
+    Confinement, Digest, EngineAddress, ErrorClass, LineSplitter, ProcessError, RunInfo,
+    StepContext, StepError, Stopped, Stream,
 };
 use futures::StreamExt as _;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::engine::{connect, ensure_image, failed, is_missing};
@@ -28,6 +28,10 @@ const WORKSPACE: &str = "/workspace";
 
 /// The label by which an attempt finds the containers of earlier ones.
 const KEY_LABEL: &str = "dev.fairlead.key";
+
+/// How `/tmp` is mounted where the image cannot be written to. What is in it counts as the container's
+/// memory.
+const TMPFS: &str = "rw,nosuid,nodev,mode=1777";
 
 /// How long a container has between `SIGTERM` and `SIGKILL`, in seconds.
 const GRACE_SECONDS: i32 = 5;
@@ -46,9 +50,11 @@ pub(crate) async fn run(
     context: &StepContext,
 ) -> Result<Ended, StepError> {
     let docker = context.cancel().guard(connect(engine)).await?;
-    context.cancel().guard(ensure_image(&docker, &container.image, context)).await?;
+    let pulled = ensure_image(&docker, &container.image, context);
+    let image_user = context.cancel().guard(pulled).await?;
     remove_earlier(&docker, context).await?;
-    let body = body(input, container, context)?;
+    let user = user(container, image_user.as_deref(), context.confinement());
+    let body = body(input, container, user, context)?;
     let options = CreateContainerOptionsBuilder::new().name(&name(context.info())).build();
     let created = docker.create_container(Some(options), body).await;
     let id = created.map_err(|error| failed("create the container", error))?.id;
@@ -101,6 +107,7 @@ fn name(info: &RunInfo) -> String {
 fn body(
     input: &Input,
     container: &Container,
+    user: Option<&str>,
     context: &StepContext,
 ) -> Result<ContainerCreateBody, StepError> {
     let info = context.info();
@@ -130,13 +137,14 @@ fn body(
         Some(cwd) => format!("{WORKSPACE}/{cwd}"),
         None => WORKSPACE.to_owned(),
     };
+    let confinement = context.confinement();
     Ok(ContainerCreateBody {
         image: Some(container.image.to_string()),
         entrypoint: Some(vec![input.program.clone()]),
         cmd: Some(input.args.clone()),
         env: Some(plain.chain(secret).collect()),
         working_dir: container.mount.then_some(folder),
-        user: container.user.clone(),
+        user: user.map(str::to_owned),
         labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).into()),
         attach_stdin: Some(input.stdin.is_some()),
         open_stdin: Some(input.stdin.is_some()),
@@ -144,15 +152,53 @@ fn body(
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         tty: Some(false),
-        host_config: Some(HostConfig {
-            network_mode: container.network.clone(),
-            mounts,
-            // Somebody must reap the program's orphans and hand it the signals.
-            init: Some(true),
-            ..HostConfig::default()
-        }),
+        host_config: Some(HostConfig { mounts, ..host_config(container, confinement) }),
         ..ContainerCreateBody::default()
     })
+}
+
+/// Whether a user of a container is its root.
+pub(crate) fn is_root(user: &str) -> bool {
+    let name = user.split(':').next().unwrap_or_default();
+    name == "root" || name.parse() == Ok(0_u32)
+}
+
+/// The user that the container is created with: the step's own, or the one that is asked of containers
+/// whose image names none but root. None leaves it to the image.
+fn user<'a>(
+    container: &'a Container,
+    of_image: Option<&str>,
+    confinement: &'a Confinement,
+) -> Option<&'a str> {
+    let own = container.user.as_deref();
+    let asked = confinement.user.as_deref().filter(|_| of_image.is_none_or(is_root));
+    own.or(asked)
+}
+
+/// How the container is shut in, and what it may use.
+fn host_config(container: &Container, confinement: &Confinement) -> HostConfig {
+    let limits = &confinement.limits;
+    let memory = limits.memory.map(|memory| i64::try_from(memory.0).unwrap_or(i64::MAX));
+    let nanos = |millis: u64| i64::try_from(millis.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+    let given: BTreeSet<&String> =
+        confinement.capabilities.iter().chain(&container.capabilities).collect();
+    let read_only = container.read_only || confinement.read_only;
+    HostConfig {
+        network_mode: container.network.clone(),
+        memory,
+        // The same number: no swap besides, which would only put off what the limit is for.
+        memory_swap: memory,
+        nano_cpus: limits.cpu_millis.map(nanos),
+        pids_limit: limits.pids.map(i64::from),
+        cap_drop: confinement.restricted.then(|| vec!["ALL".to_owned()]),
+        cap_add: (!given.is_empty()).then(|| given.into_iter().cloned().collect()),
+        security_opt: confinement.restricted.then(|| vec!["no-new-privileges".to_owned()]),
+        readonly_rootfs: read_only.then_some(true),
+        tmpfs: read_only.then(|| HashMap::from([("/tmp".to_owned(), TMPFS.to_owned())])),
+        // Somebody must reap the program's orphans and hand it the signals.
+        init: Some(true),
+        ..HostConfig::default()
+    }
 }
 
 /// Removes what earlier attempts of this step in this run left behind.
@@ -217,7 +263,15 @@ async fn watch(
     let code = exit_code(docker, id).await?;
     let state = docker.inspect_container(id, None).await.ok().and_then(|found| found.state);
     let out_of_memory = state.and_then(|state| state.oom_killed).unwrap_or(false);
-    Ok(Ended { code: Some(code), signal: None, stdout, last_error_line, out_of_memory })
+    let memory_limit = context.confinement().limits.memory;
+    Ok(Ended {
+        code: Some(code),
+        signal: None,
+        stdout,
+        last_error_line,
+        out_of_memory,
+        memory_limit,
+    })
 }
 
 async fn exit_code(docker: &Docker, id: &str) -> Result<i32, StepError> {
@@ -334,20 +388,25 @@ impl Drop for Guard {
 
 #[cfg(test)]
 mod tests {
-    use fairlead_step::erase;
     use fairlead_step::kit::TestHost;
+    use fairlead_step::{ByteSize, Limits, erase};
     use serde_json::json;
 
     use super::*;
     use crate::Command;
 
     fn body_of(with: serde_json::Value) -> serde_json::Value {
+        body_in(with, Confinement::default())
+    }
+
+    fn body_in(with: serde_json::Value, confinement: Confinement) -> serde_json::Value {
         let input: Input = serde_json::from_value(with).unwrap();
         let container = input.container.clone().unwrap();
-        let host = TestHost::new();
+        let host = TestHost::new().with_confinement(confinement);
         let step = erase(Command::new("unix:///nowhere".parse().unwrap()));
         let (context, _handle) = host.context(&*step, 2);
-        let body = serde_json::to_value(body(&input, &container, &context).unwrap()).unwrap();
+        let user = user(&container, None, context.confinement());
+        let body = serde_json::to_value(body(&input, &container, user, &context).unwrap()).unwrap();
         let text = body.to_string();
         let workspace = host.workspace().to_string_lossy();
         let run = context.info().run.to_string();
@@ -403,6 +462,70 @@ mod tests {
           "WorkingDir": "/workspace/web"
         }
         "#);
+    }
+
+    #[test]
+    fn a_container_is_shut_in_as_its_host_says() {
+        let confinement = Confinement {
+            limits: Limits {
+                memory: Some(ByteSize(64 << 20)),
+                cpu_millis: Some(1500),
+                pids: Some(100),
+            },
+            restricted: true,
+            capabilities: vec!["CHOWN".to_owned()],
+            user: Some("1000:1000".to_owned()),
+            read_only: true,
+        };
+        let body = body_in(
+            json!({
+                "program": "true",
+                "container": { "image": "localhost/x", "capabilities": ["NET_RAW", "CHOWN"], "network": "none" },
+            }),
+            confinement.clone(),
+        );
+        assert_eq!(body["User"], "1000:1000");
+        let mut host = body["HostConfig"].clone();
+        host.as_object_mut().unwrap().remove("Mounts");
+        insta::assert_json_snapshot!(host, @r#"
+        {
+          "CapAdd": [
+            "CHOWN",
+            "NET_RAW"
+          ],
+          "CapDrop": [
+            "ALL"
+          ],
+          "Init": true,
+          "Memory": 67108864,
+          "MemorySwap": 67108864,
+          "NanoCpus": 1500000000,
+          "NetworkMode": "none",
+          "PidsLimit": 100,
+          "ReadonlyRootfs": true,
+          "SecurityOpt": [
+            "no-new-privileges"
+          ],
+          "Tmpfs": {
+            "/tmp": "rw,nosuid,nodev,mode=1777"
+          }
+        }
+        "#);
+        let named = |own: Option<&str>, image: Option<&str>| {
+            let container = Container {
+                image: "localhost/x:1".parse().unwrap(),
+                network: None,
+                user: own.map(str::to_owned),
+                capabilities: BTreeSet::new(),
+                read_only: false,
+                mount: true,
+            };
+            user(&container, image, &confinement).map(str::to_owned)
+        };
+        assert_eq!(named(None, None).as_deref(), Some("1000:1000"));
+        assert_eq!(named(None, Some("root:wheel")).as_deref(), Some("1000:1000"));
+        assert_eq!(named(None, Some("node")), None);
+        assert_eq!(named(Some("7"), None).as_deref(), Some("7"));
     }
 
     #[test]

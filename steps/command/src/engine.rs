@@ -44,16 +44,14 @@ pub(crate) fn is_missing(error: &bollard::errors::Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
 }
 
-/// Sees to it that the engine has `image`.
+/// Sees to it that the engine has `image`, and answers the user that it names.
 pub(crate) async fn ensure_image(
     docker: &Docker,
     image: &ImageRef,
     context: &StepContext,
-) -> Result<(), StepError> {
-    match docker.inspect_image(&image.to_string()).await {
-        Ok(_) => return Ok(()),
-        Err(error) if is_missing(&error) => {}
-        Err(error) => return Err(failed(format!("look for {image}"), error)),
+) -> Result<Option<String>, StepError> {
+    if let Some(user) = user_of(docker, image).await? {
+        return Ok(user);
     }
     context.say(format!("pulling {image}"));
     let host = image.repository.registry();
@@ -72,7 +70,21 @@ pub(crate) async fn ensure_image(
             });
         }
     }
-    Ok(())
+    user_of(docker, image).await?.ok_or_else(|| {
+        StepError::retryable(format!("the engine has pulled {image}, and does not have it"))
+    })
+}
+
+/// The user that `image` names, if any; none where the engine does not have the image.
+async fn user_of(docker: &Docker, image: &ImageRef) -> Result<Option<Option<String>>, StepError> {
+    match docker.inspect_image(&image.to_string()).await {
+        Ok(found) => {
+            let user = found.config.and_then(|config| config.user);
+            Ok(Some(user.filter(|user| !user.is_empty())))
+        }
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(failed(format!("look for {image}"), error)),
+    }
 }
 
 fn pull_failed(image: &ImageRef, error: bollard::errors::Error) -> StepError {

@@ -12,8 +12,9 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use fairlead_step::{
-    Capability, Effect, EngineAddress, ImageRef, InputProblem, Missing, Preflight, ProcessError,
-    ProcessSpec, Secret, StepContext, StepError, StepKind, Verdict,
+    ByteSize, Capability, Effect, EngineAddress, ImageRef, InputProblem, Missing, Preflight,
+    ProcessError, ProcessSpec, Required, Requirement, Secret, StepContext, StepError, StepKind,
+    Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ use serde_json::Value;
 
 /// The most bytes of standard output that `capture` keeps.
 const CAPTURE_LIMIT: usize = 512 * 1024;
+
+/// The network of a container that asks for none.
+const DEFAULT_NETWORK: &str = "bridge";
 
 /// How long the engine has to answer before a run begins.
 const PREFLIGHT: Duration = Duration::from_secs(10);
@@ -92,10 +96,18 @@ pub enum Capture {
 pub struct Container {
     /// The image. It is pulled when the engine does not have it. Its own entry point is not run.
     image: ImageRef,
-    /// The network: `bridge`, `host`, `none` or the name of one; the engine's default otherwise.
+    /// The network: `bridge`, `host`, `none` or the name of one; the engine's default, which is `bridge`,
+    /// otherwise.
     network: Option<String>,
     /// The user within the container, such as `1000:1000`; the image's own otherwise.
     user: Option<String>,
+    /// Capabilities of Linux that the program has besides those that every container has here, such as
+    /// `NET_RAW`.
+    #[serde(default)]
+    capabilities: BTreeSet<String>,
+    /// Whether the file system of the image cannot be written to; `/tmp` is in memory then.
+    #[serde(default)]
+    read_only: bool,
     /// Whether the workspace is mounted, for reading and writing, at `/workspace`, which is then
     /// the working directory.
     #[serde(default = "yes")]
@@ -133,6 +145,33 @@ impl StepKind for Command {
 
     fn check(&self, input: &Input) -> Vec<InputProblem> {
         check(input)
+    }
+
+    fn requirements(&self, input: &Input) -> Vec<Requirement> {
+        let Some(container) = &input.container else {
+            let program = Required::HostProgram(input.program.clone());
+            let mut required = vec![Requirement::at("/program", program)];
+            for (map, name) in variables_of(input).filter(|(_, name)| chooses_code(name)) {
+                let why =
+                    format!("`{name}` may put another one in the place of `{}`", input.program);
+                let any = Required::AnyHostProgram(why);
+                required.push(Requirement::at(format!("/{map}/{name}"), any));
+            }
+            return required;
+        };
+        let image = Required::Image(container.image.clone());
+        let network = container.network.clone().unwrap_or_else(|| DEFAULT_NETWORK.to_owned());
+        let mut required = vec![
+            Requirement::at("/container/image", image),
+            Requirement::at("/container/network", Required::Network(network)),
+        ];
+        if container.user.as_deref().is_some_and(container::is_root) {
+            required.push(Requirement::at("/container/user", Required::ContainerRoot));
+        }
+        required.extend(container.capabilities.iter().map(|name| {
+            Requirement::at("/container/capabilities", Required::LinuxCapability(name.clone()))
+        }));
+        required
     }
 
     async fn preflight(&self, look: &Preflight<'_>) -> Vec<Missing> {
@@ -175,6 +214,8 @@ struct Ended {
     stdout: Vec<u8>,
     last_error_line: Option<String>,
     out_of_memory: bool,
+    /// How much memory it could use, where that was bounded.
+    memory_limit: Option<ByteSize>,
 }
 
 fn check(input: &Input) -> Vec<InputProblem> {
@@ -226,6 +267,17 @@ fn check(input: &Input) -> Vec<InputProblem> {
         let problem = format!("{code} stands under `success_codes`, too");
         problems.push(InputProblem::at("/reject_codes", problem));
     }
+    for name in input.container.iter().flat_map(|container| &container.capabilities) {
+        if name.is_empty() || name.starts_with("CAP_") || !name.bytes().all(is_capability) {
+            problems.push(
+                InputProblem::at(
+                    "/container/capabilities",
+                    format!("`{}` is not a capability", name.escape_default()),
+                )
+                .hint("write it in capitals and without `CAP_`, such as `NET_RAW`"),
+            );
+        }
+    }
     if let Some(container) = &input.container
         && !container.mount
         && input.cwd.is_some()
@@ -233,6 +285,21 @@ fn check(input: &Input) -> Vec<InputProblem> {
         problems.push(InputProblem::at("/cwd", "the workspace is not mounted: `mount` is false"));
     }
     problems
+}
+
+/// The variables that a step sets, and where.
+fn variables_of(input: &Input) -> impl Iterator<Item = (&'static str, &str)> {
+    let plain = input.env.keys().map(|name| ("env", name.as_str()));
+    plain.chain(input.secret_env.keys().map(|name| ("secret_env", name.as_str())))
+}
+
+/// Whether a variable decides which file a program is, or what is loaded into it.
+fn chooses_code(name: &str) -> bool {
+    name == "PATH" || name.starts_with("LD_")
+}
+
+const fn is_capability(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || byte == b'_'
 }
 
 /// Whether `path` is relative and has no `..` in it.
@@ -271,6 +338,7 @@ async fn on_the_host(input: &Input, context: &StepContext) -> Result<Ended, Step
         stdout: exit.stdout.into(),
         last_error_line: verdict::last_line(&exit.stderr_tail),
         out_of_memory: false,
+        memory_limit: None,
     })
 }
 

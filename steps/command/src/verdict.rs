@@ -35,6 +35,12 @@ pub(crate) fn of(input: &Input, ended: Ended) -> Result<Verdict<Output>, StepErr
     if among(&input.success_codes) {
         return Ok(Verdict::passed(output(input, code, ended.stdout)?));
     }
+    if ended.out_of_memory {
+        let limit = ended.memory_limit.map_or(String::new(), |limit| format!(" of {limit}"));
+        let message = format!("`{program}` was killed: the container ran out of its memory{limit}");
+        return Err(with_line(message, &ended.last_error_line)
+            .hint("let it use less, or give the step more memory"));
+    }
     if among(&input.reject_codes) {
         let mut reason = format!("`{program}` answered no with exit code {code}");
         if let Some(line) = &ended.last_error_line {
@@ -45,9 +51,7 @@ pub(crate) fn of(input: &Input, ended: Ended) -> Result<Verdict<Output>, StepErr
     }
     let error =
         with_line(format!("`{program}` ended with exit code {code}"), &ended.last_error_line);
-    Err(if ended.out_of_memory {
-        error.hint("the container ran out of memory")
-    } else if code == 126 || code == 127 {
+    Err(if code == 126 || code == 127 {
         error.hint("the program, or one that it starts, was not found or may not be run")
     } else {
         error

@@ -1,6 +1,6 @@
 //! Why a git operation failed, and whether trying again can help.
 
-use fairlead_step::{ErrorClass, ProcessError, StepError};
+use fairlead_step::{EgressDenied, ErrorClass, ProcessError, StepError};
 
 /// Why a git operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,9 @@ pub enum GitError {
         /// What git said.
         said: String,
     },
+    /// The rules of egress let nobody speak to it.
+    #[error("the remote is off limits: {0}")]
+    OffLimits(EgressDenied),
     /// The remote sent us elsewhere.
     #[error(
         "the remote {remote} redirects to another address, and redirects are not followed: {said}"
@@ -80,6 +83,12 @@ pub enum GitError {
     },
 }
 
+impl From<EgressDenied> for GitError {
+    fn from(denied: EgressDenied) -> Self {
+        Self::OffLimits(denied)
+    }
+}
+
 impl From<GitError> for StepError {
     fn from(error: GitError) -> Self {
         let (class, hint) = match &error {
@@ -95,6 +104,7 @@ impl From<GitError> for StepError {
             GitError::Unreachable { .. } => {
                 (ErrorClass::Retryable, Some("is the address right, and the server up?"))
             }
+            GitError::OffLimits(_) => (ErrorClass::Terminal, None),
             GitError::Redirected { .. } => (
                 ErrorClass::Terminal,
                 Some("give the address that it redirects to, if you trust it"),
@@ -118,7 +128,18 @@ impl From<GitError> for StepError {
             Some(hint) => step.hint(hint),
             None => step,
         };
-        if let GitError::Prepare { source, .. } = error { step.because(source) } else { step }
+        match error {
+            GitError::Prepare { source, .. } => step.because(source),
+            GitError::OffLimits(denied) => step.hint(denied.hint()),
+            GitError::Process(_)
+            | GitError::TooOld { .. }
+            | GitError::Refused { .. }
+            | GitError::Unreachable { .. }
+            | GitError::Redirected { .. }
+            | GitError::Missing { .. }
+            | GitError::Declined { .. }
+            | GitError::Failed { .. } => step,
+        }
     }
 }
 

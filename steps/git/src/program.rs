@@ -3,20 +3,24 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_step::{ProcessExit, ProcessSpec, Spawn};
+use fairlead_step::{Egress, ProcessExit, ProcessSpec, Spawn};
 
-use crate::{GitAuth, GitError, Remote};
+use crate::{GitAuth, GitError, Remote, Transport};
 
 /// The oldest git that is known to work.
 pub const MINIMUM_VERSION: (u32, u32) = (2, 30);
 
 /// How long one git command may take that moves content.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
+
+/// How long the name of a remote may take to be resolved.
+const LOOK_UP: Duration = Duration::from_secs(20);
 
 /// The most bytes that one git command may answer with.
 const MAX_OUTPUT: usize = 8 << 20;
@@ -34,6 +38,7 @@ pub struct Git {
     /// The file with the user and the password, in the form of git's credential helpers.
     login: Option<PathBuf>,
     env: Vec<(OsString, OsString)>,
+    egress: Egress,
 }
 
 impl Git {
@@ -114,7 +119,61 @@ impl Git {
             }
         }
         env.push(("GIT_SSH_COMMAND".into(), ssh.into()));
-        Ok(Self { spawn, home: home.to_owned(), settings, login, env })
+        let egress = Egress::open();
+        Ok(Self { spawn, home: home.to_owned(), settings, login, env, egress })
+    }
+
+    /// The same, and it reaches no remote but where `egress` lets it.
+    #[must_use]
+    pub fn within(mut self, egress: Egress) -> Self {
+        self.egress = egress;
+        self
+    }
+
+    /// Checks that the remote may be reached, and answers the setting by which git connects to the very
+    /// addresses that were checked.
+    ///
+    /// Over HTTP git is told them (2.37 and newer; an older one does not know the setting, and resolves the
+    /// name again). Over ssh it resolves the name itself: what a name leads to may have changed by then.
+    /// Behind a proxy it is the proxy that connects.
+    async fn checked(&self, remote: &Remote) -> Result<Option<String>, GitError> {
+        let Some(host) = remote.host() else { return Ok(None) };
+        if self.egress.is_open() {
+            return Ok(None);
+        }
+        let Some(port) = remote.port().or(remote.transport().default_port()) else {
+            return Ok(None);
+        };
+        self.egress.asks(host, Some(port))?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if bare.parse::<IpAddr>().is_ok() {
+            return Ok(None);
+        }
+        let away = |said: String| GitError::Unreachable { remote: remote.to_string(), said };
+        let looked_up = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((bare, port))).await;
+        let found = match looked_up {
+            Ok(Ok(found)) => found,
+            // A proxy, or ssh's own settings, may know the name. Nobody but who is configured may
+            // hide so what a name leads to.
+            Ok(Err(_)) if self.egress.is_configured(bare, port) => return Ok(None),
+            Ok(Err(error)) => return Err(away(error.to_string())),
+            Err(_) => return Err(away("its name is not resolved in time".to_owned())),
+        };
+        let (usable, denied) = self.egress.usable(bare, found);
+        // Where git resolves the name again, every address must do.
+        let pinned = remote.transport() != Transport::Ssh;
+        match denied {
+            Some(denied) if usable.is_empty() || !pinned => return Err(denied.into()),
+            Some(_) | None => {}
+        }
+        let addresses: Vec<String> = usable
+            .iter()
+            .map(|address| match address.ip() {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            })
+            .collect();
+        Ok(pinned.then(|| format!("http.curloptResolve={host}:{port}:{}", addresses.join(","))))
     }
 
     /// The private home.
@@ -140,7 +199,7 @@ impl Git {
         args: &[&str],
         deadline: Duration,
     ) -> Result<ProcessExit, GitError> {
-        let mut settings = Vec::new();
+        let mut settings = Vec::from_iter(self.checked(remote).await?);
         if let (Some(login), Some(origin)) = (&self.login, remote.origin()) {
             // A helper is asked by running it; this one prints the file and knows no secret.
             settings.push(format!("credential.{origin}.helper=!cat {} #", quoted(login)));

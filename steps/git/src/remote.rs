@@ -113,6 +113,15 @@ impl Remote {
         Some(format!("{}://{host}{port}", self.transport.name()))
     }
 
+    /// The folder of this machine that it is; none of a remote that has a host.
+    #[must_use]
+    pub fn folder_path(&self) -> Option<std::path::PathBuf> {
+        match self.transport {
+            Transport::File => url::Url::parse(&self.text).ok()?.to_file_path().ok(),
+            Transport::Https | Transport::Http | Transport::Ssh => None,
+        }
+    }
+
     fn new(text: String, transport: Transport, host: Option<&str>, port: Option<u16>) -> Self {
         let host = host.map(str::to_ascii_lowercase);
         Self { text, transport, host, port }

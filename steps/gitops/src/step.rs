@@ -2,8 +2,8 @@
 
 use fairlead_git::{Checkout, Commit, Git, GitAuth, Identity, Push, Remote};
 use fairlead_step::{
-    Artifact, Capability, Effect, InputProblem, Missing, Preflight, Secret, StepContext, StepError,
-    StepKind, Verdict,
+    Artifact, Capability, Effect, InputProblem, Missing, Preflight, Required, Requirement, Secret,
+    StepContext, StepError, StepKind, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,13 @@ impl StepKind for Gitops {
         problems
     }
 
+    fn requirements(&self, input: &Input) -> Vec<Requirement> {
+        let remote = input.repository.parse::<Remote>().ok();
+        let folder = remote.and_then(|remote| remote.folder_path());
+        let path = folder.map(|path| Requirement::at("/repository", Required::HostPath(path)));
+        path.into_iter().collect()
+    }
+
     async fn preflight(&self, look: &Preflight<'_>) -> Vec<Missing> {
         if look.has_program("git") {
             return Vec::new();
@@ -126,7 +133,8 @@ impl StepKind for Gitops {
     async fn run(&self, input: Input, context: &StepContext) -> Result<Verdict<Output>, StepError> {
         let remote: Remote = input.repository.parse().map_err(bad_input)?;
         let branch = input.branch.as_deref().map(str::parse).transpose().map_err(bad_input)?;
-        let git = Git::new(context.spawn()?, &context.scratch().join("home"), &auth(&input))?;
+        let git = Git::new(context.spawn()?, &context.scratch().join("home"), &auth(&input))?
+            .within(context.egress().clone());
         git.version().await?;
         let folder = context.scratch().join("checkout");
         let checkout = Checkout::clone(&git, &remote, branch.as_ref(), &folder).await?;

@@ -5,8 +5,9 @@
 //! to the registry's own origin (scheme, host and port) and to the token endpoint that this very
 //! origin names, and nothing that left that origin comes back to it with a login.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use fairlead_step::egress::{is_link_bound, is_metadata_name};
 use url::{Host, Url};
 
 /// Where `target`, named in an answer to a request for `here`, leads; or why nobody goes there.
@@ -62,7 +63,7 @@ fn reach(url: &Url) -> Reach {
             return match name {
                 "localhost" => Reach::Machine,
                 _ if name.ends_with(".localhost") => Reach::Machine,
-                "metadata" | "metadata.google.internal" | "instance-data" => Reach::Link,
+                _ if is_metadata_name(name) => Reach::Link,
                 _ => Reach::Anywhere,
             };
         }
@@ -74,24 +75,6 @@ fn reach(url: &Url) -> Reach {
     let address = address.to_canonical();
     // A connection to the unspecified address arrives at this machine.
     if address.is_loopback() || address.is_unspecified() { Reach::Machine } else { Reach::Anywhere }
-}
-
-/// Metadata services that are not at a link-local address.
-const METADATA: [IpAddr; 3] = [
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
-
-/// Whether an address is link-local or the metadata service of a cloud's machine. Names are
-/// resolved to none of these (`transport.rs`), so a name does not lead there either.
-pub(crate) fn is_link_bound(address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    let link_local = match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    };
-    link_local || METADATA.contains(&address)
 }
 
 #[cfg(test)]

@@ -5,21 +5,17 @@
 //! hosts of the public internet alone, whatever their names resolve to and wherever they redirect,
 //! and never with a login. Size and digest are the descriptor's.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fairlead_step::Egress;
 use futures::stream;
 use http::StatusCode;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use url::{Host, Url};
+use url::Url;
 
 use crate::blob::{BlobStream, Hasher};
 use crate::model::BLOB_LIMIT;
 use crate::request::{backoff, causes};
-use crate::transport::install_crypto;
 use crate::{Client, Descriptor, Error, Options};
 
 /// How many addresses of one descriptor are tried.
@@ -85,13 +81,9 @@ impl Elsewhere {
         if url.scheme() != "https" {
             return Err("the address is not https");
         }
-        let public = match url.host() {
-            // What a name leads to is seen when it is resolved.
-            Some(Host::Domain(name)) => !crate::is_loopback(name),
-            Some(Host::Ipv4(ip)) => is_public(IpAddr::V4(ip)),
-            Some(Host::Ipv6(ip)) => is_public(IpAddr::V6(ip)),
-            None => false,
-        };
+        // What a name leads to is seen when it is resolved. Nobody configures a stranger's address.
+        let asked = url.host_str().map(|host| Egress::public_and(Vec::new()).asks(host, None));
+        let public = asked.is_some_and(|answer| answer.is_ok());
         if public { Ok(()) } else { Err("the host is not of the public internet") }
     }
 }
@@ -150,7 +142,8 @@ async fn open(
                 (format!("it answered {}", status.as_u16()), busy)
             }
             Err(error) => {
-                let busy = error.is_timeout() || (error.is_connect() && !is_refused(&error));
+                let busy = error.is_timeout()
+                    || (error.is_connect() && fairlead_http::denial(&error).is_none());
                 (causes(error), busy)
             }
         };
@@ -178,10 +171,9 @@ async fn open(
 /// Connections of their own: no proxy, since a proxy would resolve the names itself, and none of
 /// the certificates that a registry's settings add.
 fn connections(options: &Options) -> reqwest::Result<reqwest::Client> {
-    install_crypto();
     let rules = options.elsewhere;
-    let builder = reqwest::Client::builder()
-        .user_agent(concat!("fairlead/", env!("CARGO_PKG_VERSION")))
+    let egress = if rules.is_public() { Egress::public_and(Vec::new()) } else { Egress::open() };
+    let builder = fairlead_http::builder(&egress)
         .connect_timeout(options.connect_timeout)
         .read_timeout(options.idle_timeout)
         .timeout(LONGEST)
@@ -197,83 +189,10 @@ fn connections(options: &Options) -> reqwest::Result<reqwest::Client> {
             }
         }));
     if rules.is_public() {
-        builder.https_only(true).dns_resolver(Arc::new(PublicNames)).build()
+        builder.https_only(true).build()
     } else {
         builder.tls_certs_only([]).build()
     }
-}
-
-/// Resolves names, and refuses those that lead to any host that is not public.
-struct PublicNames;
-
-/// The name leads into a network that is nobody else's business.
-#[derive(Debug, thiserror::Error)]
-#[error("the host is not of the public internet")]
-struct NotPublic;
-
-impl Resolve for PublicNames {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if found.is_empty() {
-                return Err(io::Error::from(io::ErrorKind::NotFound).into());
-            }
-            if !found.iter().all(|address| is_public(address.ip())) {
-                return Err(NotPublic.into());
-            }
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// Whether the name led to a host that may not be asked. Asking again would not change that.
-fn is_refused(error: &reqwest::Error) -> bool {
-    let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if cause.is::<NotPublic>() {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
-}
-
-/// Whether `ip` is an address of the public internet (IANA's registries of special addresses).
-fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => is_public_v4(ip),
-        IpAddr::V6(ip) => is_public_v6(ip),
-    }
-}
-
-const fn is_public_v4(ip: Ipv4Addr) -> bool {
-    !matches!(
-        ip.octets(),
-        [0 | 10 | 127 | 224..=255, ..]
-            | [100, 64..=127, ..]
-            | [169, 254, ..]
-            | [172, 16..=31, ..]
-            | [192, 168, ..]
-            | [192, 0, 0 | 2, _]
-            | [192, 88, 99, _]
-            | [198, 18 | 19, ..]
-            | [198, 51, 100, _]
-            | [203, 0, 113, _]
-    )
-}
-
-fn is_public_v6(ip: Ipv6Addr) -> bool {
-    if let Some(ip) = ip.to_ipv4_mapped() {
-        return is_public_v4(ip);
-    }
-    let parts = ip.segments();
-    // Only 2000::/3 is given out. Of it, 2001::/23 is for protocols, 2001:db8::/32 and 3fff::/20
-    // are for documents, and 2002::/16 leads to any IPv4 address.
-    (0x2000..=0x3fff).contains(&parts[0])
-        && !(parts[0] == 0x2001 && (parts[1] < 0x200 || parts[1] == 0xdb8))
-        && parts[0] != 0x2002
-        && !(parts[0] == 0x3fff && parts[1] < 0x1000)
 }
 
 /// A blob on its way from somebody's server.
@@ -343,63 +262,6 @@ mod tests {
     use crate::kit::{FakeRegistry, Fault, Login};
 
     #[test]
-    fn only_the_public_internet_is_public() {
-        for ip in [
-            "8.8.8.8",
-            "1.1.1.1",
-            "100.63.255.255",
-            "172.32.0.1",
-            "192.0.1.1",
-            "198.20.0.1",
-            "223.255.255.255",
-            "2606:4700::1111",
-            "2a00:1450::1",
-            "::ffff:8.8.8.8",
-        ] {
-            assert!(is_public(ip.parse().unwrap()), "{ip}");
-        }
-        for ip in [
-            "0.0.0.0",
-            "10.1.2.3",
-            "100.64.0.1",
-            "127.0.0.1",
-            "127.9.9.9",
-            "169.254.169.254",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.168.1.1",
-            "192.0.0.1",
-            "192.0.2.1",
-            "192.88.99.1",
-            "198.18.0.1",
-            "198.51.100.1",
-            "203.0.113.1",
-            "224.0.0.1",
-            "240.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "::ffff:127.0.0.1",
-            "::ffff:169.254.169.254",
-            "::127.0.0.1",
-            "64:ff9b::7f00:1",
-            "64:ff9b:1::1",
-            "100::1",
-            "2001::1",
-            "2001:db8::1",
-            "2002:7f00:1::",
-            "3fff::1",
-            "fc00::1",
-            "fd00:ec2::254",
-            "fe80::1",
-            "fec0::1",
-            "ff02::1",
-        ] {
-            assert!(!is_public(ip.parse().unwrap()), "{ip}");
-        }
-    }
-
-    #[test]
     fn addresses_of_strangers_are_looked_at_first() {
         for (address, want) in [
             ("https://layers.example.com/x?sig=1", Ok(())),
@@ -420,14 +282,6 @@ mod tests {
         ] {
             assert_eq!(Elsewhere::Public.allows(&address.parse().unwrap()), want, "{address}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_name_that_leads_inside_is_refused_when_it_is_resolved() {
-        let Err(error) = PublicNames.resolve("localhost".parse().unwrap()).await else {
-            panic!("localhost is public");
-        };
-        assert!(error.is::<NotPublic>(), "{error}");
     }
 
     fn client(elsewhere: Elsewhere) -> Client {

@@ -1,6 +1,6 @@
 //! What can go wrong between here and a registry, and what a person can do about it.
 
-use fairlead_step::{Digest, ErrorClass, StepError};
+use fairlead_step::{Digest, EgressDenied, ErrorClass, StepError};
 
 /// Why a registry operation failed.
 ///
@@ -156,6 +156,14 @@ pub enum Error {
         /// What is wrong with them.
         problem: String,
     },
+    /// The rules of egress let nobody speak to it, or to where it leads.
+    #[error("registry {registry} is off limits: {denied}")]
+    OffLimits {
+        /// The registry's host.
+        registry: String,
+        /// Which host, and why.
+        denied: EgressDenied,
+    },
     /// The host could not say how to reach the registry.
     #[error("no access to registry {registry}")]
     Access {
@@ -199,6 +207,7 @@ impl Error {
             | Self::LostUpdate { .. }
             | Self::NotListed { .. }
             | Self::Settings { .. }
+            | Self::OffLimits { .. }
             | Self::Access { .. } => false,
         }
     }
@@ -222,6 +231,7 @@ impl Error {
             | Self::Malformed { .. }
             | Self::Refused { .. }
             | Self::TagMoved { .. }
+            | Self::OffLimits { .. }
             | Self::Settings { .. } => ErrorClass::Terminal,
         }
     }
@@ -262,6 +272,7 @@ impl Error {
                  and its login"
                     .into(),
             ),
+            Self::OffLimits { denied, .. } => Some(denied.hint()),
             Self::Access { source, .. } => source.way_out().map(str::to_owned),
             Self::TooLarge { .. }
             | Self::TooMany { .. }
@@ -292,6 +303,7 @@ impl From<Error> for StepError {
             | Error::TagMoved { .. }
             | Error::LostUpdate { .. }
             | Error::NotListed { .. }
+            | Error::OffLimits { .. }
             | Error::Settings { .. } => Self::new(class, message),
         };
         match hint {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fairlead_step::{RegistryAccess, RegistryAuth, Repository, Secret};
+use fairlead_step::{Egress, EgressDenied, RegistryAccess, RegistryAuth, Repository, Secret};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use url::Url;
@@ -28,6 +28,7 @@ pub(crate) struct Host {
     /// What makes connections to where it leads.
     transport: Transport,
     extra_ca: Vec<u8>,
+    egress: Egress,
     options: Options,
     auth: RegistryAuth,
     challenge: Mutex<Option<Challenge>>,
@@ -36,6 +37,14 @@ pub(crate) struct Host {
     fetching: tokio::sync::Mutex<()>,
     /// Whether it has the referrers API, once it is known.
     pub(crate) referrers_api: Mutex<Option<bool>>,
+}
+
+/// Whether `url`, which the registry called `name` is at or leads to, may be asked.
+fn may_ask(egress: &Egress, url: &Url, name: &str) -> Result<(), Error> {
+    let host = url.host_str().unwrap_or_default();
+    egress
+        .asks(host, url.port_or_known_default())
+        .map_err(|denied| Error::OffLimits { registry: name.to_owned(), denied })
 }
 
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -59,13 +68,19 @@ impl Host {
             registry: name.to_owned(),
             problem: format!("`{address}` is not an address: {e}"),
         })?;
-        let http = transport.pool(address, access.plain_http, &access.extra_ca, options)?;
+        // On an open machine, whoever names a registry means it, wherever it is.
+        if !access.egress.is_open() {
+            may_ask(&access.egress, &base, name)?;
+        }
+        let (plain_http, egress) = (access.plain_http, access.egress);
+        let http = transport.pool(address, plain_http, &access.extra_ca, &egress, options)?;
         Ok(Self {
             name: name.to_owned(),
             base,
             http,
             transport: transport.clone(),
             extra_ca: access.extra_ca,
+            egress,
             options: options.clone(),
             auth: access.auth,
             challenge: Mutex::default(),
@@ -99,12 +114,20 @@ impl Host {
 
     /// The connections for `url`, which may be elsewhere and speak TLS where the registry does not.
     pub(crate) fn connections(&self, url: &Url) -> Result<reqwest::Client, Error> {
+        if !(self.egress.is_open() && url.host() == self.base.host()) {
+            may_ask(&self.egress, url, &self.name)?;
+        }
         let host = url.host_str().unwrap_or_default();
         let own = self.base.host_str().unwrap_or_default();
         if url.scheme() == self.base.scheme() && is_loopback(host) == is_loopback(own) {
             return Ok(self.http.clone());
         }
-        self.transport.pool(host, url.scheme() == "http", &self.extra_ca, &self.options)
+        let (plain, egress) = (url.scheme() == "http", &self.egress);
+        self.transport.pool(host, plain, &self.extra_ca, egress, &self.options)
+    }
+
+    pub(crate) fn off_limits(&self, denied: EgressDenied) -> Error {
+        Error::OffLimits { registry: self.name.clone(), denied }
     }
 
     pub(crate) fn unauthorized(&self, what: &str, detail: String) -> Error {
@@ -222,13 +245,16 @@ impl Host {
                 .body(form.expose().clone()),
         };
         let place = format!("a token for {what}");
-        let unreachable = |broken: Broken| Failure::Again {
-            error: Error::Unreachable {
-                registry: self.name.clone(),
-                what: place.clone(),
-                cause: broken.cause(),
+        let unreachable = |broken: Broken| match broken.denial() {
+            Some(source) => Failure::Final(self.off_limits(source)),
+            None => Failure::Again {
+                error: Error::Unreachable {
+                    registry: self.name.clone(),
+                    what: place.clone(),
+                    cause: broken.cause(),
+                },
+                after: None,
             },
-            after: None,
         };
         let (idle, whole) = (self.options.idle_timeout, self.options.request_timeout);
         let request = request.header(ACCEPT, "application/json").timeout(whole);

@@ -330,6 +330,7 @@ impl FakeRegistry {
                     auth,
                     plain_http: true,
                     extra_ca: Vec::new(),
+                    egress: fairlead_step::Egress::open(),
                 })))
             }
         }

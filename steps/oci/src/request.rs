@@ -6,6 +6,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use fairlead_step::EgressDenied;
 use http::header::{AUTHORIZATION, DATE, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 use jiff::fmt::rfc2822;
@@ -347,6 +348,14 @@ pub(crate) enum Broken {
 }
 
 impl Broken {
+    /// Why the rules of egress refused the connection, where they did.
+    pub(crate) fn denial(&self) -> Option<EgressDenied> {
+        match self {
+            Self::Http(error) => fairlead_http::denial(error).cloned(),
+            Self::Silent(_) => None,
+        }
+    }
+
     /// The cause on one line.
     pub(crate) fn cause(self) -> String {
         match self {
@@ -374,6 +383,9 @@ pub(crate) fn transport_failure(host: &Host, call: &Call, broken: Broken) -> Fai
         Broken::Http(error) => error.is_connect(),
         Broken::Silent(_) => false,
     };
+    if let Some(source) = broken.denial() {
+        return Failure::Final(host.off_limits(source));
+    }
     let cause = broken.cause();
     if connect && cause.contains("invalid peer certificate") {
         return Failure::Final(Error::Settings {

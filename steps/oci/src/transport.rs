@@ -1,13 +1,10 @@
 //! Connections: one pool for plain HTTP to loopback, one for each set of trusted certificates.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fairlead_step::Digest;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use fairlead_step::{Digest, Egress};
 
-use crate::address::is_link_bound;
 use crate::{Elsewhere, Error};
 
 /// Deadlines and patience.
@@ -59,7 +56,8 @@ impl Default for Options {
 /// The connection pools. Cheap to clone; clones share the connections.
 #[derive(Debug, Clone, Default)]
 pub struct Transport {
-    pools: Arc<Mutex<HashMap<PoolKey, reqwest::Client>>>,
+    /// A handful at most: by what they trust, and by the rules of where they may connect.
+    pools: Arc<Mutex<Vec<(PoolKey, Egress, reqwest::Client)>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -84,6 +82,7 @@ impl Transport {
         host: &str,
         plain_http: bool,
         extra_ca: &[u8],
+        egress: &Egress,
         options: &Options,
     ) -> Result<reqwest::Client, Error> {
         let key = match (plain_http, is_loopback(host)) {
@@ -92,36 +91,27 @@ impl Transport {
             (false, _) => PoolKey::Tls(Digest::sha256(extra_ca)),
         };
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pool) = pools.get(&key) {
+        let same = pools.iter().find(|(known, rules, _)| *known == key && rules == egress);
+        if let Some((_, _, pool)) = same {
             return Ok(pool.clone());
         }
-        let pool = build(&key, extra_ca, options).map_err(|error| Error::Settings {
+        let pool = build(&key, extra_ca, egress, options).map_err(|error| Error::Settings {
             registry: host.to_owned(),
             problem: crate::request::causes(error),
         })?;
-        pools.insert(key, pool.clone());
+        pools.push((key, egress.clone(), pool.clone()));
         Ok(pool)
     }
 }
 
-/// Two providers may be linked into one program; rustls then asks which. A provider that somebody
-/// installed before us stays.
-pub(crate) fn install_crypto() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-}
-
-fn build(key: &PoolKey, extra_ca: &[u8], options: &Options) -> reqwest::Result<reqwest::Client> {
-    install_crypto();
-    let builder = reqwest::Client::builder()
-        .user_agent(concat!("fairlead/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(options.connect_timeout)
-        .pool_idle_timeout(Duration::from_secs(60))
-        .tcp_nodelay(true)
-        .dns_resolver(Names)
-        // Redirects are followed where it is known whose login a request carries.
-        .redirect(reqwest::redirect::Policy::none());
+fn build(
+    key: &PoolKey,
+    extra_ca: &[u8],
+    egress: &Egress,
+    options: &Options,
+) -> reqwest::Result<reqwest::Client> {
+    // Redirects are followed where it is known whose login a request carries.
+    let builder = fairlead_http::builder(egress).connect_timeout(options.connect_timeout);
     match key {
         PoolKey::Loopback => builder.no_proxy().tls_certs_only([]).build(),
         PoolKey::Plain => builder.tls_certs_only([]).build(),
@@ -129,24 +119,6 @@ fn build(key: &PoolKey, extra_ca: &[u8], options: &Options) -> reqwest::Result<r
             let extra = reqwest::Certificate::from_pem_bundle(extra_ca)?;
             if extra.is_empty() { builder.build() } else { builder.tls_certs_merge(extra).build() }
         }
-    }
-}
-
-/// Resolves names as the system does, but to no address that means something on one link alone:
-/// a name in an answer must not lead to a cloud's metadata service.
-struct Names;
-
-impl Resolve for Names {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let (bound, usable): (Vec<_>, Vec<_>) =
-                found.partition(|address| is_link_bound(address.ip()));
-            if usable.is_empty() && !bound.is_empty() {
-                return Err("its name leads to a link-local or metadata address alone".into());
-            }
-            Ok(Box::new(usable.into_iter()) as Addrs)
-        })
     }
 }
 
@@ -181,11 +153,12 @@ mod tests {
     #[test]
     fn clients_build_with_and_without_certificates() {
         let transport = Transport::new();
-        let options = Options::default();
-        assert!(transport.pool("127.0.0.1:5000", true, &[], &options).is_ok());
-        assert!(transport.pool("registry.example.com", false, &[], &options).is_ok());
+        let (open, options) = (Egress::open(), Options::default());
+        assert!(transport.pool("127.0.0.1:5000", true, &[], &open, &options).is_ok());
+        assert!(transport.pool("registry.example.com", false, &[], &open, &options).is_ok());
         let broken = b"-----BEGIN CERTIFICATE-----\nnot base64\n-----END CERTIFICATE-----\n";
-        let error = transport.pool("registry.example.com", false, broken, &options).unwrap_err();
+        let found = transport.pool("registry.example.com", false, broken, &open, &options);
+        let error = found.unwrap_err();
         assert!(matches!(error, Error::Settings { .. }), "{error}");
     }
 }

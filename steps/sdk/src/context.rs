@@ -8,7 +8,9 @@ use futures::channel::oneshot;
 use futures::future::{BoxFuture, Shared};
 use jiff::Timestamp;
 
-use crate::{Artifacts, Capability, RunId, Secret, Spawn, StepError, StepId, StepSpec};
+use crate::{
+    Artifacts, Capability, Confinement, Egress, RunId, Secret, Spawn, StepError, StepId, StepSpec,
+};
 
 /// Which run, which step, which attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +95,8 @@ pub struct RegistryAccess {
     pub plain_http: bool,
     /// PEM certificates to trust besides the system's.
     pub extra_ca: Vec<u8>,
+    /// Which hosts may be spoken to: its own, and those that its answers lead to.
+    pub egress: Egress,
 }
 
 /// The port to the settings and credentials of registries.
@@ -169,6 +173,10 @@ pub struct Ports {
     pub artifacts: Arc<dyn Artifacts>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// How its containers are shut in.
+    pub confinement: Confinement,
+    /// Which hosts may be spoken to.
+    pub egress: Egress,
     /// The signal to stop.
     pub cancel: CancelToken,
 }
@@ -263,6 +271,18 @@ impl StepContext {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.ports.clock.now()
+    }
+
+    /// Which hosts may be spoken to, for steps that connect by other ways than the registry client.
+    #[must_use]
+    pub const fn egress(&self) -> &Egress {
+        &self.ports.egress
+    }
+
+    /// How the containers of this attempt are shut in.
+    #[must_use]
+    pub const fn confinement(&self) -> &Confinement {
+        &self.ports.confinement
     }
 
     /// The signal to stop.

@@ -17,10 +17,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    Artifact, ArtifactError, Artifacts, CancelHandle, CancelToken, Clock, Digest, Effect, Log,
-    Missing, Output, Outputs, Ports, Preflight, ProcessError, ProcessExit, ProcessSpec, Progress,
-    Registries, RegistryAccess, RegistryAuth, RunId, RunInfo, Spawn, Step, StepContext, StepError,
-    Stopped, Stream, Verdict,
+    Artifact, ArtifactError, Artifacts, CancelHandle, CancelToken, Clock, Confinement, Digest,
+    Effect, Egress, Log, Missing, Output, Outputs, Ports, Preflight, ProcessError, ProcessExit,
+    ProcessSpec, Progress, Registries, RegistryAccess, RegistryAuth, RunId, RunInfo, Spawn, Step,
+    StepContext, StepError, Stopped, Stream, Verdict,
 };
 
 #[derive(Default)]
@@ -73,6 +73,7 @@ impl Registries for LoopbackRegistries {
             auth: RegistryAuth::Anonymous,
             plain_http: true,
             extra_ca: Vec::new(),
+            egress: Egress::open(),
         })))
     }
 }
@@ -184,6 +185,7 @@ pub struct TestHost {
     registries: Arc<dyn Registries>,
     now: Timestamp,
     run: RunId,
+    confinement: Confinement,
 }
 
 impl Default for TestHost {
@@ -205,6 +207,7 @@ impl TestHost {
             registries: Arc::new(LoopbackRegistries),
             now: Timestamp::from_second(1_790_000_000).expect("a time"),
             run: RunId::mint(1_790_000_000_000, 7),
+            confinement: Confinement::default(),
         }
     }
 
@@ -212,6 +215,13 @@ impl TestHost {
     #[must_use]
     pub fn with_registries(mut self, registries: Arc<dyn Registries>) -> Self {
         self.registries = registries;
+        self
+    }
+
+    /// The same host, whose containers are shut in so.
+    #[must_use]
+    pub fn with_confinement(mut self, confinement: Confinement) -> Self {
+        self.confinement = confinement;
         self
     }
 
@@ -267,6 +277,8 @@ impl TestHost {
             registries: Arc::clone(&self.registries),
             artifacts: self.memory.clone(),
             clock: Arc::new(FixedClock(self.now)),
+            confinement: self.confinement.clone(),
+            egress: Egress::open(),
             cancel,
         };
         (StepContext::new(ports, step.spec()), handle)
@@ -339,6 +351,9 @@ pub async fn conformance(
     assert!(step.check(&unknown).is_err(), "`{}` took an unknown input", spec.kind);
     step.check(&with).unwrap_or_else(|problems| panic!("`{}`: {problems:?}", spec.kind));
 
+    let required = step.requirements(&with);
+    assert!(required.is_ok(), "`{}` cannot say what it requires: {required:?}", spec.kind);
+    assert_eq!(required.ok(), Some(step.foreseen_requirements(&with)), "`{}`", spec.kind);
     let before = listing(host.workspace());
     let known = with.as_object().into_iter().flatten();
     let unknown: Value = known.map(|(name, _)| (name.clone(), Value::Null)).collect();

@@ -8,7 +8,7 @@
 //!   [`ObjectId`], [`Workspace`].
 //! * **Contract**: [`StepKind`] (typed, what an author writes), [`Step`] (erased, what the engine
 //!   runs), [`Verdict`] and [`StepError`] (a "no" is not an error), [`Effect`] and [`Capability`],
-//!   [`Preflight`] (what is missing is told before a run begins).
+//!   [`Preflight`] (what is missing is told before a run begins), [`Requirement`] (what a host may refuse).
 //! * **Ports**: [`StepContext`] hands a step exactly what its capabilities grant: a log, processes,
 //!   registries, artifacts, a clock, a token that says stop.
 //!
@@ -19,6 +19,7 @@ mod catalog;
 mod context;
 mod digest;
 mod duration;
+pub mod egress;
 mod engine;
 mod id;
 mod image;
@@ -28,6 +29,7 @@ mod lines;
 mod object_id;
 mod pattern;
 mod preflight;
+mod requirement;
 mod secret;
 mod spawn;
 mod step;
@@ -42,6 +44,7 @@ pub use context::{
 };
 pub use digest::{Algorithm, Digest, DigestError};
 pub use duration::{DurationError, HumanDuration};
+pub use egress::{Egress, EgressDenied, EgressRule};
 pub use engine::{EngineAddress, EngineAddressError, EngineSocket};
 pub use futures::future::BoxFuture;
 pub use id::{IdError, RunId, StepId};
@@ -50,6 +53,7 @@ pub use lines::LineSplitter;
 pub use object_id::{ObjectId, ObjectIdError};
 pub use pattern::{Glob, GlobError, Globs, TagPattern, TagPatterns, newest_version};
 pub use preflight::{Missing, Preflight};
+pub use requirement::{ByteSize, Confinement, Limits, Required, Requirement};
 pub use secret::Secret;
 pub use spawn::{Output, ProcessError, ProcessExit, ProcessSpec, Spawn, Stopped};
 pub use step::{

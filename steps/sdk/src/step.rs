@@ -8,7 +8,8 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Digest, Missing, Outputs, Preflight, StepContext, StepError, Verdict};
+use crate::requirement::{guess, is_within};
+use crate::{Digest, Missing, Outputs, Preflight, Requirement, StepContext, StepError, Verdict};
 
 /// The `format` keywords that give a JSON string or object in a step's schemas its Fairlead type.
 /// The plan checks that what an expression yields has the format that the input asks for.
@@ -117,6 +118,15 @@ pub trait StepKind: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What an attempt would have of its machine and of what stands around it: programs of the host,
+    /// containers, networks, paths outside of the workspace. A server's configuration says which of it
+    /// the pipelines of a project may have; what a kind does not tell of here, it must not use. No I/O:
+    /// it is asked before a run begins, and again before each attempt.
+    fn requirements(&self, input: &Self::Input) -> Vec<Requirement> {
+        let _ = input;
+        Vec::new()
+    }
+
     /// What an attempt will need and this machine does not have: an engine, a program, a database, a key
     /// that opens. It is asked for every step at once before a run begins, so that a person hears of
     /// all of it before minutes of work are done. It may read, never change anything, and must be
@@ -182,6 +192,21 @@ pub trait Step: Send + Sync {
     /// # Errors
     /// Every problem found.
     fn check(&self, with: &Value) -> Result<(), Vec<InputProblem>>;
+
+    /// What an attempt with this complete `with` value would have: see [`StepKind::requirements`].
+    ///
+    /// # Errors
+    /// When the value is not one of the kind's.
+    fn requirements(&self, with: &Value) -> Result<Vec<Requirement>, InputProblem>;
+
+    /// The same for a value in which null stands for what is not known yet, as far as it can be told:
+    /// nothing that comes from what is not known is among it.
+    fn foreseen_requirements(&self, with: &Value) -> Vec<Requirement> {
+        let (guessed, unknown) = guess(with, &self.spec().input_schema);
+        let mut found = self.requirements(&guessed).unwrap_or_default();
+        found.retain(|requirement| !is_within(&requirement.pointer, &unknown));
+        found
+    }
 
     /// What an attempt would need and this machine does not have: see [`StepKind::preflight`].
     fn preflight<'a>(&'a self, look: &'a Preflight<'a>) -> BoxFuture<'a, Vec<Missing>>;
@@ -272,6 +297,10 @@ impl<K: StepKind> Step for Erased<K> {
         let input = parse::<K::Input>(with.clone()).map_err(|problem| vec![problem])?;
         let problems = self.kind.check(&input);
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    fn requirements(&self, with: &Value) -> Result<Vec<Requirement>, InputProblem> {
+        parse::<K::Input>(with.clone()).map(|input| self.kind.requirements(&input))
     }
 
     fn preflight<'a>(&'a self, look: &'a Preflight<'a>) -> BoxFuture<'a, Vec<Missing>> {

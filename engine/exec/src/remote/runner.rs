@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use fairlead_event::{JobBus, is_pool_name};
 use fairlead_run::AttemptToken;
-use fairlead_step::{Catalog, Clock, Registries, error_chain};
+use fairlead_step::{Catalog, Clock, Egress, Registries, error_chain};
 use futures::StreamExt as _;
 use rustix::process::Signal;
 use tokio::sync::Notify;
@@ -30,6 +30,7 @@ use super::owner::locked;
 use super::wire::{Answer, Presence, RunnerRef, ToRunner, ToServer, frame, open};
 use super::{ANSWER, LEASE, RENEWALS, RUNNERS, SERVERS};
 use crate::attempts::AttemptResult;
+use crate::policy::Policy;
 use crate::process::{ProcessOptions, strays};
 use crate::scratch::ScratchFolders;
 use crate::secrets::SecretProvider;
@@ -65,7 +66,11 @@ pub struct RunnerOptions {
     pub slots: NonZeroUsize,
     /// The step kinds.
     pub catalog: Arc<Catalog>,
-    /// Where secrets come from.
+    /// What may run.
+    pub policy: Policy,
+    /// Which hosts steps may speak to.
+    pub egress: Egress,
+    /// Where secrets come from. Pipelines that are in a project see those of the project alone.
     pub secrets: Arc<dyn SecretProvider>,
     /// The settings and credentials of registries.
     pub registries: Arc<dyn Registries>,

@@ -10,12 +10,14 @@ use crate::host::Host;
 use crate::scratch::ScratchFolders;
 use crate::update::Broadcast;
 use crate::{
-    FetchesNothing, Floors, RemoteAttempts, RemoteOptions, RunFolders, Runner, RunnerEnd,
+    FetchesNothing, Floors, Policy, RemoteAttempts, RemoteOptions, RunFolders, Runner, RunnerEnd,
     RunnerOptions,
 };
 
 fn host(store: &Store, folder: &Path) -> Host {
     Host {
+        policy: Policy::open(),
+        egress: fairlead_step::Egress::open(),
         secrets: Arc::new(Secrets(BTreeMap::new())),
         logs: store.logs(),
         artifacts: store.artifacts(),
@@ -69,6 +71,8 @@ pub(super) fn runner_options(
         labels: BTreeMap::new(),
         slots: NonZeroUsize::new(8).unwrap(),
         catalog: Arc::clone(catalog),
+        policy: Policy::open(),
+        egress: fairlead_step::Egress::open(),
         secrets: Arc::new(Secrets(BTreeMap::from([("token", "hunter2-hunter2")]))),
         registries: Arc::new(NoRegistries),
         clock: Arc::new(SystemClock),

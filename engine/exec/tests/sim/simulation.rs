@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_exec::{
-    DispatchError, DriveError, Driven, Engine, EngineOptions, FetchesNothing, ProcessOptions,
-    RunFolders, RunRequest, cancellation,
+    DispatchError, DriveError, Driven, Engine, EngineOptions, FetchesNothing, Policy,
+    ProcessOptions, RunFolders, RunRequest, cancellation,
 };
 use fairlead_plan::{Plan, Scope, Source, compile};
 use fairlead_run::{
@@ -194,6 +194,8 @@ impl Simulation {
             artifacts: self.shared.store.artifacts(),
             result_cache: journal.clone(),
             registries: Arc::new(Nothing),
+            egress: fairlead_step::Egress::open(),
+            policy: Policy::open(),
             secrets: Arc::new(Nothing),
             clock: Arc::clone(&clock),
             processes: ProcessOptions {

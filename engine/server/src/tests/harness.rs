@@ -13,8 +13,8 @@ use fairlead_event::{
     SubscribedDelivery,
 };
 use fairlead_exec::{
-    Engine, EngineOptions, FetchesNothing, ProcessOptions, RunFolders, RunRequest, SecretError,
-    SecretProvider,
+    Engine, EngineOptions, FetchesNothing, Policy, ProcessOptions, RunFolders, RunRequest,
+    SecretError, SecretProvider,
 };
 use fairlead_plan::{Plan, Source};
 use fairlead_run::{EventFilter, Journal, RunEvent, RunFilter, RunStatus, RunSummary};
@@ -171,7 +171,12 @@ impl Registries for Known {
     fn access(&self, _host: &str) -> BoxFuture<'_, Result<RegistryAccess, StepError>> {
         Box::pin(async {
             let auth = RegistryAuth::Anonymous;
-            Ok(RegistryAccess { auth, plain_http: false, extra_ca: Vec::new() })
+            Ok(RegistryAccess {
+                auth,
+                plain_http: false,
+                extra_ca: Vec::new(),
+                egress: fairlead_step::Egress::open(),
+            })
         })
     }
 }
@@ -525,6 +530,8 @@ impl Harness {
             artifacts: self.store.artifacts(),
             result_cache: self.store.result_cache(),
             registries: Arc::new(Known),
+            egress: fairlead_step::Egress::open(),
+            policy: Policy::open(),
             secrets: Arc::new(Known),
             clock: self.clock.clone(),
             processes: ProcessOptions::default(),

@@ -112,6 +112,7 @@ impl Starter {
             }
             Err(
                 error @ (RequestError::Kinds(_)
+                | RequestError::Refused(_)
                 | RequestError::Seal(_)
                 | RequestError::Plan(_)
                 | RequestError::Group(_)),

@@ -215,6 +215,8 @@ impl Inner {
         });
         let ports = Arc::new(ServerPorts(Arc::clone(held)));
         let host = Arc::new(Host {
+            policy: options.policy.clone(),
+            egress: options.egress.clone(),
             secrets: Arc::clone(&options.secrets),
             logs: Arc::new(SpooledLog(Arc::clone(&held.spool))),
             artifacts: ports.clone(),

@@ -1,17 +1,15 @@
-//! Where secrets come from: the environment or files.
+//! The secrets of whoever runs the program: from the environment, or from files. On a server they are the
+//! server's own, and no pipeline can name them.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fairlead_exec::{SecretError, SecretProvider};
 use fairlead_step::{BoxFuture, Secret};
 
+use super::file::text_of;
 use crate::exit::Stop;
 use crate::settings::secret_variable;
-
-/// The most bytes of one secret.
-const MAX_SECRET: u64 = 1 << 20;
 
 /// The variables that the tools of the field use for secrets of these names.
 const CUSTOMARY: [(&str, &str); 2] =
@@ -75,7 +73,7 @@ impl Secrets {
                     }
                 });
             }
-            Some(From::File(path)) => return from_file(path).map_err(unavailable),
+            Some(From::File(path)) => return text_of(path).map_err(unavailable),
             None => {}
         }
         let own = own_variable(name);
@@ -92,7 +90,7 @@ impl Secrets {
         if let Some(path) = self.folder.as_ref().filter(|_| plain).map(|f| f.join(name))
             && path.exists()
         {
-            return from_file(&path).map_err(unavailable);
+            return text_of(&path).map_err(unavailable);
         }
         let or_customary = customary.map_or(String::new(), |v| format!(" or {v}"));
         Err(SecretError::Missing {
@@ -121,26 +119,6 @@ fn from_variable(name: &str) -> Result<Option<Secret<String>>, String> {
         None => Ok(None),
         Some(Ok(value)) => Ok(Some(Secret::new(value))),
         Some(Err(_)) => Err(format!("the variable {name} is not UTF-8")),
-    }
-}
-
-/// The text of a file, byte for byte. Who takes a secret of one line, such as a password, passes over the
-/// line end that editors put behind it ([`Secret::line`]).
-fn from_file(path: &Path) -> Result<Secret<String>, String> {
-    let fail = |error: std::io::Error| format!("{}: {error}", path.display());
-    let file = std::fs::File::open(path).map_err(fail)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_SECRET + 1).read_to_end(&mut bytes).map_err(fail)?;
-    let bytes = Secret::new(bytes);
-    if bytes.expose().len() as u64 > MAX_SECRET {
-        return Err(format!("{} is larger than {MAX_SECRET} bytes", path.display()));
-    }
-    match std::str::from_utf8(bytes.expose()) {
-        Ok(text) => Ok(Secret::new(text.to_owned())),
-        Err(_) => Err(format!(
-            "{} is not UTF-8; give what is not text as base64, and let the step decode it",
-            path.display()
-        )),
     }
 }
 

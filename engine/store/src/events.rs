@@ -58,21 +58,6 @@ pub(crate) const STATE: &str = "SELECT CASE WHEN handled_at IS NOT NULL THEN 'ha
 
 /// `$now` is the time that claims are compared with: of the process, or of the database's server
 /// where several processes share it.
-macro_rules! claim {
-    ($now:literal) => {
-        concat!(
-            "UPDATE event SET attempts = attempts + 1, claimed_by = $2, claimed_until = ",
-            $now,
-            " + $4, due_at = $3 + $4 WHERE key = $1 AND ",
-            $crate::events::pending!(),
-            " AND (claimed_until IS NULL OR claimed_until <= ",
-            $now,
-            ") RETURNING ",
-            $crate::events::columns!()
-        )
-    };
-}
-
 macro_rules! renew {
     ($now:literal) => {
         concat!(
@@ -96,7 +81,7 @@ macro_rules! mark_published {
     };
 }
 
-pub(crate) use {claim, columns, mark_published, pending, renew};
+pub(crate) use {columns, mark_published, pending, renew};
 
 pub(crate) const POSTPONE: &str = concat!(
     "UPDATE event SET due_at = $3, reason = $4, claimed_by = NULL, claimed_until = NULL \
@@ -109,9 +94,6 @@ pub(crate) const GIVE_UP: &str = concat!(
      WHERE key = $1 AND claimed_by = $2 AND ",
     pending!()
 );
-
-pub(crate) const MARK_HANDLED: &str = "UPDATE event SET handled_at = $2, dead_at = NULL, \
-    reason = NULL, claimed_by = NULL, claimed_until = NULL WHERE key = $1 AND handled_at IS NULL";
 
 /// Whoever handles it at the moment keeps it.
 pub(crate) const RETRY: &str = "UPDATE event SET dead_at = NULL, reason = NULL, attempts = 0, \

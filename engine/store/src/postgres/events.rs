@@ -16,6 +16,20 @@ use crate::accept;
 use crate::events::{self, MOST};
 use crate::values::{lasting, micros, stored, timestamp};
 
+/// Claims are compared by the clock of the database's server, which several processes share.
+const CLAIM: &str = concat!(
+    "UPDATE event SET attempts = attempts + 1, claimed_by = $2, \
+     claimed_until = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $4, \
+     due_at = $3 + $4 WHERE key = $1 AND ",
+    events::pending!(),
+    " AND (claimed_until IS NULL \
+     OR claimed_until <= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) RETURNING ",
+    events::columns!()
+);
+
+const MARK_HANDLED: &str = "UPDATE event SET handled_at = $2, dead_at = NULL, reason = NULL, \
+    claimed_by = NULL, claimed_until = NULL WHERE key = $1 AND handled_at IS NULL";
+
 impl EventStore for Postgres {
     fn insert(&self, event: NewEvent) -> BoxFuture<'_, Result<Inserted, StoreError>> {
         Box::pin(async move {
@@ -121,9 +135,7 @@ impl EventStore for Postgres {
         let (key, by, lease) = (key.to_owned(), by.to_owned(), lasting(lease));
         Box::pin(async move {
             let work = on(|db| {
-                let query = sqlx::query(events::claim!(
-                    "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-                ));
+                let query = sqlx::query(CLAIM);
                 let query = query.bind(key.clone()).bind(by.clone()).bind(micros(at)).bind(lease);
                 let state = sqlx::query_scalar(events::STATE).bind(key.clone());
                 Box::pin(async move {
@@ -187,7 +199,7 @@ impl EventStore for Postgres {
     fn mark_handled(&self, key: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
         let key = key.to_owned();
         Box::pin(async move {
-            let query = || sqlx::query(events::MARK_HANDLED).bind(key.clone()).bind(micros(at));
+            let query = || sqlx::query(MARK_HANDLED).bind(key.clone()).bind(micros(at));
             self.change(query).await.map(drop)
         })
     }

@@ -1,5 +1,7 @@
 //! [`EventStore`] in SQLite.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fairlead_run::{
@@ -8,9 +10,11 @@ use fairlead_run::{
 };
 use fairlead_step::BoxFuture;
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteQueryResult;
+use serde_json::{Value, json};
+use sqlx::sqlite::{SqliteQueryResult, SqliteRow};
+use sqlx::{Row as _, SqliteConnection};
 
+use super::gather::{Gather, Kind, apart};
 use super::{Sqlite, store_error};
 use crate::accept;
 use crate::events::{self, MOST};
@@ -20,13 +24,7 @@ impl EventStore for Sqlite {
     fn insert(&self, event: NewEvent) -> BoxFuture<'_, Result<Inserted, StoreError>> {
         Box::pin(async move {
             accept::new_event(&event)?;
-            let doing = || "store an event".to_owned();
-            // Without a history to go on it is one statement, and so a transaction by itself.
-            let done = if event.push.is_none() {
-                self.writer.write_one(doing, |db| Box::pin(insert(db, event))).await?
-            } else {
-                self.writer.write(doing, |db| Box::pin(insert(db, event))).await?
-            };
+            let done = self.events.inserts.write(&self.writer, event).await?;
             Ok(match done {
                 Stored::New => Inserted::New,
                 Stored::Known(at) => Inserted::Duplicate { received_at: timestamp(at)? },
@@ -111,29 +109,9 @@ impl EventStore for Sqlite {
         at: Timestamp,
         lease: Duration,
     ) -> BoxFuture<'_, Result<Claimed, StoreError>> {
-        let (key, by, lease) = (key.to_owned(), by.to_owned(), lasting(lease));
+        let claim = Claim { key: key.to_owned(), by: by.to_owned(), at, lease };
         Box::pin(async move {
-            let claimed = self
-                .writer
-                .write_one(
-                    || "claim an event".to_owned(),
-                    move |db| {
-                        Box::pin(async move {
-                            let row = sqlx::query(events::claim!("$3"))
-                                .bind(&key)
-                                .bind(by)
-                                .bind(micros(at))
-                                .bind(lease)
-                                .fetch_optional(&mut *db)
-                                .await?;
-                            Ok(match row {
-                                Some(row) => Ok(row),
-                                None => Err(state(db, &key).await?),
-                            })
-                        })
-                    },
-                )
-                .await?;
+            let claimed = self.events.claims.write(&self.writer, claim).await?;
             match claimed {
                 Ok(row) => Ok(Claimed::Yes(Box::new(events::stored_event(&row)?))),
                 Err(word) => events::not_claimed(word),
@@ -187,8 +165,8 @@ impl EventStore for Sqlite {
     }
 
     fn mark_handled(&self, key: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
-        let query = sqlx::query(events::MARK_HANDLED).bind(key.to_owned()).bind(micros(at));
-        Box::pin(async move { self.change(query).await.map(drop) })
+        let handled = (key.to_owned(), at);
+        Box::pin(self.events.handled.write(&self.writer, handled))
     }
 
     fn retry(&self, key: &str, at: Timestamp) -> BoxFuture<'_, Result<Retried, StoreError>> {
@@ -227,6 +205,19 @@ impl Sqlite {
     }
 }
 
+/// The writes that every event needs. Many of them wait at a time when many events come.
+#[derive(Default)]
+pub(super) struct Gathered {
+    inserts: Gather<Insert>,
+    claims: Gather<Claims>,
+    handled: Gather<Handled>,
+}
+
+/// A text within a parameter that is a JSON document: the database would cut it at a NUL.
+fn text(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
+}
+
 /// What became of an event that was to be stored.
 enum Stored {
     New,
@@ -234,52 +225,224 @@ enum Stored {
     Overtaken,
 }
 
-async fn insert(db: &mut SqliteConnection, event: NewEvent) -> sqlx::Result<Stored> {
-    let push = event.push.as_ref();
-    let done = sqlx::query(
-        "INSERT INTO event (key, id, received_at, due_at, document, tag) \
-         SELECT $1, $2, $3, $4, $5, $6 \
-         WHERE NOT EXISTS (SELECT 1 FROM event_key WHERE key = $1) \
-         AND NOT EXISTS (SELECT 1 FROM tag_push WHERE tag = $6 AND number = $7) \
-         ON CONFLICT (key) DO NOTHING",
-    )
-    .bind(&event.key)
-    .bind(&event.id)
-    .bind(micros(event.received_at))
-    .bind(micros(event.due_at))
-    .bind(&event.document)
-    .bind(push.map(|push| &push.tag))
-    .bind(push.map(|push| stored(push.number)))
-    .execute(&mut *db)
-    .await?;
-    if done.rows_affected() == 0 {
-        let known = sqlx::query_scalar(events::KNOWN).bind(&event.key).fetch_optional(db).await?;
-        return Ok(known.map_or(Stored::Overtaken, Stored::Known));
+/// Storing events.
+struct Insert;
+
+impl Kind for Insert {
+    type Want = NewEvent;
+    type Answer = Stored;
+
+    const DOING: &'static str = "store an event";
+
+    /// An event and what it adds to the history of a tag belong together.
+    fn is_one_statement(wants: &[NewEvent]) -> bool {
+        wants.iter().all(|event| event.push.is_none())
     }
-    if let Some(push) = push {
-        sqlx::query(
-            "INSERT INTO tag_push (tag, number, key, digest, at, received_at) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(&push.tag)
-        .bind(stored(push.number))
-        .bind(&push.key)
-        .bind(push.digest.to_string())
-        .bind(push.at.map(|at| at.to_string()))
-        .bind(micros(event.received_at))
-        .execute(&mut *db)
-        .await?;
+
+    fn write<'c>(
+        db: &'c mut SqliteConnection,
+        wants: Vec<NewEvent>,
+    ) -> BoxFuture<'c, sqlx::Result<Vec<Stored>>> {
+        Box::pin(async move {
+            let mut became: Vec<Option<Stored>> = wants.iter().map(|_| None).collect();
+            let mut left: Vec<usize> = (0..wants.len()).collect();
+            while !left.is_empty() {
+                let (now, later) = apart(left, |place| {
+                    let event = &wants[place];
+                    let tag = event.push.as_ref().map(|push| push.tag.as_str());
+                    [Some(event.key.as_str()), tag].into_iter().flatten()
+                });
+                let some: Vec<&NewEvent> = now.iter().map(|place| &wants[*place]).collect();
+                let new = insert(db, &some).await?;
+                for place in now {
+                    let key = &wants[place].key;
+                    became[place] = Some(match new.contains(key) {
+                        true => Stored::New,
+                        false => known(db, key).await?,
+                    });
+                }
+                left = later;
+            }
+            Ok(became.into_iter().flatten().collect())
+        })
+    }
+}
+
+/// Stores events of different keys and tags, and answers the keys of those that are new.
+async fn insert(db: &mut SqliteConnection, events: &[&NewEvent]) -> sqlx::Result<BTreeSet<String>> {
+    let rows = events.iter().map(|event| {
+        let push = event.push.as_ref();
+        json!([
+            text(&event.key),
+            text(&event.id),
+            micros(event.received_at),
+            micros(event.due_at),
+            text(&event.document),
+            push.map(|push| text(&push.tag)),
+            push.map(|push| stored(push.number)),
+        ])
+    });
+    let new: Vec<String> = sqlx::query_scalar(
+        "INSERT INTO event (key, id, received_at, due_at, document, tag) \
+         SELECT given.value->>0, given.value->>1, given.value->>2, given.value->>3, \
+           given.value->>4, given.value->>5 FROM json_each($1) AS given \
+         WHERE NOT EXISTS (SELECT 1 FROM event_key WHERE key = given.value->>0) \
+         AND NOT EXISTS (SELECT 1 FROM tag_push \
+           WHERE tag = given.value->>5 AND number = given.value->>6) \
+         ON CONFLICT (key) DO NOTHING RETURNING key",
+    )
+    .bind(Value::Array(rows.collect()).to_string())
+    .fetch_all(&mut *db)
+    .await?;
+    let new: BTreeSet<String> = new.into_iter().collect();
+    let pushes = events.iter().filter(|event| new.contains(&event.key));
+    let pushes = pushes.filter_map(|event| event.push.as_ref().map(|push| (event, push)));
+    let (mut pushed, mut kept) = (Vec::new(), Vec::new());
+    for (event, push) in pushes {
+        pushed.push(json!([
+            text(&push.tag),
+            stored(push.number),
+            text(&push.key),
+            push.digest.to_string(),
+            push.at.map(|at| at.to_string()),
+            micros(event.received_at),
+        ]));
         if let Some(last) = push.number.checked_sub(TagPush::KEPT as u64) {
-            sqlx::query("DELETE FROM tag_push WHERE tag = $1 AND number <= $2")
-                .bind(&push.tag)
-                .bind(stored(last))
-                .execute(db)
-                .await?;
+            kept.push(json!([text(&push.tag), stored(last)]));
         }
     }
-    Ok(Stored::New)
+    if !pushed.is_empty() {
+        sqlx::query(
+            "INSERT INTO tag_push (tag, number, key, digest, at, received_at) \
+             SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 \
+             FROM json_each($1)",
+        )
+        .bind(Value::Array(pushed).to_string())
+        .execute(&mut *db)
+        .await?;
+    }
+    if !kept.is_empty() {
+        sqlx::query(
+            "DELETE FROM tag_push WHERE (tag, number) IN (SELECT old.tag, old.number \
+             FROM json_each($1) AS given CROSS JOIN tag_push AS old \
+             ON old.tag = given.value->>0 AND old.number <= given.value->>1)",
+        )
+        .bind(Value::Array(kept).to_string())
+        .execute(db)
+        .await?;
+    }
+    Ok(new)
+}
+
+/// Why an event was not stored.
+async fn known(db: &mut SqliteConnection, key: &str) -> sqlx::Result<Stored> {
+    let known = sqlx::query_scalar(events::KNOWN).bind(key).fetch_optional(db).await?;
+    Ok(known.map_or(Stored::Overtaken, Stored::Known))
+}
+
+/// Claiming events.
+struct Claims;
+
+struct Claim {
+    key: String,
+    by: String,
+    at: Timestamp,
+    lease: Duration,
+}
+
+/// The event as it is claimed, or the word for where it is.
+type Claiming = Result<SqliteRow, Option<String>>;
+
+impl Kind for Claims {
+    type Want = Claim;
+    type Answer = Claiming;
+
+    const DOING: &'static str = "claim an event";
+
+    fn is_one_statement(_: &[Claim]) -> bool {
+        true
+    }
+
+    fn write<'c>(
+        db: &'c mut SqliteConnection,
+        wants: Vec<Claim>,
+    ) -> BoxFuture<'c, sqlx::Result<Vec<Claiming>>> {
+        Box::pin(async move {
+            let mut claimed: Vec<Option<Claiming>> = wants.iter().map(|_| None).collect();
+            let mut left: Vec<usize> = (0..wants.len()).collect();
+            while !left.is_empty() {
+                let (now, later) = apart(left, |place| [wants[place].key.as_str()]);
+                let some: Vec<&Claim> = now.iter().map(|place| &wants[*place]).collect();
+                let mut rows = claim(db, &some).await?;
+                for place in now {
+                    let key = &wants[place].key;
+                    claimed[place] = Some(match rows.remove(key) {
+                        Some(row) => Ok(row),
+                        None => Err(state(db, key).await?),
+                    });
+                }
+                left = later;
+            }
+            Ok(claimed.into_iter().flatten().collect())
+        })
+    }
+}
+
+/// Claims events of different keys, and answers those that were claimed, by their keys.
+async fn claim(
+    db: &mut SqliteConnection,
+    claims: &[&Claim],
+) -> sqlx::Result<BTreeMap<String, SqliteRow>> {
+    let rows = claims.iter().map(|claim| {
+        json!([text(&claim.key), text(&claim.by), micros(claim.at), lasting(claim.lease)])
+    });
+    let rows = sqlx::query(concat!(
+        "UPDATE event SET attempts = attempts + 1, claimed_by = given.value->>1, \
+         claimed_until = (given.value->>2) + (given.value->>3), \
+         due_at = (given.value->>2) + (given.value->>3) \
+         FROM json_each($1) AS given WHERE event.key = given.value->>0 AND ",
+        events::pending!(),
+        " AND (claimed_until IS NULL OR claimed_until <= given.value->>2) RETURNING ",
+        events::columns!()
+    ))
+    .bind(Value::Array(rows.collect()).to_string())
+    .fetch_all(db)
+    .await?;
+    rows.into_iter().map(|row| Ok((row.try_get(0)?, row))).collect()
 }
 
 async fn state(db: &mut SqliteConnection, key: &str) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar(events::STATE).bind(key).fetch_optional(db).await
+}
+
+/// Noting that events are handled.
+struct Handled;
+
+impl Kind for Handled {
+    type Want = (String, Timestamp);
+    type Answer = ();
+
+    const DOING: &'static str = "note that an event is handled";
+
+    fn is_one_statement(_: &[Self::Want]) -> bool {
+        true
+    }
+
+    fn write<'c>(
+        db: &'c mut SqliteConnection,
+        wants: Vec<Self::Want>,
+    ) -> BoxFuture<'c, sqlx::Result<Vec<()>>> {
+        Box::pin(async move {
+            let rows = wants.iter().map(|(key, at)| json!([text(key), micros(*at)]));
+            sqlx::query(
+                "UPDATE event SET handled_at = given.value->>1, dead_at = NULL, reason = NULL, \
+                 claimed_by = NULL, claimed_until = NULL FROM json_each($1) AS given \
+                 WHERE event.key = given.value->>0 AND handled_at IS NULL",
+            )
+            .bind(Value::Array(rows.collect()).to_string())
+            .execute(db)
+            .await?;
+            Ok(vec![(); wants.len()])
+        })
+    }
 }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod events;
+mod gather;
 mod journal;
 mod lease;
 mod prune;
@@ -33,6 +34,7 @@ const READERS: u32 = 3;
 /// One database, opened: a connection that writes and some that read.
 pub(crate) struct Sqlite {
     writer: Writer,
+    events: events::Gathered,
     readers: SqlitePool,
     /// One locked file for each run that somebody drives.
     leases: PathBuf,

@@ -58,7 +58,8 @@ pub(crate) async fn open(
         migrate(&mut db, found).await.map_err(failed)?;
     }
     let (writer, readers) = (Writer::start(db), readers(&file));
-    Ok(Sqlite { writer, readers, leases, wakes: Wakes::at(wakes) })
+    let events = Default::default();
+    Ok(Sqlite { writer, events, readers, leases, wakes: Wakes::at(wakes) })
 }
 
 /// The version of a database: 0 for an empty file.

@@ -16,13 +16,16 @@ const QUEUE: usize = 1024;
 /// The most writes in one transaction, so that the first of them does not wait for ever.
 const MOST_IN_ONE: usize = 256;
 
+const CLOSED: &str = "the store is closed";
+
 /// Why a transaction was not committed; everybody in it hears the same.
-type Failure = Arc<sqlx::Error>;
+pub(super) type Failure = Arc<sqlx::Error>;
 
 /// A write whose caller waits. What it answers is told after the commit.
-trait Job: Send {
+pub(super) trait Job: Send {
     /// Whether what it changes is one statement, and so a transaction by itself.
-    fn is_one_statement(&self) -> bool;
+    /// Asked once, right before it is run by itself.
+    fn is_one_statement(&mut self) -> bool;
     fn run<'c>(&'c mut self, db: &'c mut SqliteConnection) -> BoxFuture<'c, sqlx::Result<()>>;
     fn answer(self: Box<Self>, commit: Result<(), Failure>);
 }
@@ -47,7 +50,7 @@ struct Pending<T, F> {
 }
 
 impl<T: Send + 'static, F: Work<T>> Job for Pending<T, F> {
-    fn is_one_statement(&self) -> bool {
+    fn is_one_statement(&mut self) -> bool {
         self.is_one_statement
     }
 
@@ -84,7 +87,7 @@ impl Writer {
     /// Has `work` done in the next transaction, and answers when that is on disk.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
-        doing: impl Fn() -> String + Send,
+        doing: impl Fn() -> String + Send + Sync,
         work: impl Work<T>,
     ) -> Result<T, StoreError> {
         self.send(doing, false, work).await
@@ -94,7 +97,7 @@ impl Writer {
     /// is the transaction, and the database's thread is called once.
     pub(crate) async fn write_one<T: Send + 'static>(
         &self,
-        doing: impl Fn() -> String + Send,
+        doing: impl Fn() -> String + Send + Sync,
         work: impl Work<T>,
     ) -> Result<T, StoreError> {
         self.send(doing, true, work).await
@@ -102,22 +105,37 @@ impl Writer {
 
     async fn send<T: Send + 'static>(
         &self,
-        doing: impl Fn() -> String + Send,
+        doing: impl Fn() -> String + Send + Sync,
         is_one_statement: bool,
         work: impl Work<T>,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job: Box<dyn Job> =
             Box::new(Pending { is_one_statement, work: Some(work), value: None, reply });
-        let stopped = || store_error(doing(), "the store is closed");
-        self.0.send(Some(job)).await.map_err(|_| stopped())?;
+        self.room(&doing).await?.send(Some(job));
+        Self::answered(doing, answer).await
+    }
+
+    /// Waits for room in the queue.
+    pub(super) async fn room(
+        &self,
+        doing: impl FnOnce() -> String + Send,
+    ) -> Result<mpsc::Permit<'_, Option<Box<dyn Job>>>, StoreError> {
+        self.0.reserve().await.map_err(|_| store_error(doing(), CLOSED))
+    }
+
+    /// Waits for what a job answers.
+    pub(super) async fn answered<T>(
+        doing: impl FnOnce() -> String + Send,
+        answer: oneshot::Receiver<Result<T, Failure>>,
+    ) -> Result<T, StoreError> {
         match answer.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(failure)) if super::says_damaged(&failure) => {
                 Err(crate::values::damaged(failure.to_string(), failure))
             }
             Ok(Err(failure)) => Err(store_error(doing(), failure)),
-            Err(_) => Err(stopped()),
+            Err(_) => Err(store_error(doing(), CLOSED)),
         }
     }
 
@@ -157,8 +175,12 @@ async fn write(mut db: SqliteConnection, mut jobs: mpsc::Receiver<Option<Box<dyn
 }
 
 async fn transact(db: &mut SqliteConnection, jobs: &mut [Box<dyn Job>]) -> sqlx::Result<()> {
+    let alone = match &mut *jobs {
+        [job] => job.is_one_statement(),
+        _ => false,
+    };
     let done = match jobs {
-        [job] if job.is_one_statement() => job.run(db).await,
+        [job] if alone => job.run(db).await,
         jobs => together(db, jobs).await,
     };
     if done.is_err() {

@@ -128,7 +128,7 @@ command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup"
 need git curl python3
 end_services
 rm -rf "$DEMO" "$SERVICES/demo"
-mkdir -p "$DEMO/workspace"
+mkdir -p "$DEMO"
 cd "$REPO"
 
 BINARY=${FAIRLEAD_BIN:-}
@@ -260,7 +260,7 @@ projects:
 END
 shown 'fairlead serve --pipelines pipelines --config serve.yaml --nats …' true
 "$BINARY" serve --pipelines pipelines --config "$DEMO/serve.yaml" --listen "${SERVER#*//}" \
-  --nats "$NATS_URL" --workspace "$DEMO/workspace" > "$DEMO/serve.log" 2>&1 &
+  --nats "$NATS_URL" > "$DEMO/serve.log" 2>&1 &
 SERVE=$!
 ready_or_gone() { curl -fsS -m 2 "$SERVER/healthz" || ! kill -0 "$SERVE"; }
 wait_until 30 ready_or_gone && kill -0 "$SERVE" ||
@@ -284,7 +284,7 @@ text ''
 text 'The event as NATS keeps it:'
 stored_event | indent | brief
 text '' 'What the pipeline wrote down:'
-indent < "$DEMO/workspace/intake.log" | brief
+fairlead logs "$second" record | indent | brief
 end_serve
 
 chapter "Done in $SECONDS s"

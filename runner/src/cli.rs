@@ -182,13 +182,9 @@ pub(crate) struct RetryArgs {
     /// Make it by this pipeline file, as it is now [default: by the plan that the run was pinned to]
     #[arg(long, value_name = "FILE")]
     pub(crate) replan: Option<PathBuf>,
-    /// The folder that relative paths in steps start from [default: that of the run]
+    /// A folder to work in instead of what the run worked on
     #[arg(long, value_name = "DIR")]
     pub(crate) workspace: Option<PathBuf>,
-    /// The configuration of the server (YAML), when the commit that a push started the run with must be
-    /// checked out again: it says which forges are trusted, and who to be there
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) drive: DriveArgs,
 }
@@ -203,13 +199,9 @@ pub(crate) struct UndoArgs {
     /// Take it back although that was begun before
     #[arg(long)]
     pub(crate) once_more: bool,
-    /// The folder that relative paths in steps start from [default: that of the run]
+    /// A folder to work in instead of what the run worked on
     #[arg(long, value_name = "DIR")]
     pub(crate) workspace: Option<PathBuf>,
-    /// The configuration of the server (YAML), when the commit that a push started the run with must be
-    /// checked out again: it says which forges are trusted, and who to be there
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) drive: DriveArgs,
 }
@@ -335,6 +327,9 @@ pub(crate) struct DriveArgs {
     /// In whose name [default: the user of the system]
     #[arg(long = "as", value_name = "USER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) name: Option<String>,
+    /// The configuration of a server (YAML): who to be at the forges that a run's commit is fetched from
+    #[arg(long, env = "FAIRLEAD_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Do not stay when the run only waits for its turn, people, a moment or evidence: exit with 6
     #[arg(long)]
     pub(crate) no_wait: bool,
@@ -531,9 +526,6 @@ pub(crate) struct ServeArgs {
     /// alone
     #[arg(long, value_name = "NAME")]
     pub(crate) api_token: Option<String>,
-    /// The folder that relative paths in steps start from
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub(crate) workspace: PathBuf,
     /// How many steps may run at a time [default: the number of processors, at least 4]
     #[arg(long, value_name = "N")]
     pub(crate) max_parallel: Option<NonZeroUsize>,

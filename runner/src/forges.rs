@@ -1,10 +1,17 @@
-//! Who to be at forges: the part of a server's configuration that names logins by host.
+//! Forges: who to be there, by the part of a server's configuration that names logins by host, and the
+//! git program with such a login.
+
+mod access;
+mod lookup;
 
 use std::collections::BTreeMap;
 
 use fairlead_git::Remote;
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+pub(crate) use access::{Addresses, ForgeAccess, Silent};
+pub(crate) use lookup::ForgeLookup;
 
 /// Who to be at one forge. Each field but `username` names a secret.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

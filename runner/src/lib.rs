@@ -25,7 +25,6 @@
 //! ```
 
 mod app;
-mod checkouts;
 mod cli;
 mod commands;
 mod exit;
@@ -39,6 +38,7 @@ mod report;
 mod sealed;
 mod secrets;
 mod settings;
+mod workspaces;
 
 pub use app::App;
 pub use exit::Exit;

@@ -116,6 +116,16 @@ impl RunFolders {
         Self { takes_local: false, ..self }
     }
 
+    /// A folder for other work of this machine that nobody else may read. It goes when it is dropped; what
+    /// a killed process leaves goes with a sweep.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch(&self) -> std::io::Result<tempfile::TempDir> {
+        self.make_root()?;
+        scratch_in(&self.root)
+    }
+
     fn folder(&self, run: &RunId) -> PathBuf {
         self.root.join(run.as_str())
     }

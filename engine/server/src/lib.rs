@@ -32,8 +32,8 @@ mod tests;
 pub use identity::ApiAccess;
 pub use ingest::{SourceProblem, SourceSettings, Sources};
 pub use ports::{
-    FoundImage, FoundRef, ImageResolver, Pipeline, Pipelines, PipelinesError, UnresolvedImage,
-    Workspaces, resolve_images,
+    Forges, FoundImage, FoundRef, ImageResolver, Pipeline, Pipelines, PipelinesError,
+    UnresolvedImage, resolve_images,
 };
 pub use server::{Ports, ServeError, Server};
 pub use settings::Options;

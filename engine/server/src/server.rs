@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::{self, Api, Bounded, Decisions, EventsApi, Readiness, Requests, RunsApi};
 use crate::identity::ApiAccess;
 use crate::ingest::{Ingest, Outbox, Receiver, Sources, Subscription};
-use crate::ports::{ImageResolver, Pipelines, Workspaces};
+use crate::ports::{Forges, ImageResolver, Pipelines};
 use crate::runs::{Supervisor, Sweep};
 use crate::settings::Options;
 use crate::streams::Streams;
@@ -43,8 +43,8 @@ pub struct Ports {
     pub bus: Arc<dyn Bus>,
     /// What asks registries.
     pub images: Arc<dyn ImageResolver>,
-    /// What checks out the commits that pushes are about.
-    pub workspaces: Arc<dyn Workspaces>,
+    /// What asks forges.
+    pub forges: Arc<dyn Forges>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The pipelines that may be started.
@@ -174,7 +174,7 @@ struct Parts {
 
 impl Parts {
     fn compose(ports: Ports, options: Options, stopping: &CancellationToken) -> Self {
-        let Ports { engine, journal, events, logs, bus, images, workspaces, clock, .. } = ports;
+        let Ports { engine, journal, events, logs, bus, images, forges, clock, .. } = ports;
         let (pipelines, sources) = (Arc::new(ports.pipelines), Arc::new(ports.sources));
         let stopping = || stopping.clone();
         let (tasks, due) = (TaskTracker::new(), Arc::new(Notify::new()));
@@ -222,7 +222,7 @@ impl Parts {
             confirmation: Confirmation {
                 sources,
                 images: Arc::clone(&images),
-                workspaces,
+                forges,
                 ingest: Arc::clone(&ingest),
                 clock: Arc::clone(&clock),
                 registry: options.registry,

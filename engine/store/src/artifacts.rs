@@ -1,19 +1,28 @@
-//! [`Artifacts`] in an object store: a local folder, or memory.
+//! [`Artifacts`] in an object store: a local folder, memory, or storage that speaks S3.
+
+mod layered;
+mod s3;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fairlead_step::{Algorithm, Artifact, ArtifactError, Artifacts, BoxFuture, Digest};
+use fairlead_step::{Artifact, ArtifactError, ArtifactPieces, Artifacts, BoxFuture, Digest};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, path};
 
-/// The most bytes of one artifact: documents that people and tools read, not images.
-pub const MAX_ARTIFACT_BYTES: usize = 256 << 20;
+pub(crate) use layered::Layered;
+pub(crate) use s3::Bucket;
+pub use s3::S3Options;
+
+/// The most bytes of one artifact that is held in memory as a whole: documents that people and tools read.
+/// What is larger comes and goes piece by piece.
+const MAX_WHOLE_BYTES: u64 = 256 << 20;
 
 /// Artifacts by digest. An object is written under another name and renamed, so whoever finds it
 /// finds all of it; it is synced, because the journal will speak of it.
@@ -44,6 +53,8 @@ pub(crate) trait ArtifactRetention: Artifacts {
 /// Where an artifact stands while it is being removed. Whoever puts it again meanwhile does not find
 /// it, and writes it anew.
 const LEAVING: &str = ".leaving";
+/// Where artifacts are gathered that come piece by piece.
+const INCOMING: &str = ".incoming";
 
 pub(crate) fn in_folder(folder: &Path) -> std::io::Result<Arc<dyn ArtifactRetention>> {
     std::fs::create_dir_all(folder)?;
@@ -223,57 +234,83 @@ impl<S: ObjectStore> Artifacts for Objects<S> {
     ) -> BoxFuture<'_, Result<Artifact, ArtifactError>> {
         let (name, media_type) = (name.to_owned(), media_type.to_owned());
         Box::pin(async move {
-            let size = bytes.len();
-            if size > MAX_ARTIFACT_BYTES {
-                return Err(ArtifactError::Unavailable {
-                    message: format!(
-                        "`{name}` has {size} bytes, more than the {MAX_ARTIFACT_BYTES} of an \
-                         artifact"
-                    ),
-                });
+            let size = bytes.len() as u64;
+            if size > MAX_WHOLE_BYTES {
+                return Err(ArtifactError::TooLarge { name });
             }
             let digest = Digest::sha256(&bytes);
             let place = place(&digest);
-            if !self.renewed(&place, size as u64).await {
+            if !self.renewed(&place, size).await {
                 self.store.put(&place, bytes.into()).await.map_err(unavailable)?;
             }
-            Ok(Artifact { name, media_type, digest, size: size as u64 })
+            Ok(Artifact { name, media_type, digest, size })
         })
     }
 
     fn get(&self, digest: &Digest) -> BoxFuture<'_, Result<Bytes, ArtifactError>> {
         let digest = digest.clone();
+        Box::pin(async move { whole(&self.store, &digest).await })
+    }
+
+    fn write(
+        &self,
+        name: &str,
+        media_type: &str,
+        expected: Option<&Digest>,
+        pieces: ArtifactPieces,
+    ) -> BoxFuture<'_, Result<Artifact, ArtifactError>> {
+        let (name, media_type) = (name.to_owned(), media_type.to_owned());
+        let expected = expected.cloned();
         Box::pin(async move {
-            let found = match self.store.get(&place(&digest)).await {
-                Ok(found) => found,
-                Err(object_store::Error::NotFound { .. }) => {
-                    return Err(ArtifactError::NotFound { digest });
-                }
-                Err(error) => return Err(unavailable(error)),
-            };
-            if found.meta.size > MAX_ARTIFACT_BYTES as u64 {
-                let message = format!("artifact {digest} is larger than any that was stored");
-                return Err(ArtifactError::Unavailable { message });
+            let folder = self.folder.as_ref().map(|folder| folder.join(INCOMING));
+            let what = (name.as_str(), media_type.as_str());
+            let spooled =
+                streams::spool(folder.as_deref(), what, expected.as_ref(), pieces).await?;
+            let artifact = spooled.artifact.clone();
+            let place = place(&artifact.digest);
+            if self.renewed(&place, artifact.size).await {
+                return Ok(artifact);
             }
-            let bytes = found.bytes().await.map_err(unavailable)?;
-            if digest.matches(&bytes) {
-                return Ok(bytes);
-            }
-            let found = match digest.algorithm() {
-                Algorithm::Sha256 | Algorithm::Sha512 => {
-                    Digest::compute(digest.algorithm(), &bytes)
-                }
-            };
-            Err(ArtifactError::Damaged { digest, found })
+            streams::upload(&self.store, &place, spooled).await
         })
     }
+
+    fn read(&self, digest: &Digest) -> BoxFuture<'_, Result<ArtifactPieces, ArtifactError>> {
+        let digest = digest.clone();
+        Box::pin(async move { streams::download(&self.store, &place(&digest), &digest).await })
+    }
+}
+
+/// The bytes of an artifact, checked.
+async fn whole(store: &dyn ObjectStore, digest: &Digest) -> Result<Bytes, ArtifactError> {
+    let found = match store.get(&place(digest)).await {
+        Ok(found) => found,
+        Err(object_store::Error::NotFound { .. }) => {
+            return Err(ArtifactError::NotFound { digest: digest.clone() });
+        }
+        Err(error) => return Err(unavailable(error)),
+    };
+    if found.meta.size > MAX_WHOLE_BYTES {
+        let message = format!("artifact {digest} is larger than any that is read as a whole");
+        return Err(ArtifactError::Unavailable { message });
+    }
+    let bytes = found.bytes().await.map_err(unavailable)?;
+    if digest.matches(&bytes) {
+        return Ok(bytes);
+    }
+    let found = Digest::compute(digest.algorithm(), &bytes);
+    Err(ArtifactError::Damaged { digest: digest.clone(), found })
 }
 
 #[cfg(test)]
 mod tests {
+    use fairlead_step::Algorithm;
+    use futures::stream;
+
     use super::*;
 
-    async fn check(artifacts: &dyn Artifacts) {
+    /// What every place of artifacts does.
+    pub(super) async fn check(artifacts: &dyn Artifacts) {
         let bytes = Bytes::from_static(b"a document");
         let one = artifacts.put("a.txt", "text/plain", bytes.clone()).await.unwrap();
         assert_eq!(one.digest, Digest::sha256(&bytes));
@@ -285,6 +322,44 @@ mod tests {
         assert!(matches!(artifacts.get(&none).await, Err(ArtifactError::NotFound { .. })));
         let long = Digest::compute(Algorithm::Sha512, b"none");
         assert!(matches!(artifacts.get(&long).await, Err(ArtifactError::NotFound { .. })));
+        assert!(matches!(artifacts.read(&none).await, Err(ArtifactError::NotFound { .. })));
+        assert_eq!(gathered(artifacts, &one.digest).await.unwrap(), b"a document");
+
+        // Piece by piece: small, and larger than is sent at a time.
+        for count in [3, 200] {
+            let piece = Bytes::from(vec![7; 100_000]);
+            let all: Vec<u8> = piece.repeat(count);
+            let digest = Digest::sha256(&all);
+            let pieces = || {
+                let piece = piece.clone();
+                stream::iter((0..count).map(move |_| Ok(piece.clone()))).boxed()
+            };
+            let wrong = artifacts.write("x", "text/plain", Some(&none), pieces()).await;
+            assert!(matches!(wrong, Err(ArtifactError::Damaged { .. })), "{wrong:?}");
+            assert!(artifacts.get(&digest).await.is_err(), "nothing is kept of it");
+            let cut = pieces().chain(stream::once(async {
+                Err(ArtifactError::Unavailable { message: "the client went".into() })
+            }));
+            assert!(artifacts.write("x", "text/plain", None, cut.boxed()).await.is_err());
+            assert!(artifacts.get(&digest).await.is_err(), "nor of that");
+            for expected in [None, Some(&digest)] {
+                let kept = artifacts.write("x", "text/plain", expected, pieces()).await.unwrap();
+                assert_eq!((kept.size, &kept.digest), (all.len() as u64, &digest));
+            }
+            assert_eq!(gathered(artifacts, &digest).await.unwrap(), all);
+        }
+    }
+
+    pub(super) async fn gathered(
+        artifacts: &dyn Artifacts,
+        digest: &Digest,
+    ) -> Result<Vec<u8>, ArtifactError> {
+        let mut all = Vec::new();
+        let mut pieces = artifacts.read(digest).await?;
+        while let Some(piece) = pieces.next().await {
+            all.extend_from_slice(&piece?);
+        }
+        Ok(all)
     }
 
     #[tokio::test]
@@ -316,6 +391,8 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+        let read = gathered(&*artifacts, &kept.digest).await;
+        assert!(matches!(read, Err(ArtifactError::Damaged { .. })), "{read:?}");
         std::fs::write(&file, b"cut").unwrap();
         artifacts.put("a", "text/plain", Bytes::from_static(b"true")).await.unwrap();
         assert_eq!(artifacts.get(&kept.digest).await.unwrap(), "true");

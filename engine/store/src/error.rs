@@ -42,6 +42,19 @@ pub enum OpenError {
         /// What is wrong with it.
         problem: String,
     },
+    /// What was given is not the address of storage for artifacts. The address is not repeated.
+    #[error("the address for artifacts is not usable: {problem}")]
+    ArtifactAddress {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The storage for artifacts is not there, or refuses us.
+    #[error("artifacts cannot be kept at the address that is given for them")]
+    Artifacts {
+        /// What it said.
+        #[source]
+        source: object_store::Error,
+    },
     /// It is a database of somebody else's.
     #[error("{place} is a database of another program")]
     Foreign {
@@ -93,6 +106,10 @@ impl OpenError {
         match self {
             Self::Folder { .. } => "give a folder that this user may write to",
             Self::Address { .. } => "say postgres://USER@HOST:PORT/DATABASE",
+            Self::ArtifactAddress { .. } => "say s3://BUCKET/PREFIX?endpoint=URL&region=NAME",
+            Self::Artifacts { .. } => {
+                "is the bucket there, and may this key read, write, list and delete in it?"
+            }
             Self::Foreign { place: Place::File(_) } => {
                 "give a folder of Fairlead's own, or an empty one"
             }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use fairlead_run::{EventStore, Journal, LogStore, ResultCache, StoreError};
 use fairlead_step::Artifacts;
 
-pub use artifacts::MAX_ARTIFACT_BYTES;
+pub use artifacts::S3Options;
 pub use error::{OpenError, Place};
 pub use postgres::LEASE_TTL;
 pub use prune::{ARTIFACT_GRACE, Amount, KEYS_KEPT, MOST_KEYS, PruneReport, PruneRules};
@@ -131,6 +131,24 @@ impl Store {
             kept,
             base,
         }
+    }
+
+    /// The same store with its artifacts elsewhere: in storage that speaks S3. What is in the folder is
+    /// still found there, and nothing is added to it. `folder` is where what comes piece by piece is
+    /// gathered.
+    ///
+    /// # Errors
+    /// When the address is none, or the storage does not answer, or refuses the keys.
+    pub async fn with_artifacts_in(
+        self,
+        options: &S3Options,
+        folder: &Path,
+    ) -> Result<Self, OpenError> {
+        let bucket = artifacts::Bucket::open(options, folder.join("incoming"))?;
+        bucket.try_out().await?;
+        let kept: Arc<dyn artifacts::ArtifactRetention> =
+            Arc::new(artifacts::Layered { first: Arc::new(bucket), second: self.kept });
+        Ok(Self { artifacts: kept.clone(), kept, ..self })
     }
 
     /// The journal.

@@ -14,9 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Context, preflight, serve};
-use crate::checkouts::Silent;
 use crate::cli::DoctorArgs;
 use crate::exit::{Exit, Stop};
+use crate::forges::Silent;
 use crate::load;
 use crate::output::Style;
 

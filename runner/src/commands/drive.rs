@@ -16,9 +16,11 @@ use fairlead_store::Store;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::serve::Config;
 use super::{Context, named_run, preflight, show};
 use crate::cli::{DriveArgs, ResumeArgs, RunArgs};
 use crate::exit::{Exit, Stop};
+use crate::forges::ForgeLogins;
 use crate::live::Live;
 use crate::load;
 use crate::output::Style;
@@ -38,7 +40,7 @@ pub(crate) async fn run(context: &Context<'_>, args: RunArgs) -> Result<Exit, St
         event_id,
         started_by: None,
         by: args.drive.name.clone().unwrap_or_else(person),
-        workspace: Workspace::local(workspace(&args.workspace)?),
+        workspace: local(&args.workspace)?,
         origin: None,
     };
     Ok(request_and_drive(context, request, args.drive).await?.0)
@@ -63,8 +65,7 @@ pub(crate) async fn request_and_drive_in(
 ) -> Result<(Exit, Run), Stop> {
     resolve_images(context, &mut request).await?;
     preflight::check(context, &request).await?;
-    let engine =
-        context.engine(&store, args.max_parallel, None, args.inject.clone(), Permits::open());
+    let engine = engine_for(context, &store, &args)?;
     let plan = Arc::clone(&request.plan);
     let run = match engine.request(request).await {
         Ok(Requested::New(run) | Requested::Already(run)) => run,
@@ -86,14 +87,20 @@ pub(crate) async fn resume(context: &Context<'_>, args: ResumeArgs) -> Result<Ex
         context.output.say(format!("run {run} has ended already: {outcome}"));
         return Ok(outcome.into());
     }
-    let engine = context.engine(
-        &store,
-        args.drive.max_parallel,
-        None,
-        args.drive.inject.clone(),
-        Permits::open(),
-    );
+    let engine = engine_for(context, &store, &args.drive)?;
     Ok(drive(context, &store, &engine, &run, state.plan(), &args.drive).await?.0)
+}
+
+/// An engine that drives runs as the command line says.
+fn engine_for(context: &Context<'_>, store: &Store, args: &DriveArgs) -> Result<Engine, Stop> {
+    let logins = match &args.config {
+        Some(path) => Config::read(path)?.logins()?,
+        None => ForgeLogins::default(),
+    };
+    let permits = Permits::open();
+    let access = context.forge_access(logins, permits.egress.clone());
+    let workspaces = context.workspaces(store, access);
+    Ok(context.engine(store, args.max_parallel, None, args.inject.clone(), permits, workspaces))
 }
 
 async fn drive(
@@ -210,9 +217,9 @@ fn secret_hint(error: &SecretError) -> Option<String> {
     }
 }
 
-/// The folder as an absolute path: a run that is resumed elsewhere means the same folder.
-pub(crate) fn workspace(path: &Path) -> Result<std::path::PathBuf, Stop> {
-    path.canonicalize().map_err(|e| {
+/// The folder by its absolute path: a run that is resumed elsewhere means the same folder.
+pub(crate) fn local(path: &Path) -> Result<Workspace, Stop> {
+    path.canonicalize().map(Workspace::local).map_err(|e| {
         Stop::usage(format!("the workspace {} cannot be used", path.display())).because(&e)
     })
 }

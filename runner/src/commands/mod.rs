@@ -19,22 +19,23 @@ mod serve;
 mod show;
 mod steps;
 mod votes;
-mod workspace;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 use clap::CommandFactory as _;
-use fairlead_exec::{Engine, EngineOptions, FetchesNothing, Injection, RunFolders};
+use fairlead_exec::{Engine, EngineOptions, Injection, RunFolders, WorkspaceLayout};
 use fairlead_run::{Run, RunFilter, StoredRun, Vote};
-use fairlead_step::{Catalog, RunId};
+use fairlead_step::{Catalog, Egress, RunId};
 use fairlead_store::Store;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Stop};
+use crate::forges::{ForgeAccess, ForgeLogins};
 use crate::output::Output;
 use crate::projects::Permits;
 use crate::settings::Settings;
+use crate::workspaces::Fetcher;
 
 /// What every command works with.
 pub(crate) struct Context<'o> {
@@ -66,6 +67,7 @@ impl Context<'_> {
         max_runs: Option<NonZeroU32>,
         injections: Vec<Injection>,
         permits: Permits,
+        workspaces: Arc<dyn WorkspaceLayout>,
     ) -> Engine {
         let settings = &self.settings;
         Engine::new(EngineOptions {
@@ -80,10 +82,7 @@ impl Context<'_> {
             secrets: settings.secrets.clone(),
             clock: Arc::clone(&settings.clock),
             processes: settings.processes.clone(),
-            workspaces: Arc::new(RunFolders::new(
-                settings.state.join("workspaces"),
-                Arc::new(FetchesNothing),
-            )),
+            workspaces,
             scratch: settings.state.join("scratch"),
             max_parallel,
             max_runs,
@@ -91,6 +90,23 @@ impl Context<'_> {
             injections,
             version: env!("CARGO_PKG_VERSION").into(),
         })
+    }
+
+    /// The workspaces of runs, in the state folder; what is at forges is fetched by `access`.
+    pub(crate) fn workspaces(&self, store: &Store, access: ForgeAccess) -> Arc<RunFolders> {
+        let state = &self.settings.state;
+        let fetcher = Fetcher::new(access, state.join("mirrors"), store.artifacts());
+        Arc::new(RunFolders::new(state.join("workspaces"), Arc::new(fetcher)))
+    }
+
+    /// What reaching forges takes, with these logins.
+    pub(crate) fn forge_access(&self, logins: ForgeLogins, egress: Egress) -> ForgeAccess {
+        ForgeAccess {
+            processes: Arc::new(self.settings.processes.clone()),
+            secrets: self.settings.secrets.clone(),
+            logins,
+            egress,
+        }
     }
 }
 

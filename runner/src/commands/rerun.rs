@@ -1,16 +1,17 @@
 //! `fairlead retry` and `fairlead undo`: runs that begin from another one.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use fairlead_exec::RunRequest;
 use fairlead_plan::Plan;
 use fairlead_run::{Origin, RerunError, Run, RunFilter, RunStatus};
-use fairlead_step::RunId;
+use fairlead_step::{RunId, Workspace};
 use fairlead_store::Store;
 use serde_json::Value;
 
-use super::{Context, drive, load, named_run, workspace};
+use super::{Context, drive, load, named_run};
 use crate::cli::{RetryArgs, UndoArgs};
 use crate::exit::{Exit, Stop};
 
@@ -29,8 +30,7 @@ pub(crate) async fn retry(context: &Context<'_>, args: RetryArgs) -> Result<Exit
     let by = args.drive.name.clone().unwrap_or_else(drive::person);
     let mut request =
         RunRequest::retry(&old, &args.from, replan, by).map_err(|error| refused(&run, &error))?;
-    let folders = (args.workspace.as_deref(), args.config.as_deref());
-    workspace::place(context, &store, &run, &old, &mut request, folders).await?;
+    request.workspace = place(&run, &old, args.workspace.as_deref())?;
     if let Some(Origin { kept, .. }) = &request.origin {
         let names: Vec<&str> = kept.iter().map(|kept| kept.step.as_str()).collect();
         context.output.say(match names.as_slice() {
@@ -81,9 +81,28 @@ pub(crate) async fn undo(context: &Context<'_>, args: UndoArgs) -> Result<Exit, 
         return Err(Stop::usage(format!("run {earlier} takes it back already: it is {status}"))
             .hint("`--once-more` takes it back all the same"));
     }
-    let folders = (args.workspace.as_deref(), args.config.as_deref());
-    workspace::place(context, &store, &run, &old, &mut request, folders).await?;
+    request.workspace = place(&run, &old, args.workspace.as_deref())?;
     Ok(drive::request_and_drive_in(context, store, request, args.drive).await?.0)
+}
+
+/// What the new run works on: the folder that is named, or what the old run worked on. A folder of this
+/// machine is not anything that could be made again.
+fn place(run: &RunId, old: &Run, named: Option<&Path>) -> Result<Workspace, Stop> {
+    if let Some(named) = named {
+        return drive::local(named);
+    }
+    let workspace = &old.request().workspace;
+    match workspace {
+        Workspace::Local { path } if !path.is_dir() => {
+            let folder = path.display();
+            Err(Stop::usage(format!("the folder {folder}, in which run {run} worked, is gone"))
+                .hint("put it back, or name another one with the same files: `--workspace DIR`"))
+        }
+        Workspace::Local { .. }
+        | Workspace::Empty {}
+        | Workspace::Git(_)
+        | Workspace::Archive { .. } => Ok(workspace.clone()),
+    }
 }
 
 /// A run that has taken `run` back, or is about to.

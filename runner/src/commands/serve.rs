@@ -3,33 +3,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fairlead_bus::{InProcess, JetStream, JetStreamOptions};
 use fairlead_event::Bus;
-use fairlead_exec::{Refusal, SecretProvider as _};
+use fairlead_exec::{Refusal, RunFolders, SecretProvider as _};
 use fairlead_oci::Client;
 use fairlead_plan::{Plan, Scope};
+use fairlead_run::Journal;
 use fairlead_server::{
     ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, ServeError, Server,
     SourceSettings, Sources,
 };
 use fairlead_step::{BoxFuture, Catalog, Digest, Egress, Image, ImageRef, StepError, error_chain};
-use fairlead_store::Store;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, drive, preflight, votes};
-use crate::checkouts::Checkouts;
+use super::{Context, preflight, votes};
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Stop};
-use crate::forges::{ForgeLogin, ForgeLogins};
+use crate::forges::{ForgeLogin, ForgeLogins, ForgeLookup};
 use crate::load;
 use crate::output::Style;
 use crate::projects::{self, EgressSettings, Permits, ProjectSettings};
 use crate::secrets::project::{ProjectSecrets, StoreSettings, Stores};
 use crate::settings::{Settings, text_variable};
+
+/// How often workspaces are looked for that nobody needs any more. Runs give theirs back when they end;
+/// this is for processes that were killed.
+const SWEEP: Duration = Duration::from_secs(1800);
 
 /// The most bytes of a configuration.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -41,8 +45,7 @@ pub(crate) struct Config {
     /// From whom events are taken, by the name in the path `/webhooks/NAME`.
     #[serde(default)]
     pub(super) sources: BTreeMap<String, SourceSettings>,
-    /// Who to be at a forge when a pushed commit is checked out, by the host (`host` or `host:port`)
-    /// of the address that is fetched from.
+    /// Who to be at a forge, by the host (`host` or `host:port`) of the address that is fetched from.
     #[serde(default)]
     forges: BTreeMap<String, ForgeLogin>,
     /// What pipelines may do, by project. Whatever is not allowed here is refused.
@@ -119,17 +122,9 @@ impl Config {
         projects::egress(&self.egress, configured)
     }
 
-    /// The checkouts of a server with this configuration, and of what it makes again.
-    pub(super) fn checkouts(&self, settings: &Settings, store: &Store) -> Result<Checkouts, Stop> {
-        let logins = ForgeLogins::new(self.forges.clone()).map_err(Stop::usage)?;
-        Ok(Checkouts {
-            folder: settings.state.join("checkouts"),
-            processes: Arc::new(settings.processes.clone()),
-            secrets: settings.secrets.clone(),
-            journal: store.journal(),
-            logins,
-            egress: self.egress().map_err(Stop::usage)?,
-        })
+    /// Who to be at forges.
+    pub(super) fn logins(&self) -> Result<ForgeLogins, Stop> {
+        ForgeLogins::new(self.forges.clone()).map_err(Stop::usage)
     }
 }
 
@@ -166,11 +161,10 @@ impl ImageResolver for Registry {
 
 pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit, Stop> {
     let settings = &context.settings;
-    let workspace = drive::workspace(&args.workspace)?;
     let mut pipelines = Vec::new();
     for file in load::pipeline_files(&args.pipelines)? {
         let plan = load::plan(&file, &context.catalog, context.output)?;
-        pipelines.push(Pipeline { plan: Arc::new(plan), workspace: workspace.clone() });
+        pipelines.push(Pipeline { plan: Arc::new(plan) });
     }
     let pipelines = Pipelines::new(pipelines).map_err(|e| Stop::usage(e.to_string()))?;
     let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
@@ -208,9 +202,13 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     let permits = rules.permits.clone();
     let registries = Arc::new(settings.registries.within(permits.egress.clone()));
     let max_runs = Some(args.max_runs);
-    let engine = context.engine(&store, args.max_parallel, max_runs, Vec::new(), permits);
-    let checkouts = config.checkouts(settings, &store)?;
-    checkouts.prune().await.map_err(|e| Stop::of(&e))?;
+    let forges = context.forge_access(config.logins()?, permits.egress.clone());
+    let workspaces = context.workspaces(&store, forges.clone());
+    let folders = Arc::clone(&workspaces);
+    let engine =
+        context.engine(&store, args.max_parallel, max_runs, Vec::new(), permits, workspaces);
+    let sweeping = tokio::spawn(sweep(Arc::clone(&folders), store.journal()));
+    let lookup = ForgeLookup { access: forges, folders };
     let ports = Ports {
         engine,
         journal: store.journal(),
@@ -218,7 +216,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         logs: store.logs(),
         bus,
         images: Arc::new(Registry(Client::new(registries))),
-        workspaces: Arc::new(checkouts),
+        forges: Arc::new(lookup),
         clock: Arc::clone(&settings.clock),
         pipelines,
         sources,
@@ -241,8 +239,20 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         }
         stop
     })?;
+    sweeping.abort();
     store.close().await;
     Ok(Exit::Passed)
+}
+
+/// Removes what killed processes left of workspaces, now and again.
+async fn sweep(workspaces: Arc<RunFolders>, journal: Arc<dyn Journal>) {
+    let mut due = tokio::time::interval(SWEEP);
+    loop {
+        due.tick().await;
+        if let Err(error) = workspaces.sweep(&*journal).await {
+            tracing::warn!("the workspaces of runs that have ended are not swept: {error}");
+        }
+    }
 }
 
 /// Ready at the first interrupt or termination signal.

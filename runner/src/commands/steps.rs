@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fairlead_exec::RunRequest;
 use fairlead_plan::{Compiled, compile};
-use fairlead_step::{Step, StepSpec, Workspace};
+use fairlead_step::{Step, StepSpec};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -149,7 +149,7 @@ async fn run(
         event_id: None,
         started_by: None,
         by: args.name.clone().unwrap_or_else(drive::person),
-        workspace: Workspace::local(drive::workspace(workspace)?),
+        workspace: drive::local(workspace)?,
         origin: None,
     };
     let json = args.json;

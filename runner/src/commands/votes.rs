@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fairlead_exec::{DriveError, MAX_OUTPUT_BYTES, Noted};
+use fairlead_exec::{DriveError, Engine, MAX_OUTPUT_BYTES, Noted};
 use fairlead_run::{
     ApplyError, CancelReason, Decision, Groups, LeaseError, Run, Signal, StepStatus, StoreError,
     Vote, Voter,
@@ -13,6 +13,7 @@ use fairlead_store::Store;
 use super::{Context, drive, load, named_run};
 use crate::cli::{CancelArgs, SettleArgs, VoteArgs, WhoArgs};
 use crate::exit::{Exit, Stop};
+use crate::forges::ForgeLogins;
 use crate::projects::Permits;
 
 /// The most bytes of a file with groups.
@@ -94,7 +95,7 @@ pub(crate) async fn abandon(context: &Context<'_>, args: CancelArgs) -> Result<E
     let by = voter(&args.who)?.name;
     let store = context.store().await?;
     let run = named_run(&store, &args.run).await?;
-    let engine = context.engine(&store, None, None, Vec::new(), Permits::open());
+    let engine = idle_engine(context, &store);
     let problem = engine.abandon(&run, by, args.reason).await.map_err(|error| match error {
         DriveError::Lease(LeaseError::Held { .. }) => Stop::usage(error.to_string()).hint(format!(
             "`fairlead cancel {run}` tells it to stop; a process that does not stop has to be ended \
@@ -115,6 +116,13 @@ pub(crate) async fn abandon(context: &Context<'_>, args: CancelArgs) -> Result<E
     Ok(Exit::Passed)
 }
 
+/// An engine that takes signals and makes no attempt.
+fn idle_engine(context: &Context<'_>, store: &Store) -> Engine {
+    let permits = Permits::open();
+    let access = context.forge_access(ForgeLogins::default(), permits.egress.clone());
+    context.engine(store, None, None, Vec::new(), permits, context.workspaces(store, access))
+}
+
 /// Posts a signal, and says what became of it.
 async fn say(
     context: &Context<'_>,
@@ -124,7 +132,7 @@ async fn say(
     said: String,
     step: Option<&StepId>,
 ) -> Result<Exit, Stop> {
-    let engine = context.engine(&store, None, None, Vec::new(), Permits::open());
+    let engine = idle_engine(context, &store);
     let noted = Box::pin(engine.signal(run, signal)).await.map_err(|e| Stop::of(&e))?;
     let output = context.output;
     match noted {

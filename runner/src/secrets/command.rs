@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_SECRET, Refused};
-use crate::checkouts::Silent;
+use crate::forges::Silent;
 
 /// How long it has to answer when its settings do not say.
 const ANSWER: Duration = Duration::from_secs(10);

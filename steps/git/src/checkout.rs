@@ -17,6 +17,10 @@ const DEPTH: &str = "--depth=100";
 pub struct Commit(String);
 
 impl Commit {
+    pub(crate) const fn named(name: String) -> Self {
+        Self(name)
+    }
+
     /// The hexadecimal name.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -85,51 +89,6 @@ impl<'g> Checkout<'g> {
             said: format!("HEAD is `{name}`"),
         })?;
         Ok(Self { git, remote: remote.clone(), branch, folder: folder.to_owned() })
-    }
-
-    /// Clones a remote and stands on `commit`, whichever branch it is on.
-    ///
-    /// # Errors
-    /// As [`Checkout::clone`]; [`GitError::Missing`] when the remote has no such commit.
-    pub async fn at_commit(
-        git: &'g Git,
-        remote: &Remote,
-        commit: &str,
-        folder: &Path,
-    ) -> Result<Commit, GitError> {
-        let missing = |said: String| GitError::Missing {
-            remote: remote.to_string(),
-            what: format!("commit {commit}"),
-            said,
-        };
-        if !(commit.len() == 40 || commit.len() == 64)
-            || !commit.bytes().all(|b| b.is_ascii_hexdigit())
-        {
-            return Err(missing("it is not the full name of a commit".into()));
-        }
-        let target = folder.display().to_string();
-        let init = git.run(git.home(), &["init", "--quiet", "--", &target], None).await?;
-        if !init.success() {
-            return Err(from_stderr("init", remote.as_str(), &init.stderr_tail));
-        }
-        let fetch = ["fetch", "--quiet", "--no-tags", "--depth=1", "--", remote.as_str(), commit];
-        let exit = git.reach(remote, folder, &fetch, DEADLINE).await?;
-        if ["not our ref", "unadvertised object"].iter().any(|it| exit.stderr_tail.contains(it)) {
-            return Err(missing("it refuses to give it".into()));
-        }
-        if !exit.success() {
-            return Err(from_stderr("fetch", remote.as_str(), &exit.stderr_tail));
-        }
-        let exit =
-            git.run(folder, &["checkout", "--quiet", "--detach", "FETCH_HEAD"], None).await?;
-        if !exit.success() {
-            return Err(from_stderr("checkout", remote.as_str(), &exit.stderr_tail));
-        }
-        let head = text_of(git, folder, "rev-parse", &["rev-parse", "HEAD^{commit}"]).await?;
-        if head != commit {
-            return Err(missing(format!("what it gave for that is {head}")));
-        }
-        Ok(Commit(head))
     }
 
     /// The folder with the files.

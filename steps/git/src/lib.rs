@@ -10,9 +10,11 @@ mod error;
 mod program;
 mod refs;
 mod remote;
+mod workspace;
 
 pub use checkout::{Checkout, Commit, Entry, EntryKind, Identity, Push};
 pub use error::GitError;
 pub use program::{Git, MINIMUM_VERSION};
 pub use refs::RefTarget;
 pub use remote::{Branch, GitAuth, Remote, RemoteError, Transport};
+pub use workspace::Wanted;

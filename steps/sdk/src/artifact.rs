@@ -1,7 +1,8 @@
 //! Artifacts: what a step leaves behind, by content digest.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt as _};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,12 @@ pub enum ArtifactError {
         /// What the bytes hash to.
         found: Digest,
     },
+    /// There is more than an artifact may have.
+    #[error("`{name}` has more than the {MAX_ARTIFACT_BYTES} bytes of an artifact")]
+    TooLarge {
+        /// What it is called.
+        name: String,
+    },
     /// The store did not answer.
     #[error("the artifact store failed: {message}")]
     Unavailable {
@@ -70,6 +77,12 @@ pub enum ArtifactError {
         message: String,
     },
 }
+
+/// The most bytes of one artifact: documents that people and tools read and packed sources, not images.
+pub const MAX_ARTIFACT_BYTES: u64 = 1 << 30;
+
+/// The bytes of an artifact, piece by piece. Behind an error nothing follows.
+pub type ArtifactPieces = BoxStream<'static, Result<Bytes, ArtifactError>>;
 
 /// The port to the artifact store.
 pub trait Artifacts: Send + Sync {
@@ -83,4 +96,47 @@ pub trait Artifacts: Send + Sync {
 
     /// The bytes of `digest`, checked against it.
     fn get(&self, digest: &Digest) -> BoxFuture<'_, Result<Bytes, ArtifactError>>;
+
+    /// Stores bytes that come piece by piece, as [`Artifacts::put`] does. Where `expected` is given and
+    /// the bytes are others, nothing is stored. A store that can keeps no more than a piece in memory.
+    fn write(
+        &self,
+        name: &str,
+        media_type: &str,
+        expected: Option<&Digest>,
+        pieces: ArtifactPieces,
+    ) -> BoxFuture<'_, Result<Artifact, ArtifactError>> {
+        let (name, media_type) = (name.to_owned(), media_type.to_owned());
+        let expected = expected.cloned();
+        Box::pin(async move {
+            let bytes = gathered(&name, pieces).await?;
+            let found = Digest::sha256(&bytes);
+            match expected {
+                Some(digest) if digest != found => Err(ArtifactError::Damaged { digest, found }),
+                Some(_) | None => self.put(&name, &media_type, bytes).await,
+            }
+        })
+    }
+
+    /// The bytes of `digest` piece by piece. Whether they are the right ones is known at their end, where
+    /// the stream fails if they are not.
+    fn read(&self, digest: &Digest) -> BoxFuture<'_, Result<ArtifactPieces, ArtifactError>> {
+        let digest = digest.clone();
+        Box::pin(async move {
+            let bytes = self.get(&digest).await?;
+            Ok(stream::once(async { Ok(bytes) }).boxed())
+        })
+    }
+}
+
+async fn gathered(name: &str, mut pieces: ArtifactPieces) -> Result<Bytes, ArtifactError> {
+    let mut all = BytesMut::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        if (all.len() + piece.len()) as u64 > MAX_ARTIFACT_BYTES {
+            return Err(ArtifactError::TooLarge { name: name.to_owned() });
+        }
+        all.extend_from_slice(&piece);
+    }
+    Ok(all.freeze())
 }

@@ -99,6 +99,47 @@ impl Digest {
     }
 }
 
+/// A digest in the making, of bytes that come piece by piece.
+#[derive(Debug, Clone)]
+pub struct DigestHasher(Hash);
+
+#[derive(Debug, Clone)]
+enum Hash {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl DigestHasher {
+    /// Of nothing yet.
+    #[must_use]
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self(match algorithm {
+            Algorithm::Sha256 => Hash::Sha256(Sha256::new()),
+            Algorithm::Sha512 => Hash::Sha512(Sha512::new()),
+        })
+    }
+
+    /// Takes the next bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Hash::Sha256(hash) => hash.update(bytes),
+            Hash::Sha512(hash) => hash.update(bytes),
+        }
+    }
+
+    /// The digest of all bytes.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        match self.0 {
+            Hash::Sha256(hash) => Digest::from_sha256(&hash.finalize()),
+            Hash::Sha512(hash) => Digest {
+                algorithm: Algorithm::Sha512,
+                hex: hex::encode(hash.finalize()).into_boxed_str(),
+            },
+        }
+    }
+}
+
 impl FromStr for Digest {
     type Err = DigestError;
 
@@ -173,6 +214,17 @@ mod tests {
         );
         assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
         assert!(digest.matches(b"{}") && !digest.matches(b"{ }"));
+    }
+
+    #[test]
+    fn pieces_make_the_digest_of_the_whole() {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let mut hasher = DigestHasher::new(algorithm);
+            for piece in [&b"a "[..], b"", b"document"] {
+                hasher.update(piece);
+            }
+            assert_eq!(hasher.finish(), Digest::compute(algorithm, b"a document"));
+        }
     }
 
     #[test]

@@ -36,13 +36,13 @@ mod step;
 mod verdict;
 mod workspace;
 
-pub use artifact::{Artifact, ArtifactError, Artifacts};
+pub use artifact::{Artifact, ArtifactError, ArtifactPieces, Artifacts, MAX_ARTIFACT_BYTES};
 pub use catalog::{Catalog, CatalogError};
 pub use context::{
     CancelHandle, CancelToken, Clock, Log, Ports, Progress, Registries, RegistryAccess,
     RegistryAuth, RunInfo, StepContext, Stream,
 };
-pub use digest::{Algorithm, Digest, DigestError};
+pub use digest::{Algorithm, Digest, DigestError, DigestHasher};
 pub use duration::{DurationError, HumanDuration};
 pub use egress::{Egress, EgressDenied, EgressRule};
 pub use engine::{EngineAddress, EngineAddressError, EngineSocket};

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use fairlead_event::{Requested, SourceEvent};
 use fairlead_run::{EventState, EventStore};
-use fairlead_step::{Clock, ImageRef, RunId};
+use fairlead_step::{Clock, ImageRef, RunId, Workspace};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -125,7 +125,8 @@ pub(crate) async fn start(
     }
     // Stored first, so that the request is not lost when the process ends here: the outbox and the
     // triggers would then do what follows.
-    let trigger = Trigger { key: &key, event: template, by: BY.to_owned(), workspace: None };
+    let trigger =
+        Trigger { key: &key, event: template, by: BY.to_owned(), workspace: Workspace::EMPTY };
     let run = api.starter.request_run(pipeline, &given, trigger).await;
     let run = run.map_err(|why| {
         tracing::error!(event = key, "{why}");

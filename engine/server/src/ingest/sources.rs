@@ -40,8 +40,8 @@ pub struct SourceSettings {
     /// host of `forge` with the user `git`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forge_ssh: Option<String>,
-    /// Whether a run that a git push starts works in a checkout of the pushed commit. Otherwise it
-    /// works in the server's own workspace.
+    /// Whether a run that a git push starts works on the pushed commit. Otherwise it begins with an empty
+    /// folder.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub checkout: bool,
     /// A NATS subject on which the sender publishes, besides or instead of HTTP.
@@ -111,7 +111,7 @@ pub enum SourceProblem {
         #[source]
         source: SecretError,
     },
-    /// There are checkouts, and nobody says where from.
+    /// Runs work on commits, and nobody says where from.
     #[error(
         "source `{name}` names no `forge`, the base URL that its repositories are fetched from; name \
          it, or set `checkout: false`"
@@ -150,7 +150,7 @@ pub enum SourceProblem {
 pub(crate) struct Source {
     pub(crate) sender: Sender,
     pub(crate) subject: Option<String>,
-    /// Whether runs work in a checkout of what it reports as pushed.
+    /// Whether runs work on what it reports as pushed.
     pub(crate) checkout: bool,
     /// Whether it may be sent to over HTTP.
     pub(crate) http: bool,

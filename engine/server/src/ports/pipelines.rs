@@ -1,18 +1,15 @@
 //! The pipelines that events and people may start.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use fairlead_plan::Plan;
 
-/// A compiled pipeline, and where it works.
+/// A compiled pipeline.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     /// The plan.
     pub plan: Arc<Plan>,
-    /// The folder that relative paths in its steps start from.
-    pub workspace: PathBuf,
 }
 
 /// The pipelines of a server, by name.

@@ -4,34 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use fairlead_event::{ForgeRepository, GitPushed, ObjectId};
-use fairlead_step::{BoxFuture, StepError};
+use fairlead_step::{BoxFuture, CheckoutOptions, GitWorkspace, StepError, Workspace};
 use serde_json::{Value, json};
 
 use super::harness::{Answer, Harness, Serving};
-use crate::{FoundRef, Workspaces};
+use crate::{Forges, FoundRef};
 
 pub(super) const FORGE: &str = "https://git.example.com";
 
-/// A forge whose checkouts are folders of the test; it stands in for git.
+/// A forge that stands in for git.
 #[derive(Default)]
 pub(super) struct Forge {
-    folder: std::path::PathBuf,
     /// What it has under which name, by address and full name of the reference.
     refs: Mutex<BTreeMap<(String, String), FoundRef>>,
     /// Commits that are in the history of every branch.
     history: Mutex<BTreeSet<ObjectId>>,
-    /// The addresses that were asked for a checkout.
-    checked_out: Mutex<Vec<String>>,
     /// The addresses that were asked for anything else.
     asked: Mutex<Vec<String>>,
 }
 
 impl Forge {
-    /// A forge whose checkouts are in `folder`.
-    pub(super) fn new(folder: std::path::PathBuf) -> Self {
-        Self { folder, ..Self::default() }
-    }
-
     /// Points a name at an object, and the commit behind it.
     pub(super) fn put(&self, repository: &str, reference: &str, object: &str, commit: &str) {
         let name = (format!("{FORGE}/{repository}.git"), reference.to_owned());
@@ -48,13 +40,9 @@ impl Forge {
     pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
-
-    pub(super) fn checked_out(&self) -> Vec<String> {
-        self.checked_out.lock().unwrap().clone()
-    }
 }
 
-impl Workspaces for Forge {
+impl Forges for Forge {
     fn find<'a>(
         &'a self,
         push: &'a GitPushed,
@@ -88,15 +76,6 @@ impl Workspaces for Forge {
         let contains = push.commit.as_ref().is_some_and(|commit| history.contains(commit));
         Box::pin(async move { Ok(contains) })
     }
-
-    fn checkout<'a>(
-        &'a self,
-        push: &'a GitPushed,
-        key: &'a str,
-    ) -> BoxFuture<'a, Result<Option<std::path::PathBuf>, StepError>> {
-        self.checked_out.lock().unwrap().extend(push.clone_url.clone());
-        Box::pin(async move { Ok(push.after.as_ref().map(|_| self.folder.join(key))) })
-    }
 }
 
 /// A push of `acme/shop` as Gitea reports it, with what a test changes in it.
@@ -112,26 +91,39 @@ async fn push(serving: &Serving, change: impl FnOnce(&mut Value)) -> Answer {
     serving.send("POST", "/webhooks/gitea", &headers, body.to_string().as_bytes()).await
 }
 
-/// What expressions of the only run see as `event`.
-async fn event_of_run(harness: &Harness) -> Value {
+/// What the only run was asked for with.
+async fn request_of_run(harness: &Harness) -> fairlead_run::Request {
     let runs = harness.ended(1).await;
     assert_eq!(runs.len(), 1);
     let stored = harness.store.journal().load(&runs[0].id).await.unwrap();
-    let run = fairlead_run::Run::restore(&stored).unwrap();
-    run.request().event.clone()
+    fairlead_run::Run::restore(&stored).unwrap().request().clone()
+}
+
+/// What expressions of the only run see as `event`.
+async fn event_of_run(harness: &Harness) -> Value {
+    request_of_run(harness).await.event
 }
 
 #[tokio::test]
-async fn a_push_is_checked_out_from_the_forge_of_its_source() {
+async fn a_run_works_on_the_pushed_commit_at_the_forge_of_its_source() {
     let harness = Harness::new();
     harness.forge.put("acme/shop", "refs/heads/main", "a", "a");
     let serving = harness.serve().await;
     let answer = push(&serving, |body| body["repository"]["ssh_url"] = Value::Null).await;
     assert_eq!(answer.status, 202, "{}", answer.body);
-    let event = event_of_run(&harness).await;
-    assert_eq!(event["clone_url"], format!("{FORGE}/acme/shop.git"));
-    assert_eq!(event["ssh_url"], "ssh://git@git.example.com/acme/shop.git");
-    assert_eq!(harness.forge.checked_out(), [format!("{FORGE}/acme/shop.git")]);
+    let request = request_of_run(&harness).await;
+    assert_eq!(request.event["clone_url"], format!("{FORGE}/acme/shop.git"));
+    assert_eq!(request.event["ssh_url"], "ssh://git@git.example.com/acme/shop.git");
+    let git = GitWorkspace {
+        source: "gitea".into(),
+        repository: "acme/shop".into(),
+        commit: "a".repeat(40).parse().unwrap(),
+        reference: Some("refs/heads/main".into()),
+        clone_url: Some(format!("{FORGE}/acme/shop.git")),
+        ssh_url: Some("ssh://git@git.example.com/acme/shop.git".into()),
+        options: CheckoutOptions::default(),
+    };
+    assert_eq!(request.workspace, Workspace::Git(git));
     serving.stop().await;
 }
 
@@ -172,7 +164,6 @@ async fn a_commit_that_the_forge_does_not_have_under_its_name_starts_nothing() {
     assert_eq!(gone.await.status, 202);
     harness.settled().await;
     assert_eq!(harness.runs().await.len(), 0);
-    assert_eq!(harness.forge.checked_out(), [""; 0]);
     serving.stop().await;
 }
 

@@ -13,8 +13,8 @@ use fairlead_event::{
     SubscribedDelivery,
 };
 use fairlead_exec::{
-    Engine, EngineOptions, FetchesNothing, Policy, ProcessOptions, RunFolders, RunRequest,
-    SecretError, SecretProvider,
+    Engine, EngineOptions, Fetch, Policy, ProcessOptions, RunFolders, RunRequest, SecretError,
+    SecretProvider, WorkspaceFetcher,
 };
 use fairlead_plan::{Plan, Source};
 use fairlead_run::{EventFilter, Journal, RunEvent, RunFilter, RunStatus, RunSummary};
@@ -445,13 +445,22 @@ impl Answer {
     }
 }
 
+/// What steps work on is of no account here: every commit is an empty folder.
+struct Fetched;
+
+impl WorkspaceFetcher for Fetched {
+    fn fetch<'a>(&'a self, _: Fetch<'a>) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
 impl Harness {
     pub(super) fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         Self {
             store: Store::memory(),
             registry: Arc::new(Registry::default()),
-            forge: Arc::new(Forge::new(scratch.path().join("checkouts"))),
+            forge: Arc::new(Forge::default()),
             nats: Arc::new(FakeNats::new()),
             leave: Arc::new(Semaphore::new(1000)),
             proven: Arc::default(),
@@ -537,7 +546,7 @@ impl Harness {
             processes: ProcessOptions::default(),
             workspaces: Arc::new(RunFolders::new(
                 self.scratch.path().join("workspaces"),
-                Arc::new(FetchesNothing),
+                Arc::new(Fetched),
             )),
             scratch: self.scratch.path().join("scratch"),
             max_parallel: None,
@@ -549,8 +558,7 @@ impl Harness {
     }
 
     pub(super) async fn server(&self, subject: Option<&str>, access: ApiAccess) -> Server {
-        let workspace = self.scratch.path().to_owned();
-        let pipelines = self.plans().map(|plan| Pipeline { plan, workspace: workspace.clone() });
+        let pipelines = self.plans().map(|plan| Pipeline { plan });
         let mut sources: BTreeMap<String, SourceSettings> =
             serde_json::from_value(serde_json::json!({
                 "registry": { "kind": "distribution", "secret": "registry", "registry": REGISTRY },
@@ -574,7 +582,7 @@ impl Harness {
             logs: self.store.logs(),
             bus: self.nats.clone(),
             images: self.registry.clone(),
-            workspaces: self.forge.clone(),
+            forges: self.forge.clone(),
             clock: self.clock.clone(),
             pipelines: Pipelines::new(pipelines).unwrap(),
             sources: Sources::open(&sources, &Known).await.unwrap(),

@@ -30,8 +30,8 @@ const MOST: u32 = 400;
 /// For how long an event is claimed. A server that dies leaves it to others for so long, as it does
 /// its runs.
 const LEASE: Duration = Duration::from_secs(15);
-/// How long one attempt may take. A checkout of a large repository takes minutes; what takes longer
-/// hangs.
+/// How long one attempt may take. The history of a large repository takes minutes; what takes
+/// longer hangs.
 const DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// Why an event was not handled.

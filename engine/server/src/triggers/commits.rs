@@ -9,7 +9,7 @@ use fairlead_event::{
 use fairlead_step::StepError;
 
 use super::confirm::Confirmation;
-use crate::ports::{FoundRef, Workspaces};
+use crate::ports::{Forges, FoundRef};
 
 /// What became of the commit of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +38,9 @@ impl<T> Standing<T> {
 /// and each is an event of its own. A commit that was forced away is not what the branch holds any
 /// more, and neither is one that only the store of the forge has: forks share it, so that anybody may
 /// have put it there. A tag has no history: it points to what was pushed, or it was moved.
-async fn look_up(
-    workspaces: &dyn Workspaces,
-    push: &GitPushed,
-) -> Result<Standing<GitPushed>, StepError> {
+async fn look_up(forges: &dyn Forges, push: &GitPushed) -> Result<Standing<GitPushed>, StepError> {
     let Some(after) = &push.after else { return Ok(Standing::Gone) };
-    let Some(found) = workspaces.find(push).await? else { return Ok(Standing::Gone) };
+    let Some(found) = forges.find(push).await? else { return Ok(Standing::Gone) };
     let is_there = *after == found.object || *after == found.commit;
     match &push.reference {
         GitRef::Tag(_) if is_there => {
@@ -53,7 +50,7 @@ async fn look_up(
         GitRef::Tag(_) => Ok(Standing::Overtaken),
         GitRef::Branch(_) => {
             let pushed = GitPushed { commit: Some(after.clone()), ..push.clone() };
-            let holds = is_there || workspaces.contains(&pushed).await?;
+            let holds = is_there || forges.contains(&pushed).await?;
             Ok(if holds { Standing::Holds(Box::new(pushed)) } else { Standing::Overtaken })
         }
     }
@@ -63,7 +60,7 @@ async fn look_up(
 /// under, its base, and whether a branch of the repository itself has the head. Only that is no fork,
 /// whatever the message says: who may push there is a member.
 async fn pull_request(
-    workspaces: &dyn Workspaces,
+    forges: &dyn Forges,
     sender: &Sender,
     request: &PullRequest,
 ) -> Result<Standing<PullRequest>, StepError> {
@@ -71,7 +68,7 @@ async fn pull_request(
     let at = &request.repository;
     let asked =
         Asked { at, number: request.number, head: &request.head, besides: vec![base.clone()] };
-    let Some((commit, found)) = head(workspaces, sender, asked).await? else {
+    let Some((commit, found)) = head(forges, sender, asked).await? else {
         return Ok(Standing::Gone);
     };
     let base_commit = found.get(&base).map(|found| found.commit.clone());
@@ -88,8 +85,8 @@ async fn pull_request(
         ..request.clone()
     };
     if let Some(merged) = request.merge_commit.clone() {
-        let holds = base_commit.as_ref() == Some(&merged)
-            || workspaces.contains(&request.as_push()).await?;
+        let holds =
+            base_commit.as_ref() == Some(&merged) || forges.contains(&request.as_push()).await?;
         if !holds {
             return Ok(Standing::Overtaken);
         }
@@ -103,7 +100,7 @@ async fn pull_request(
 /// Finds the head of the pull request that a comment is on. What the comment's sender says of it, where
 /// it does, must be so: what was pushed since then nobody has looked at.
 async fn comment(
-    workspaces: &dyn Workspaces,
+    forges: &dyn Forges,
     sender: &Sender,
     comment: &Comment,
 ) -> Result<Standing<Comment>, StepError> {
@@ -114,7 +111,7 @@ async fn comment(
     };
     let at = &comment.repository;
     let asked = Asked { at, number: comment.number, head: &comment.head, besides };
-    let Some((commit, found)) = head(workspaces, sender, asked).await? else {
+    let Some((commit, found)) = head(forges, sender, asked).await? else {
         return Ok(Standing::Gone);
     };
     if !comment.head.may_be(&commit) {
@@ -128,15 +125,12 @@ async fn comment(
 }
 
 /// The release with the commit of its tag. A draft may have no tag yet, and what is deleted none any more.
-async fn release(
-    workspaces: &dyn Workspaces,
-    release: &Release,
-) -> Result<Standing<Release>, StepError> {
+async fn release(forges: &dyn Forges, release: &Release) -> Result<Standing<Release>, StepError> {
     if release.draft || release.action == ReleaseAction::Deleted {
         return Ok(Standing::Holds(Box::new(release.clone())));
     }
     let name = format!("refs/tags/{}", release.tag);
-    let found = workspaces.find_all(&release.repository, std::slice::from_ref(&name)).await?;
+    let found = forges.find_all(&release.repository, std::slice::from_ref(&name)).await?;
     Ok(match found.get(&name) {
         Some(found) => Standing::Holds(Box::new(Release {
             commit: Some(found.commit.clone()),
@@ -159,7 +153,7 @@ struct Asked<'a> {
 /// not show it. Where a kind of forge shows no heads, that is the branch which the message names, in the
 /// repository that it names, at the forge of the source.
 async fn head(
-    workspaces: &dyn Workspaces,
+    forges: &dyn Forges,
     sender: &Sender,
     asked: Asked<'_>,
 ) -> Result<Option<(ObjectId, BTreeMap<String, FoundRef>)>, StepError> {
@@ -168,7 +162,7 @@ async fn head(
     let branch = head.branch.as_ref().map(|branch| format!("refs/heads/{branch}"));
     let patterns: Vec<String> =
         shown.iter().cloned().chain(branch.clone()).chain(besides).collect();
-    let found = workspaces.find_all(at, &patterns).await?;
+    let found = forges.find_all(at, &patterns).await?;
     let commit = if !shown.is_empty() {
         shown.iter().find_map(|name| found.get(name)).map(|found| found.commit.clone())
     } else {
@@ -179,7 +173,7 @@ async fn head(
             (Some(name), Some(branch)) => {
                 let fork = ForgeRepository { name: name.clone(), clone_url: None, ssh_url: None };
                 let Ok(fork) = sender.repository(fork) else { return Ok(None) };
-                let elsewhere = workspaces.find_all(&fork, std::slice::from_ref(&branch)).await?;
+                let elsewhere = forges.find_all(&fork, std::slice::from_ref(&branch)).await?;
                 elsewhere.get(&branch).map(|found| found.commit.clone())
             }
             (None, _) | (_, None) => None,
@@ -200,21 +194,19 @@ fn is_own(found: &BTreeMap<String, FoundRef>, head: &PullRequestHead, commit: &O
 
 /// What became of the commit of an event that speaks of a repository at a forge.
 async fn standing(
-    workspaces: &dyn Workspaces,
+    forges: &dyn Forges,
     sender: &Sender,
     event: &SourceEvent,
 ) -> Result<Standing<SourceEvent>, StepError> {
     Ok(match event {
-        SourceEvent::GitPushed(push) => {
-            look_up(workspaces, push).await?.map(SourceEvent::GitPushed)
-        }
+        SourceEvent::GitPushed(push) => look_up(forges, push).await?.map(SourceEvent::GitPushed),
         SourceEvent::PullRequest(request) => {
-            pull_request(workspaces, sender, request).await?.map(SourceEvent::PullRequest)
+            pull_request(forges, sender, request).await?.map(SourceEvent::PullRequest)
         }
         SourceEvent::Comment(told) => {
-            comment(workspaces, sender, told).await?.map(SourceEvent::Comment)
+            comment(forges, sender, told).await?.map(SourceEvent::Comment)
         }
-        SourceEvent::Release(told) => release(workspaces, told).await?.map(SourceEvent::Release),
+        SourceEvent::Release(told) => release(forges, told).await?.map(SourceEvent::Release),
         // None of these speaks of a forge.
         SourceEvent::ImagePushed(_)
         | SourceEvent::Requested(_)
@@ -225,7 +217,7 @@ async fn standing(
 }
 
 /// The event as its forge confirms it, with the commit; none when it does not. Where the source names no
-/// forge there is nobody to ask: the event then has no address either, and its run no checkout.
+/// forge there is nobody to ask: the event then has no address either, and its run no commit.
 ///
 /// # Errors
 /// What was away, or does not show the commit yet although the event is `young`.
@@ -252,7 +244,7 @@ pub(super) async fn confirmed(
     if source.sender.forge().is_none() {
         return Ok(Some(event));
     }
-    let question = standing(&*by.workspaces, &source.sender, &event);
+    let question = standing(&*by.forges, &source.sender, &event);
     match tokio::time::timeout(by.forge, question).await {
         Err(_) => Err(format!("the forge of {subject} did not answer in time")),
         Ok(Err(error)) => Err(format!("cannot look {subject} up: {}", error.chain())),
@@ -276,8 +268,6 @@ pub(super) async fn confirmed(
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use std::collections::BTreeSet;
 
     use fairlead_event::{
@@ -293,7 +283,7 @@ mod tests {
         history: Vec<ObjectId>,
     }
 
-    impl Workspaces for Forge {
+    impl Forges for Forge {
         fn find<'a>(
             &'a self,
             _: &'a GitPushed,
@@ -311,14 +301,6 @@ mod tests {
 
         fn contains<'a>(&'a self, push: &'a GitPushed) -> BoxFuture<'a, Result<bool, StepError>> {
             Box::pin(async move { Ok(push.commit.iter().any(|it| self.history.contains(it))) })
-        }
-
-        fn checkout<'a>(
-            &'a self,
-            _: &'a GitPushed,
-            _: &'a str,
-        ) -> BoxFuture<'a, Result<Option<PathBuf>, StepError>> {
-            Box::pin(async move { Ok(None) })
         }
     }
 
@@ -388,7 +370,7 @@ mod tests {
         }
     }
 
-    impl Workspaces for Refs {
+    impl Forges for Refs {
         fn find<'a>(
             &'a self,
             _: &'a GitPushed,
@@ -417,14 +399,6 @@ mod tests {
 
         fn contains<'a>(&'a self, push: &'a GitPushed) -> BoxFuture<'a, Result<bool, StepError>> {
             Box::pin(async move { Ok(push.commit.iter().any(|it| self.history.contains(it))) })
-        }
-
-        fn checkout<'a>(
-            &'a self,
-            _: &'a GitPushed,
-            _: &'a str,
-        ) -> BoxFuture<'a, Result<Option<PathBuf>, StepError>> {
-            Box::pin(async move { Ok(None) })
         }
     }
 

@@ -1,16 +1,15 @@
 //! What an event says is a hint: its registry or its forge is asked before anything begins.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_event::{ImagePushed, SourceEvent};
-use fairlead_step::{Clock, ImageRef, StepError};
+use fairlead_step::{CheckoutOptions, Clock, GitWorkspace, ImageRef, StepError, Workspace};
 use jiff::{SignedDuration, Timestamp};
 
 use super::commits;
 use crate::ingest::{Ingest, Sources};
-use crate::ports::{ImageResolver, Workspaces};
+use crate::ports::{Forges, ImageResolver};
 
 /// What is known of an event besides what it says.
 #[derive(Clone, Copy)]
@@ -28,7 +27,7 @@ pub(super) struct From<'a> {
 pub(crate) struct Confirmation {
     pub(crate) sources: Arc<Sources>,
     pub(crate) images: Arc<dyn ImageResolver>,
-    pub(crate) workspaces: Arc<dyn Workspaces>,
+    pub(crate) forges: Arc<dyn Forges>,
     /// What overtook an event is an event, too.
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -130,19 +129,22 @@ impl Confirmation {
         SignedDuration::try_from(self.settle).is_ok_and(|settle| age < settle)
     }
 
-    /// The folder with what was pushed; none when the run works in the server's own.
-    pub(super) async fn check_out(
-        &self,
-        key: &str,
-        source: &str,
-        event: &SourceEvent,
-    ) -> Result<Option<PathBuf>, String> {
-        let Some(push) = event.as_push() else { return Ok(None) };
-        if !self.sources.get(source).is_some_and(|source| source.checkout) {
-            return Ok(None);
-        }
-        let checkout = self.workspaces.checkout(&push, key).await;
-        checkout.map_err(|error| format!("cannot check {} out: {}", event.subject(), error.chain()))
+    /// What a run works on that the event starts, which is confirmed: the commit that the event brings,
+    /// where the source says so. What deletes a branch brings none.
+    pub(super) fn workspace(&self, name: &str, event: &SourceEvent) -> Workspace {
+        let Some(push) = event.as_push() else { return Workspace::EMPTY };
+        let wanted = self.sources.get(name).is_some_and(|source| source.checkout);
+        let Some(commit) = push.commit.filter(|_| wanted) else { return Workspace::EMPTY };
+        Workspace::Git(GitWorkspace {
+            source: name.to_owned(),
+            repository: push.repository,
+            commit,
+            reference: Some(push.reference.to_string()),
+            // As the settings of the source have them, whatever the message said.
+            clone_url: push.clone_url,
+            ssh_url: push.ssh_url,
+            options: CheckoutOptions::default(),
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use fairlead_event::SourceEvent;
 use fairlead_run::StoredEvent;
+use fairlead_step::Workspace;
 use serde_json::{Value, json};
 
 use super::attempts::Failure;
@@ -45,7 +46,7 @@ impl Triggers {
                             key,
                             event: json!({ "kind": "manual", "actor": request.by }),
                             by: request.by,
-                            workspace: None,
+                            workspace: Workspace::EMPTY,
                         };
                         match self.starter.request_run(pipeline, &given, trigger).await? {
                             Started::Run(_) => Ok(()),
@@ -78,7 +79,7 @@ impl Triggers {
         }
         let confirmed = Box::pin(self.confirmation.confirmed(from, event)).await?;
         let Some(event) = confirmed else { return Ok(()) };
-        let mut workspace = None;
+        let workspace = self.confirmation.workspace(source, &event);
         // One pipeline that cannot be started keeps no other from it.
         let mut refused = Vec::new();
         for pipeline in wanted {
@@ -96,9 +97,6 @@ impl Triggers {
             match pipeline.plan.triggered_by(&event, &params) {
                 Ok(Some(_)) => {
                     let by = format!("source {source}");
-                    if workspace.is_none() {
-                        workspace = self.confirmation.check_out(key, source, &event).await?;
-                    }
                     let workspace = workspace.clone();
                     let trigger = Trigger { key, event: event.template_value(), by, workspace };
                     match self.starter.request_run(pipeline, &given, trigger).await? {

@@ -15,7 +15,7 @@ use super::attempts::{Attempted, EventAttempts};
 const AT_A_TIME: usize = 16;
 /// After how long an event is not a quick one, whose place is for others.
 const QUICK: Duration = Duration::from_secs(5);
-/// How many events are handled at a time beside those, because they take long: a checkout of a large
+/// How many events are handled at a time beside those, because they take long: the history of a large
 /// repository, a registry that does not answer.
 const LONG_AT_A_TIME: usize = 48;
 /// The longest pause before the bus is asked for an event again that the store could not be asked

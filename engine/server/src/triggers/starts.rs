@@ -1,7 +1,6 @@
 //! A run is asked for, once for each trigger, and begun.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ pub(crate) struct Trigger<'a> {
     pub(crate) event: Value,
     /// Who asked.
     pub(crate) by: String,
-    /// The folder that the run works in; the pipeline's own when none is given.
-    pub(crate) workspace: Option<PathBuf>,
+    /// What the run works on.
+    pub(crate) workspace: Workspace,
 }
 
 /// What a trigger came to.
@@ -95,9 +94,7 @@ impl Starter {
             event_id: Some(key.to_owned()),
             started_by: Some(key.to_owned()),
             by: trigger.by,
-            workspace: Workspace::local(
-                trigger.workspace.unwrap_or_else(|| pipeline.workspace.clone()),
-            ),
+            workspace: trigger.workspace,
             origin: None,
         };
         match self.engine.request(request).await {

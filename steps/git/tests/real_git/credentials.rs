@@ -9,7 +9,7 @@ use fairlead_git::{Checkout, Git, GitAuth, GitError, Remote};
 use fairlead_step::Secret;
 use fairlead_step::kit::TestHost;
 
-use super::git_as;
+use super::{git_as, laid_out, wanted};
 
 /// Asks who is there.
 const WHO: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\n";
@@ -73,7 +73,7 @@ async fn all(git: &Git, remote: &Remote, folder: &std::path::Path) -> Vec<GitErr
     let at = folder.join("history");
     let mut errors = vec![
         Checkout::clone(git, remote, None, &folder.join("clone")).await.err().unwrap(),
-        Checkout::at_commit(git, remote, &commit, &folder.join("at")).await.unwrap_err(),
+        laid_out(git, remote, wanted(&commit), folder, "at").await.unwrap_err(),
         git.history_has(remote, "refs/heads/main", &commit, &at).await.unwrap_err(),
     ];
     errors.push(git.ref_target(remote, "refs/heads/main").await.unwrap_err());

@@ -4,6 +4,7 @@
 
 mod credentials;
 mod refs;
+mod workspace;
 
 use std::path::Path;
 use std::process::Command;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use fairlead_git::{Checkout, Git, GitAuth, GitError, Identity, Push, Remote};
 use fairlead_step::kit::TestHost;
 use fairlead_step::{Capability, Effect, StepContext, StepError, StepKind, Verdict, erase};
+
+use workspace::{laid_out, wanted};
 
 /// A step kind that only asks for the spawn port; a stand-in for the real ones.
 struct NeedsGit;
@@ -91,7 +94,7 @@ async fn a_commit_is_pushed_and_found_again() {
     assert_eq!(again.find(&trailers("r2")).await.unwrap(), None);
     assert_eq!(again.find(&trailers("r.")).await.unwrap(), None, "the line is no pattern");
 
-    let at = Checkout::at_commit(&git, &remote, commit.as_str(), &folder.path().join("at")).await;
+    let at = laid_out(&git, &remote, wanted(commit.as_str()), folder.path(), "at").await;
     assert_eq!(at.unwrap(), commit);
 }
 

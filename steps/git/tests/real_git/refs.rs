@@ -1,9 +1,9 @@
 //! What a remote has under a name, and what the history of a branch holds.
 
-use fairlead_git::{Checkout, GitError, RefTarget};
+use fairlead_git::{GitError, RefTarget};
 use fairlead_step::kit::TestHost;
 
-use super::{bare_repository, git, shell};
+use super::{bare_repository, git, laid_out, shell, wanted};
 
 #[tokio::test]
 async fn names_are_looked_up_exactly_and_tags_are_peeled() {
@@ -61,7 +61,7 @@ async fn a_commit_is_in_the_history_of_a_branch_or_not() {
         let found = git.history_has(&remote, "refs/heads/main", &commit, &folder).await.unwrap();
         assert_eq!(found, want, "{commit}");
     }
-    let at = Checkout::at_commit(&git, &remote, &"a".repeat(40), &folder.path().join("at")).await;
+    let at = laid_out(&git, &remote, wanted(&"a".repeat(40)), folder.path(), "at").await;
     let error = at.unwrap_err();
     let said = matches!(&error, GitError::Missing { what, .. } if what.starts_with("commit aaa"));
     assert!(said, "{error}");

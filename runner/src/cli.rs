@@ -1,5 +1,7 @@
 //! The command line.
 
+mod access;
+
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use clap_complete::Shell;
 use fairlead_exec::Injection;
 use fairlead_run::EventState;
 use fairlead_step::{HumanDuration, StepId};
+
+pub(crate) use access::{AuditCommand, TokenCommand, TokenCreateArgs};
 
 use crate::output::Color;
 use crate::settings::{GLOBAL, SettingsArgs};
@@ -82,6 +86,12 @@ pub(crate) enum Command {
     Steps(StepsCommand),
     /// Print or write the JSON Schemas
     Schema(SchemaArgs),
+    /// The tokens with which callers show a server who they are
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// What callers have changed, and whether the log of it is whole
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Look at what this machine has, and say what is missing
     Doctor(DoctorArgs),
     /// Serve webhooks and the API, and start pipelines by events

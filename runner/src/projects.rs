@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use fairlead_exec::{Allow, Containers, Policy, ProcessOptions, Project};
 use fairlead_http::reqwest::Url;
+use fairlead_run::{ProjectError, Projects};
 use fairlead_step::{Egress, EgressRule, Globs};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -80,6 +81,19 @@ pub(crate) fn policy(
     }
     let policy = Policy::closed(made).map_err(|error| vec![error.to_string()])?;
     Ok((policy, known))
+}
+
+/// Which pipeline belongs to which project, for the roles of callers.
+///
+/// # Errors
+/// The first project that is wrong.
+pub(crate) fn membership(
+    projects: &BTreeMap<String, ProjectSettings>,
+) -> Result<Projects, ProjectError> {
+    let named = projects.iter().filter(|(name, _)| *name != Projects::DEFAULT);
+    Projects::new(
+        named.map(|(name, project)| (name.clone(), project.pipelines.clone().unwrap_or_default())),
+    )
 }
 
 /// The stores of `settings`.

@@ -6,9 +6,11 @@
 //! behind [`Run::recovery`].
 //!
 //! Nothing here does I/O, reads a clock or starts a task. The ports ([`Journal`], [`EventStore`],
-//! [`LogStore`]) are answered by `fairlead-store`; with the feature `conformance`, the module of
+//! [`LogStore`], [`TokenStore`], [`AuditLog`]) are answered by `fairlead-store`; with the feature `conformance`, the module of
 //! that name checks that an implementation keeps what they promise.
 
+mod access;
+mod audit;
 mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -34,8 +36,13 @@ mod signal;
 mod state;
 mod steps;
 mod stored;
+mod token;
 mod view;
 
+pub use access::{Grant, GrantError, ProjectError, Projects, Right, Role, is_project_name};
+pub use audit::{
+    AuditAction, AuditDecodeError, AuditEntry, AuditLog, AuditRecord, MOST_ENTRIES, check_audit,
+};
 pub use command::Command;
 pub use error::{ApplyError, ReplayError};
 pub use explain::{Around, Explanation, StepExplanation, Unblock};
@@ -62,4 +69,8 @@ pub use result_cache::{CachedResult, ResultCache};
 pub use run::{Cancel, MOST_LOST_ATTEMPTS, Queue, Run};
 pub use signal::{Signal, SignalId, StoredSignal};
 pub use stored::{DecodeError, RECORD_VERSION};
+pub use token::{
+    ApiTokenError, MOST_TOKENS, Revoked, StoredToken, TOKEN_PREFIX, TokenStore, new_token,
+    token_hash,
+};
 pub use view::{Attempt, AttemptEnd, GateView, StepStatus, StepView};

@@ -18,7 +18,7 @@ impl RecordHash {
     /// What the first record names as the hash before it.
     pub const ZERO: Self = Self([0; 32]);
 
-    fn of(bytes: &str) -> Self {
+    pub(crate) fn of(bytes: &str) -> Self {
         Self(Sha256::digest(bytes.as_bytes()).into())
     }
 
@@ -202,11 +202,20 @@ pub enum ChainError {
 /// # Errors
 /// When it does not.
 pub(crate) fn check_link(seq: Seq, head: RecordHash, next: &Record) -> Result<(), ChainError> {
-    if next.seq != seq.next() {
-        return Err(ChainError::Gap { expected: seq.next(), found: next.seq });
+    check_place((seq, head), (next.seq, next.prev))
+}
+
+/// Checks that what stands at a place, and names a hash as that before it, stands behind `last`.
+pub(crate) fn check_place(
+    last: (Seq, RecordHash),
+    next: (Seq, RecordHash),
+) -> Result<(), ChainError> {
+    let expected = last.0.next();
+    if next.0 != expected {
+        return Err(ChainError::Gap { expected, found: next.0 });
     }
-    if next.prev != head {
-        return Err(ChainError::Broken { seq: next.seq });
+    if next.1 != last.1 {
+        return Err(ChainError::Broken { seq: next.0 });
     }
     Ok(())
 }

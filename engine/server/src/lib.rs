@@ -29,7 +29,7 @@ mod triggers;
 #[cfg(test)]
 mod tests;
 
-pub use identity::ApiAccess;
+pub use identity::{ApiAccess, Limits};
 pub use ingest::{SourceProblem, SourceSettings, Sources};
 pub use ports::{
     Forges, FoundImage, FoundRef, ImageResolver, Pipeline, Pipelines, PipelinesError,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fairlead_event::{Bus, BusError, SubscribedDeliveries};
 use fairlead_exec::{Engine, Updates};
-use fairlead_run::{EventStore, Groups, Journal, LogStore, Wake};
+use fairlead_run::{AuditLog, EventStore, Groups, Journal, LogStore, Projects, TokenStore, Wake};
 use fairlead_step::Clock;
 use futures::stream::BoxStream;
 use tokio::net::TcpListener;
@@ -14,8 +14,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, Api, Bounded, Decisions, EventsApi, Readiness, Requests, RunsApi};
-use crate::identity::ApiAccess;
+use crate::api::{
+    self, Api, Bounded, Decisions, EventsApi, Readiness, Requests, RunsApi, TokensApi,
+};
+use crate::identity::{ApiAccess, Audit, Guard, Identity, Rates};
 use crate::ingest::{Ingest, Outbox, Receiver, Sources, Subscription};
 use crate::ports::{Forges, ImageResolver, Pipelines};
 use crate::runs::{Supervisor, Sweep};
@@ -53,6 +55,12 @@ pub struct Ports {
     pub sources: Sources,
     /// Who may use the API.
     pub access: ApiAccess,
+    /// The API tokens, in the same store.
+    pub tokens: Arc<dyn TokenStore>,
+    /// The audit log, in the same store.
+    pub audit: Arc<dyn AuditLog>,
+    /// Which pipeline belongs to which project.
+    pub projects: Projects,
     /// The groups of those who vote.
     pub groups: Groups,
 }
@@ -65,7 +73,7 @@ pub enum ServeError {
     #[error("cannot listen")]
     Listen(#[source] std::io::Error),
     /// Everybody on the network could use the API.
-    #[error("the API has no token, and {address} is not a loopback address")]
+    #[error("the API asks nobody who they are, and {address} is not a loopback address")]
     Exposed {
         /// Where it was to listen.
         address: SocketAddr,
@@ -110,10 +118,12 @@ impl Server {
     ) -> Result<(), ServeError> {
         let address = listener.local_addr().map_err(ServeError::Listen)?;
         match self.ports.access {
-            ApiAccess::LoopbackWithoutToken if !address.ip().is_loopback() => {
+            ApiAccess::LoopbackWithoutToken { .. } if !address.ip().is_loopback() => {
                 return Err(ServeError::Exposed { address });
             }
-            ApiAccess::LoopbackWithoutToken | ApiAccess::Token(_) => {}
+            ApiAccess::LoopbackWithoutToken { .. }
+            | ApiAccess::Token(_)
+            | ApiAccess::KnownCallers => {}
         }
         let deliveries = self.ports.bus.subscribe().await.map_err(ServeError::Bus)?;
         let mut heard = Vec::new();
@@ -138,13 +148,15 @@ impl Server {
 
         tracing::info!("listening on http://{address}");
         let stop = stopping.clone();
-        let answering = axum::serve(Bounded::new(listener), api::router(api))
-            .with_graceful_shutdown(async move {
-                shutdown.await;
-                tracing::info!("stopping: nothing new is taken");
-                stop.cancel();
-            });
-        let mut answering = tokio::spawn(async move { answering.await });
+        tokio::spawn(async move {
+            tokio::select! {
+                () = shutdown => tracing::info!("stopping: nothing new is taken"),
+                () = stop.cancelled() => {}
+            }
+            stop.cancel();
+        });
+        let answering = api::serve(Bounded::new(listener), api::router(api), stopping.clone());
+        let mut answering = tokio::spawn(answering);
         stopping.cancelled().await;
         // A client that does not read its answer must not hold the server.
         if tokio::time::timeout(LAST_ANSWERS, &mut answering).await.is_err() {
@@ -262,15 +274,26 @@ impl Parts {
         };
 
         let api = Api {
-            access: Arc::new(ports.access),
             decisions: Decisions {
                 engine: engine.clone(),
                 journal: Arc::clone(&journal),
                 supervisor: Arc::clone(&supervisor),
-                groups: Arc::new(ports.groups),
                 clock: Arc::clone(&clock),
             },
             events: EventsApi { events: Arc::clone(&events), clock: Arc::clone(&clock), due },
+            guard: Guard {
+                identity: Arc::new(Identity {
+                    access: ports.access,
+                    tokens: Arc::clone(&ports.tokens),
+                    clock: Arc::clone(&clock),
+                }),
+                rates: Arc::new(Rates::new(options.limits)),
+                projects: Arc::new(ports.projects),
+                groups: Arc::new(ports.groups),
+                audit: Audit::new(ports.audit, Arc::clone(&clock)),
+                journal: Arc::clone(&journal),
+            },
+            tokens: TokensApi { tokens: ports.tokens, clock: Arc::clone(&clock) },
             readiness: Readiness { events: Arc::clone(&events), bus, stopping: stopping() },
             receiver: receiver.clone(),
             requests: Requests {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::identity::Limits;
+
 /// How patient the server is. The defaults suit production; tests are less patient.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -27,6 +29,8 @@ pub struct Options {
     /// How long after a push was reported its registry or forge may take to show it. The CNCF registry
     /// reports a push before it moves the tag: who asks at once sees the tag as it was.
     pub settle: Duration,
+    /// How much one address may ask of the API.
+    pub limits: Limits,
 }
 
 impl Default for Options {
@@ -41,6 +45,7 @@ impl Default for Options {
             registry: Duration::from_secs(20),
             forge: Duration::from_secs(150),
             settle: Duration::from_secs(10),
+            limits: Limits::default(),
         }
     }
 }

@@ -10,6 +10,7 @@
 mod accept;
 mod admission;
 mod artifacts;
+mod callers;
 mod error;
 mod events;
 mod kept;
@@ -26,7 +27,7 @@ mod values;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fairlead_run::{EventStore, Journal, LogStore, ResultCache, StoreError};
+use fairlead_run::{AuditLog, EventStore, Journal, LogStore, ResultCache, StoreError, TokenStore};
 use fairlead_step::Artifacts;
 
 pub use artifacts::S3Options;
@@ -40,6 +41,8 @@ pub struct Store {
     journal: Arc<dyn Journal>,
     events: Arc<dyn EventStore>,
     result_cache: Arc<dyn ResultCache>,
+    tokens: Arc<dyn TokenStore>,
+    audit: Arc<dyn AuditLog>,
     logs: Arc<dyn LogStore>,
     artifacts: Arc<dyn Artifacts>,
     retention: Arc<dyn prune::Retention>,
@@ -117,13 +120,15 @@ impl Store {
         base: Base,
     ) -> Self
     where
-        S: Journal + EventStore + ResultCache + prune::Retention + 'static,
+        S: Journal + EventStore + ResultCache + TokenStore + AuditLog + prune::Retention + 'static,
         L: LogStore + prune::LogRetention + 'static,
     {
         Self {
             journal: state.clone(),
             events: state.clone(),
             result_cache: state.clone(),
+            tokens: state.clone(),
+            audit: state.clone(),
             retention: state,
             logs: logs.clone(),
             log_retention: logs,
@@ -167,6 +172,18 @@ impl Store {
     #[must_use]
     pub fn result_cache(&self) -> Arc<dyn ResultCache> {
         Arc::clone(&self.result_cache)
+    }
+
+    /// The API tokens.
+    #[must_use]
+    pub fn tokens(&self) -> Arc<dyn TokenStore> {
+        Arc::clone(&self.tokens)
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> Arc<dyn AuditLog> {
+        Arc::clone(&self.audit)
     }
 
     /// The logs.

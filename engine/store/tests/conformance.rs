@@ -6,10 +6,10 @@ mod server;
 use std::sync::Arc;
 
 use fairlead_run::conformance::{
-    event_store_conformance, journal_conformance, log_store_conformance, reopened_conformance,
-    result_cache_conformance,
+    audit_log_conformance, event_store_conformance, journal_conformance, log_store_conformance,
+    reopened_conformance, result_cache_conformance, token_store_conformance,
 };
-use fairlead_run::{EventStore, Journal, LogStore, ResultCache};
+use fairlead_run::{EventStore, Journal, LogStore, ResultCache, TokenStore};
 use fairlead_store::Store;
 use server::Schema;
 use tempfile::TempDir;
@@ -115,6 +115,58 @@ async fn the_results_in_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_results_in_postgres() {
     in_postgres!(result_cache_conformance, remembered);
+}
+
+fn tokens(store: Store) -> Arc<dyn TokenStore> {
+    store.tokens()
+}
+
+#[tokio::test]
+async fn the_tokens_in_memory() {
+    token_store_conformance(async || tokens(Store::memory())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tokens_in_sqlite() {
+    let stores = Stores::default();
+    token_store_conformance(async || tokens(stores.on_disk().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tokens_in_postgres() {
+    in_postgres!(token_store_conformance, tokens);
+}
+
+#[tokio::test]
+async fn the_audit_log_in_memory() {
+    audit_log_conformance(async || {
+        let store = Store::memory();
+        (store.audit(), store.audit())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_log_in_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    audit_log_conformance(async || {
+        let one = Store::open(folder.path()).await.expect("a store");
+        let other = Store::open(folder.path()).await.expect("a store");
+        (one.audit(), other.audit())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_log_in_postgres() {
+    let Some(schema) = Schema::new().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    audit_log_conformance(async || {
+        let one = Store::connect(&schema.url, folder.path()).await.expect("a store");
+        let other = Store::connect(&schema.url, folder.path()).await.expect("a store");
+        (one.audit(), other.audit())
+    })
+    .await;
 }
 
 fn logs(store: Store) -> Arc<dyn LogStore> {

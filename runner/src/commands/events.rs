@@ -1,10 +1,10 @@
 //! `fairlead events`: what happened outside, what became of it, and handing an event out again.
 
-use fairlead_run::{EventFilter, EventState, EventView, Retried, StoredEvent};
+use fairlead_run::{AuditAction, EventFilter, EventState, EventView, Retried, StoredEvent};
 use fairlead_store::Store;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::Context;
+use super::{Context, audit};
 use crate::cli::{EventsCommand, EventsListArgs};
 use crate::exit::{Exit, Stop};
 use crate::output::{Output, Style, tame};
@@ -114,6 +114,8 @@ async fn show(store: &Store, output: &Output, id: &str, json: bool) -> Result<()
 async fn retry(context: &Context<'_>, store: &Store, id: &str, json: bool) -> Result<(), Stop> {
     let event = named(store, id).await?;
     let now = context.settings.clock.now();
+    let action = AuditAction::EventRetry;
+    audit::record(context, store, action, &event.key, None, Map::new()).await?;
     match store.events().retry(&event.key, now).await.map_err(|e| Stop::of(&e))? {
         Retried::Due if json => {
             context.output.json(&json!({ "id": event.key, "state": EventState::Pending }))

@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+mod audit;
 mod db;
 mod doctor;
 mod drive;
@@ -18,6 +19,7 @@ mod schema;
 mod serve;
 mod show;
 mod steps;
+mod token;
 mod votes;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -139,6 +141,8 @@ pub(crate) async fn run(
         Command::Db(command) => db::db(&context, command).await,
         Command::Steps(command) => steps::steps(&context, command).await,
         Command::Schema(args) => schema::schema(&context, &args),
+        Command::Token(command) => token::token(&context, command).await,
+        Command::Audit(command) => audit::audit(&context, command).await,
         Command::Doctor(args) => doctor::doctor(&context, args).await,
         Command::Serve(args) => serve::serve(&context, args).await,
         Command::Completions { shell } => {

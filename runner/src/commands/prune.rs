@@ -1,9 +1,10 @@
 //! `fairlead prune`: retention.
 
+use fairlead_run::AuditAction;
 use fairlead_store::{Amount, PruneRules};
-use serde_json::json;
+use serde_json::{Map, json};
 
-use super::Context;
+use super::{Context, audit};
 use crate::cli::PruneArgs;
 use crate::exit::{Exit, Stop};
 
@@ -15,6 +16,14 @@ pub(crate) async fn prune(context: &Context<'_>, args: PruneArgs) -> Result<Exit
     }
     if let Some(count) = args.keep_last {
         rules = rules.keep_last(count);
+    }
+    if args.yes {
+        let detail = Map::from_iter([
+            ("older_than".to_owned(), json!(args.older_than)),
+            ("keep_last".to_owned(), json!(args.keep_last)),
+        ]);
+        let action = AuditAction::StorePrune;
+        audit::record(context, &store, action, "store", None, detail).await?;
     }
     let report = store.prune(&rules, !args.yes).await.map_err(|e| Stop::of(&e))?;
     let amounts = [

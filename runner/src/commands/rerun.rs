@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use fairlead_exec::RunRequest;
 use fairlead_plan::Plan;
-use fairlead_run::{Origin, RerunError, Run, RunFilter, RunStatus};
+use fairlead_run::{AuditAction, Origin, RerunError, Run, RunFilter, RunStatus};
 use fairlead_step::{RunId, Workspace};
 use fairlead_store::Store;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Context, drive, load, named_run};
+use super::{Context, audit, drive, load, named_run};
 use crate::cli::{RetryArgs, UndoArgs};
 use crate::exit::{Exit, Stop};
 
@@ -38,6 +38,8 @@ pub(crate) async fn retry(context: &Context<'_>, args: RetryArgs) -> Result<Exit
             names => format!("kept of run {run}: {}", names.join(", ")),
         });
     }
+    let (action, by) = (AuditAction::RunRetry, request.by.clone());
+    audit::record(context, &store, action, run.as_str(), Some(&by), Map::new()).await?;
     Ok(drive::request_and_drive_in(context, store, request, args.drive).await?.0)
 }
 
@@ -82,6 +84,8 @@ pub(crate) async fn undo(context: &Context<'_>, args: UndoArgs) -> Result<Exit, 
             .hint("`--once-more` takes it back all the same"));
     }
     request.workspace = place(&run, &old, args.workspace.as_deref())?;
+    let (action, by) = (AuditAction::RunUndo, request.by.clone());
+    audit::record(context, &store, action, run.as_str(), Some(&by), Map::new()).await?;
     Ok(drive::request_and_drive_in(context, store, request, args.drive).await?.0)
 }
 

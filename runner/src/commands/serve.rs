@@ -57,6 +57,10 @@ pub(crate) struct Config {
     /// Which hosts events and pipelines may make the server speak to, besides those of the public internet.
     #[serde(default)]
     egress: EgressSettings,
+    /// Who may use the API. When it is there, the API is for those who show a token that
+    /// `fairlead token create` has made, and may be served to the network.
+    #[serde(default)]
+    identity: Option<IdentitySettings>,
 }
 
 /// What a server with a configuration lets its pipelines do.
@@ -90,6 +94,11 @@ impl Rules {
         found
     }
 }
+
+/// Who may use the API, besides those who show the token of `--api-token`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IdentitySettings {}
 
 impl Config {
     /// Reads the configuration in a file.
@@ -182,7 +191,8 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         Stop::usage(lines.join("; ")).hint("docs/events.md has the fields of a source")
     })?;
     let access = match &args.api_token {
-        None => ApiAccess::LoopbackWithoutToken,
+        None if config.identity.is_some() => ApiAccess::KnownCallers,
+        None => ApiAccess::LoopbackWithoutToken { user: drive::person() },
         Some(name) => ApiAccess::Token(
             settings.secrets.get(name).await.map_err(|e| Stop::usage(error_chain(&e)))?,
         ),
@@ -221,6 +231,9 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         pipelines,
         sources,
         access,
+        tokens: store.tokens(),
+        audit: store.audit(),
+        projects: projects::membership(&config.projects).map_err(|e| Stop::usage(e.to_string()))?,
         groups: votes::groups(args.groups.as_deref())?,
     };
     let listener = TcpListener::bind(args.listen).await.map_err(|e| {
@@ -235,7 +248,10 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     Server::new(ports, options).serve(listener, stopped).await.map_err(|error| {
         let stop = Stop::of(&error);
         if matches!(error, ServeError::Exposed { .. }) {
-            return stop.hint("`--api-token SECRET` makes the API safe to expose");
+            return stop.hint(
+                "`identity: {}` in the configuration asks every caller for a token, which `fairlead \
+                 token create` makes; `--api-token SECRET` asks for that one",
+            );
         }
         stop
     })?;

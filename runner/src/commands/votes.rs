@@ -4,13 +4,13 @@ use std::path::Path;
 
 use fairlead_exec::{DriveError, Engine, MAX_OUTPUT_BYTES, Noted};
 use fairlead_run::{
-    ApplyError, CancelReason, Decision, Groups, LeaseError, Run, Signal, StepStatus, StoreError,
-    Vote, Voter,
+    ApplyError, AuditAction, CancelReason, Decision, Groups, LeaseError, Run, Signal, StepStatus,
+    StoreError, Vote, Voter,
 };
 use fairlead_step::{RunId, StepId};
 use fairlead_store::Store;
 
-use super::{Context, drive, load, named_run};
+use super::{Context, audit, drive, load, named_run};
 use crate::cli::{CancelArgs, SettleArgs, VoteArgs, WhoArgs};
 use crate::exit::{Exit, Stop};
 use crate::forges::ForgeLogins;
@@ -27,8 +27,13 @@ pub(crate) async fn vote(context: &Context<'_>, args: VoteArgs, vote: Vote) -> R
     // It is looked at here for a clear answer, and again where it is written down.
     let now = context.settings.clock.now();
     state.check_vote_at(&args.step, &by, vote, now).map_err(|e| refused(&state, &e))?;
-    let signal =
-        Signal::Vote { step: args.step.clone(), by: by.clone(), vote, reason: args.reason };
+    let action = match vote {
+        Vote::Approve => AuditAction::StepApprove,
+        Vote::Reject => AuditAction::StepReject,
+    };
+    let target = format!("{run}/{}", args.step);
+    let reason = told(context, &store, action, &target, &by.name, args.reason).await?;
+    let signal = Signal::Vote { step: args.step.clone(), by: by.clone(), vote, reason };
     let said = format!("{} at `{}` by {}", vote, args.step, by.name);
     say(context, store, &run, signal, said, Some(&args.step)).await
 }
@@ -70,7 +75,10 @@ pub(crate) async fn settle(context: &Context<'_>, args: SettleArgs) -> Result<Ex
     };
     let step = args.step.clone();
     let said = format!("`{step}` settled as {decision} by {}", by.name);
-    let signal = Signal::Settle { step, attempt, by, decision, reason: args.reason };
+    let target = format!("{run}/{step}");
+    let action = AuditAction::StepSettle;
+    let reason = told(context, &store, action, &target, &by.name, args.reason).await?;
+    let signal = Signal::Settle { step, attempt, by, decision, reason };
     say(context, store, &run, signal, said, Some(&args.step)).await
 }
 
@@ -87,7 +95,9 @@ pub(crate) async fn cancel(context: &Context<'_>, args: CancelArgs) -> Result<Ex
             None => format!("run {run} is stopping, and there is nothing more to stop"),
         }));
     }
-    let signal = Signal::Cancel { by, reason: CancelReason::Asked { why: args.reason } };
+    let (action, target) = (AuditAction::RunCancel, run.to_string());
+    let why = told(context, &store, action, &target, &by, args.reason).await?;
+    let signal = Signal::Cancel { by, reason: CancelReason::Asked { why } };
     say(context, store, &run, signal, "told to stop".to_owned(), None).await
 }
 
@@ -96,7 +106,9 @@ pub(crate) async fn abandon(context: &Context<'_>, args: CancelArgs) -> Result<E
     let store = context.store().await?;
     let run = named_run(&store, &args.run).await?;
     let engine = idle_engine(context, &store);
-    let problem = engine.abandon(&run, by, args.reason).await.map_err(|error| match error {
+    let (action, target) = (AuditAction::RunAbandon, run.to_string());
+    let reason = told(context, &store, action, &target, &by, args.reason).await?;
+    let problem = engine.abandon(&run, by, reason).await.map_err(|error| match error {
         DriveError::Lease(LeaseError::Held { .. }) => Stop::usage(error.to_string()).hint(format!(
             "`fairlead cancel {run}` tells it to stop; a process that does not stop has to be ended \
              first"
@@ -121,6 +133,29 @@ fn idle_engine(context: &Context<'_>, store: &Store) -> Engine {
     let permits = Permits::open();
     let access = context.forge_access(ForgeLogins::default(), permits.egress.clone());
     context.engine(store, None, None, Vec::new(), permits, context.workspaces(store, access))
+}
+
+/// Writes down what somebody is about to say to a run, and answers the reason as the run has it: it tells
+/// who spoke, where that is not who it is said to be.
+async fn told(
+    context: &Context<'_>,
+    store: &Store,
+    action: AuditAction,
+    target: &str,
+    by: &str,
+    reason: Option<String>,
+) -> Result<Option<String>, Stop> {
+    let detail = reason.iter().map(|reason| ("reason".to_owned(), reason.as_str().into()));
+    audit::record(context, store, action, target, Some(by), detail.collect()).await?;
+    let person = drive::person();
+    if by == person {
+        return Ok(reason);
+    }
+    let spoke = format!("{person} on behalf of {by}");
+    Ok(Some(match reason {
+        Some(reason) => format!("{spoke}: {reason}"),
+        None => spoke,
+    }))
 }
 
 /// Posts a signal, and says what became of it.

@@ -2,6 +2,7 @@
 //! factory of empty stores and panics at the first promise that is broken.
 
 mod admission;
+mod audit;
 mod driver;
 mod events;
 mod journal;
@@ -9,12 +10,15 @@ mod logs;
 mod reopened;
 mod result_cache;
 mod signals;
+mod tokens;
 
+pub use audit::audit_log_conformance;
 pub use events::event_store_conformance;
 pub use journal::journal_conformance;
 pub use logs::log_store_conformance;
 pub use reopened::reopened_conformance;
 pub use result_cache::result_cache_conformance;
+pub use tokens::token_store_conformance;
 
 use fairlead_plan::Plan;
 use fairlead_step::{RunId, Workspace};

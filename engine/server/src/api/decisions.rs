@@ -2,24 +2,25 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use fairlead_exec::{DriveError, Engine, Noted};
 use fairlead_plan::RunOutcome;
 use fairlead_run::{
-    ApplyError, Around, CancelReason, Decision, Groups, Journal, LeaseError, RunFilter, RunStatus,
-    Signal, StepStatus, StoreError, Vote, Voter,
+    ApplyError, Around, AuditAction, CancelReason, Decision, Journal, LeaseError, RunFilter,
+    RunStatus, Signal, StepStatus, StoreError, Vote,
 };
 use fairlead_step::{Clock, RunId, StepId, error_chain};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::body::read;
 use super::problem::Problem;
 use super::runs::{restore, run_id};
+use crate::identity::{Caller, InNameOf};
 use crate::runs::Supervisor;
 
 /// What decisions about runs go through.
@@ -28,16 +29,16 @@ pub(crate) struct Decisions {
     pub(crate) engine: Engine,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) supervisor: Arc<Supervisor>,
-    pub(crate) groups: Arc<Groups>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// A vote.
-#[derive(Deserialize)]
+/// A vote, or a word to stop.
+#[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct VoteBody {
-    /// In whose name. Whoever has the token vouches for it.
-    by: String,
+struct WordBody {
+    /// In whose name, where that is not the caller's own. It takes the leave to speak for others.
+    #[serde(default)]
+    by: Option<String>,
     #[serde(default)]
     reason: Option<String>,
 }
@@ -46,7 +47,9 @@ struct VoteBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SettleBody {
-    by: String,
+    /// As for a vote.
+    #[serde(default)]
+    by: Option<String>,
     /// The attempt it is about; the one that waits when it is not given.
     #[serde(default)]
     attempt: Option<u32>,
@@ -66,54 +69,55 @@ enum Word {
     Again,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct CancelBody {
-    #[serde(default)]
-    by: Option<String>,
-    #[serde(default)]
-    reason: Option<String>,
-}
-
 pub(crate) async fn approve(
     State(api): State<Decisions>,
+    Extension(caller): Extension<Caller>,
     Path(place): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    vote(&api, place, &body, Vote::Approve).await
+    vote(&api, &caller, place, &body, Vote::Approve).await
 }
 
 pub(crate) async fn reject(
     State(api): State<Decisions>,
+    Extension(caller): Extension<Caller>,
     Path(place): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    vote(&api, place, &body, Vote::Reject).await
+    vote(&api, &caller, place, &body, Vote::Reject).await
 }
 
 async fn vote(
     api: &Decisions,
+    caller: &Caller,
     (run, step): (String, String),
     body: &[u8],
     vote: Vote,
 ) -> Result<Response, Problem> {
     let (run, step) = (run_id(&run)?, step_id(&step)?);
-    let VoteBody { by, reason } = read(body)?;
-    let by = voter(api, by)?;
+    let WordBody { by, reason } = read(body)?;
+    let by = in_name_of(caller, by)?;
     let state = restore(&*api.journal, &run).await?;
     let now = api.clock.now();
-    state.check_vote_at(&step, &by, vote, now).map_err(|error| refused(&error))?;
-    tell(api, &run, Signal::Vote { step, by, vote, reason }).await
+    state.check_vote_at(&step, &by.voter, vote, now).map_err(|error| refused(&error))?;
+    let action = match vote {
+        Vote::Approve => AuditAction::StepApprove,
+        Vote::Reject => AuditAction::StepReject,
+    };
+    record(caller, action, format!("{run}/{step}"), &by, &reason).await?;
+    let reason = by.reason(caller.subject(), reason);
+    tell(api, &run, Signal::Vote { step, by: by.voter, vote, reason }).await
 }
 
 pub(crate) async fn settle(
     State(api): State<Decisions>,
+    Extension(caller): Extension<Caller>,
     Path((run, step)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let (run, step) = (run_id(&run)?, step_id(&step)?);
     let SettleBody { by, attempt: meant, decision, outputs, reason } = read(&body)?;
-    let by = voter(&api, by)?;
+    let by = in_name_of(&caller, by)?;
     if outputs.is_some() && decision != Word::Passed {
         return Err(Problem::bad_request("`outputs` stand beside the decision `passed` alone"));
     }
@@ -133,18 +137,20 @@ pub(crate) async fn settle(
         Some(_) | None => 0,
     };
     state.check_settle(&step, attempt).map_err(|error| refused(&error))?;
-    tell(&api, &run, Signal::Settle { step, attempt, by, decision, reason }).await
+    record(&caller, AuditAction::StepSettle, format!("{run}/{step}"), &by, &reason).await?;
+    let reason = by.reason(caller.subject(), reason);
+    tell(&api, &run, Signal::Settle { step, attempt, by: by.voter, decision, reason }).await
 }
 
 pub(crate) async fn cancel(
     State(api): State<Decisions>,
+    Extension(caller): Extension<Caller>,
     Path(run): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let run = run_id(&run)?;
-    let CancelBody { by, reason } =
-        if body.is_empty() { CancelBody::default() } else { read(&body)? };
-    let by = by.unwrap_or_else(|| "api".to_owned());
+    let WordBody { by, reason } = if body.is_empty() { WordBody::default() } else { read(&body)? };
+    let by = in_name_of(&caller, by)?;
     // A run that cannot be read can be told to stop all the same.
     if let Ok(state) = restore(&*api.journal, &run).await
         && !state.can_cancel()
@@ -154,19 +160,25 @@ pub(crate) async fn cancel(
             None => "everything that can be stopped is stopping".to_owned(),
         }));
     }
-    tell(&api, &run, Signal::Cancel { by, reason: CancelReason::Asked { why: reason } }).await
+    record(&caller, AuditAction::RunCancel, run.to_string(), &by, &reason).await?;
+    let why = by.reason(caller.subject(), reason);
+    let by = by.voter.name;
+    tell(&api, &run, Signal::Cancel { by, reason: CancelReason::Asked { why } }).await
 }
 
 /// Ends a run that nothing else can end.
 pub(crate) async fn abandon(
     State(api): State<Decisions>,
+    Extension(caller): Extension<Caller>,
     Path(run): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let run = run_id(&run)?;
-    let VoteBody { by, reason } = read(&body)?;
-    let by = voter(&api, by)?.name;
-    let problem = api.engine.abandon(&run, by, reason).await.map_err(undone)?;
+    let WordBody { by, reason } = if body.is_empty() { WordBody::default() } else { read(&body)? };
+    let by = in_name_of(&caller, by)?;
+    record(&caller, AuditAction::RunAbandon, run.to_string(), &by, &reason).await?;
+    let reason = by.reason(caller.subject(), reason);
+    let problem = api.engine.abandon(&run, by.voter.name, reason).await.map_err(undone)?;
     // Whatever this server knows of it is looked at once more, and forgotten.
     api.supervisor.begin(run.clone());
     let status = RunStatus::Ended(RunOutcome::Cancelled).name();
@@ -229,15 +241,29 @@ async fn tell(api: &Decisions, run: &RunId, signal: Signal) -> Result<Response, 
     Ok((status, Json(answer)).into_response())
 }
 
-fn voter(api: &Decisions, name: String) -> Result<Voter, Problem> {
-    if name.trim().is_empty() {
+/// In whose name the caller speaks.
+fn in_name_of(caller: &Caller, by: Option<String>) -> Result<InNameOf, Problem> {
+    if by.as_ref().is_some_and(|by| by.trim().is_empty()) {
         return Err(Problem::bad_request("`by` names nobody"));
     }
-    Ok(api.groups.voter(name))
+    caller.in_name_of(by).ok_or_else(|| {
+        let detail = format!("`{}` may not speak in the name of another", caller.name());
+        let title = "this vote would be another's";
+        Problem::new(StatusCode::FORBIDDEN, "in-name-of", title, detail)
+            .hint("leave `by` out, or use a token that may speak for others")
+    })
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| Problem::bad_request(error.to_string()))
+/// Writes down what is about to be done, once it is known that it can be.
+async fn record(
+    caller: &Caller,
+    action: AuditAction,
+    target: String,
+    by: &InNameOf,
+    reason: &Option<String>,
+) -> Result<(), StoreError> {
+    let reason = reason.iter().map(|reason| ("reason".to_owned(), reason.as_str().into()));
+    caller.record(action, target, by.other.as_deref(), reason.collect()).await
 }
 
 fn step_id(text: &str) -> Result<StepId, Problem> {

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use fairlead_run::{EventFilter, EventState, EventStore, EventView, Retried};
+use axum::{Extension, Json};
+use fairlead_run::{AuditAction, EventFilter, EventState, EventStore, EventView, Retried};
 use fairlead_step::Clock;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
 use super::problem::Problem;
+use crate::identity::Caller;
 
 /// What the events are looked up in.
 #[derive(Clone)]
@@ -74,12 +75,14 @@ pub(crate) async fn show(
 
 pub(crate) async fn retry(
     State(api): State<EventsApi>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let id = known_id(id)?;
+    caller.record(AuditAction::EventRetry, id.clone(), None, Map::new()).await?;
     match api.events.retry(&id, api.clock.now()).await? {
         Retried::Due => {
-            tracing::info!(event = id, "the event is handed out again, as somebody asks");
+            tracing::info!(event = id, by = caller.name(), "the event is handed out again");
             api.due.notify_one();
             Ok((StatusCode::ACCEPTED, Json(json!({ "id": id, "state": EventState::Pending }))))
         }

@@ -1,10 +1,11 @@
 //! The listening socket, with limits: how many connections there may be, and how long one may say
 //! nothing.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use tokio::time::{Instant, Sleep};
 
 /// The most connections at a time. More wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;
+/// The most connections of one address, so that nobody has all of them. Not of this machine: a proxy on it
+/// speaks for many.
+const MOST_OF_ONE: usize = 256;
 /// How long a connection may be silent in both directions. Live streams send a sign of life more
 /// often.
 const SILENCE: Duration = Duration::from_secs(75);
@@ -24,6 +28,7 @@ const SILENCE: Duration = Duration::from_secs(75);
 pub(crate) struct Bounded {
     listener: TcpListener,
     slots: Arc<Semaphore>,
+    peers: Peers,
     silence: Duration,
 }
 
@@ -33,7 +38,46 @@ impl Bounded {
     }
 
     fn with(listener: TcpListener, connections: usize, silence: Duration) -> Self {
-        Self { listener, slots: Arc::new(Semaphore::new(connections)), silence }
+        let slots = Arc::new(Semaphore::new(connections));
+        Self { listener, slots, peers: Peers::default(), silence }
+    }
+}
+
+/// How many connections each address has. It has no more entries than there are connections.
+#[derive(Debug, Clone, Default)]
+struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+impl Peers {
+    /// A place for a connection of `address`; none when it has as many as one may have.
+    fn enter(&self, address: IpAddr) -> Option<PeerPlace> {
+        let address = address.to_canonical();
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = peers.entry(address).or_default();
+        if *count >= MOST_OF_ONE && !address.is_loopback() {
+            return None;
+        }
+        *count += 1;
+        drop(peers);
+        Some(PeerPlace { peers: self.clone(), address })
+    }
+}
+
+/// One of the connections of an address.
+#[derive(Debug)]
+struct PeerPlace {
+    peers: Peers,
+    address: IpAddr,
+}
+
+impl Drop for PeerPlace {
+    fn drop(&mut self) {
+        let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = peers.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                peers.remove(&self.address);
+            }
+        }
     }
 }
 
@@ -47,13 +91,19 @@ impl axum::serve::Listener for Bounded {
             // The semaphore is never closed.
             Err(_) => std::future::pending().await,
         };
-        // The listener of axum tells passing errors from lasting ones and waits between attempts.
-        let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
+        let (stream, address, place) = loop {
+            // The listener of axum tells passing errors from lasting ones and waits between attempts.
+            let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
+            if let Some(place) = self.peers.enter(address.ip()) {
+                break (stream, address, place);
+            }
+        };
         let connection = Connection {
             stream,
             silence: self.silence,
             deadline: Box::pin(tokio::time::sleep(self.silence)),
             _slot: slot,
+            _place: place,
         };
         (connection, address)
     }
@@ -70,6 +120,7 @@ pub(crate) struct Connection {
     silence: Duration,
     deadline: Pin<Box<Sleep>>,
     _slot: OwnedSemaphorePermit,
+    _place: PeerPlace,
 }
 
 impl Connection {
@@ -141,5 +192,20 @@ mod tests {
         assert!(early.is_err());
         drop(connection);
         bounded.accept().await;
+    }
+
+    #[test]
+    fn no_address_has_all_the_places() {
+        let peers = Peers::default();
+        let (one, other) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        let mut places: Vec<_> = (0..MOST_OF_ONE).map(|_| peers.enter(one).unwrap()).collect();
+        assert!(peers.enter(one).is_none() && peers.enter(other).is_some());
+        places.pop();
+        assert!(peers.enter(one).is_some());
+        drop(places);
+        assert!(peers.0.lock().unwrap().is_empty(), "who is gone is forgotten");
+        let here = [127, 0, 0, 1].into();
+        let many: Vec<_> = (0..=MOST_OF_ONE).map(|_| peers.enter(here)).collect();
+        assert!(many.iter().all(Option::is_some));
     }
 }

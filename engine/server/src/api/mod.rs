@@ -1,16 +1,20 @@
 //! The routes, and what every answer has in common.
 
-mod access;
+mod audit;
+mod body;
 mod decisions;
 mod events;
+mod guard;
 mod health;
 mod listener;
 mod live;
 mod pipelines;
 mod problem;
-mod routes;
+pub(crate) mod routes;
 mod runs;
+mod serve;
 mod state;
+mod tokens;
 mod webhook;
 
 pub(crate) use decisions::Decisions;
@@ -20,4 +24,6 @@ pub(crate) use listener::Bounded;
 pub(crate) use pipelines::Requests;
 pub(crate) use routes::router;
 pub(crate) use runs::RunsApi;
+pub(crate) use serve::serve;
 pub(crate) use state::Api;
+pub(crate) use tokens::TokensApi;

@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use fairlead_event::{Requested, SourceEvent};
-use fairlead_run::{EventState, EventStore};
+use fairlead_run::{AuditAction, EventState, EventStore};
 use fairlead_step::{Clock, ImageRef, RunId, Workspace};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
 use super::webhook::not_stored;
+use crate::identity::Caller;
 use crate::ingest::{self, Ingest};
 use crate::ports::{ImageResolver, Pipeline, Pipelines, resolve_images};
 use crate::triggers::{Started, Starter, Trigger};
@@ -36,11 +37,15 @@ pub(crate) struct Requests {
 
 /// The longest key that tells one request from another, in characters.
 const MAX_KEY: usize = 255;
-/// Who asks through the API. It has one token, so it cannot tell people apart.
-const BY: &str = "api";
+/// The source of requests that come through the API.
+const SOURCE: &str = "api";
 
-pub(crate) async fn list(State(pipelines): State<Arc<Pipelines>>) -> Json<Value> {
-    let pipelines = pipelines.iter().map(|pipeline| {
+pub(crate) async fn list(
+    State(pipelines): State<Arc<Pipelines>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Value> {
+    let seen = pipelines.iter().filter(|pipeline| caller.sees(pipeline.plan.name()));
+    let pipelines = seen.map(|pipeline| {
         let plan = &pipeline.plan;
         json!({
             "name": plan.name(),
@@ -64,13 +69,13 @@ struct Body {
 /// Starts a run. The same `Idempotency-Key` for the same pipeline answers the same run.
 pub(crate) async fn start(
     State(api): State<Requests>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let Some(pipeline) = api.pipelines.get(&name) else {
-        return Err(Problem::missing("there is no such pipeline")
-            .hint("GET /api/v1/pipelines lists the pipelines"));
+        return Err(no_pipeline());
     };
     if pipeline.plan.triggers().manual.is_none() {
         let detail = format!("`{name}` does not name `manual` under `on`");
@@ -106,7 +111,12 @@ pub(crate) async fn start(
         Some(value) => idempotency_key(value)?,
         None => format!("{:032x}", rand::random::<u128>()),
     };
-    let request = Requested { pipeline: name.clone(), params: body.params, by: BY.to_owned(), key };
+    let request = Requested {
+        pipeline: name.clone(),
+        params: body.params,
+        by: caller.name().to_owned(),
+        key,
+    };
     let event = SourceEvent::Requested(request.clone());
     let template = event.template_value();
     // Before anything is kept: a request whose image is not there leaves nothing behind. One that came
@@ -115,7 +125,9 @@ pub(crate) async fn start(
         let images = resolved(&api, pipeline, bound.unwrap_or_default()).await?;
         given.extend(images.into_iter().map(|(name, image)| (name, image.to_string().into())));
     }
-    let accepted = api.ingest.accept(BY, event).await.map_err(not_stored)?;
+    let detail = Map::from_iter([("event".to_owned(), event.dedup_key().to_string().into())]);
+    caller.record(AuditAction::RunRequest, name.clone(), None, detail).await?;
+    let accepted = api.ingest.accept(SOURCE, event).await.map_err(not_stored)?;
     let key = accepted.id;
     if accepted.duplicate {
         same_request(&api, &key, &request).await?;
@@ -125,8 +137,8 @@ pub(crate) async fn start(
     }
     // Stored first, so that the request is not lost when the process ends here: the outbox and the
     // triggers would then do what follows.
-    let trigger =
-        Trigger { key: &key, event: template, by: BY.to_owned(), workspace: Workspace::EMPTY };
+    let by = request.by.clone();
+    let trigger = Trigger { key: &key, event: template, by, workspace: Workspace::EMPTY };
     let run = api.starter.request_run(pipeline, &given, trigger).await;
     let run = run.map_err(|why| {
         tracing::error!(event = key, "{why}");
@@ -144,6 +156,11 @@ pub(crate) async fn start(
             Err(Problem::new(status, "no-run", "there cannot be such a run", why))
         }
     }
+}
+
+/// The answer for a name that no pipeline has, and to those who may not look at the one that has it.
+pub(crate) fn no_pipeline() -> Problem {
+    Problem::missing("there is no such pipeline").hint("GET /api/v1/pipelines lists the pipelines")
 }
 
 fn started(run: &RunId, pipeline: &str, key: &str, status: StatusCode) -> Response {

@@ -1,11 +1,15 @@
 //! Problems: what went wrong, as RFC 9457 has it.
 
+use std::fmt;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fairlead_run::StoreError;
 use fairlead_step::error_chain;
 use serde::Serialize;
+
+use crate::identity::TooMany;
 
 /// An answer that says what went wrong.
 #[derive(Debug, Serialize)]
@@ -18,6 +22,9 @@ pub(crate) struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
+    /// How many seconds to wait before it is tried again.
+    #[serde(skip)]
+    wait: Option<u64>,
     /// Every single thing that is wrong, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
@@ -36,6 +43,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             hint: None,
+            wait: None,
             errors: Vec::new(),
         }
     }
@@ -50,6 +58,15 @@ impl Problem {
 
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the proof is missing or wrong", detail)
+    }
+
+    /// For an address that has to wait.
+    pub(crate) fn too_many(TooMany { wait }: TooMany) -> Self {
+        let seconds = wait.as_secs() + 1;
+        let detail = format!("this address may ask again in {seconds} s");
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let problem = Self::new(status, "too-many", "there were too many requests", detail);
+        Self { wait: Some(seconds), ..problem }
     }
 
     /// For what may work when it is tried again.
@@ -68,6 +85,12 @@ impl Problem {
     pub(crate) fn errors(mut self, errors: Vec<String>) -> Self {
         self.errors = errors;
         self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.title, self.detail)
     }
 }
 
@@ -91,13 +114,15 @@ impl From<StoreError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let wait = self.wait;
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         let kind = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, kind);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        let wait = wait.or((status == StatusCode::SERVICE_UNAVAILABLE).then_some(5));
+        if let Some(wait) = wait {
+            headers.insert(header::RETRY_AFTER, wait.into());
         }
         response
     }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use fairlead_run::{Journal, LogKey, LogStore, Run, RunFilter, RunSummary, StepView};
 use fairlead_step::{RunId, StepId, Stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
+use crate::identity::Caller;
 
 /// What the runs are looked up in.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub(crate) struct RunsApi {
 
 /// How many runs a page has when nobody says.
 const PAGE: usize = 50;
+/// How many pages of runs are looked through for one of those that the caller may look at.
+const PAGES: usize = 20;
 /// How many bytes of a log a page has when nobody says, and at most.
 const LOG_PAGE: usize = 256 << 10;
 const MAX_LOG_PAGE: usize = 4 << 20;
@@ -42,12 +45,13 @@ pub(crate) struct ListQuery {
 
 pub(crate) async fn list(
     State(api): State<RunsApi>,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(|e| Problem::bad_request(e.body_text()))?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, RunFilter::MOST);
     let before = query.before.as_deref().map(run_id).transpose()?;
-    let filter = RunFilter {
+    let mut filter = RunFilter {
         run: None,
         pipeline: query.pipeline,
         unfinished: query.unfinished,
@@ -55,9 +59,20 @@ pub(crate) async fn list(
         before,
         limit,
     };
-    let runs = api.journal.list(filter).await?;
-    let next = (runs.len() == limit).then(|| runs.last().map(|run| run.id.clone())).flatten();
-    let runs: Vec<Value> = runs.iter().map(summary).collect();
+    let (mut seen, mut next) = (Vec::new(), None);
+    for _ in 0..PAGES {
+        let page = api.journal.list(filter.clone()).await?;
+        let is_full = page.len() == filter.limit;
+        next = is_full.then(|| page.last().map(|run| run.id.clone())).flatten();
+        seen.extend(page.into_iter().filter(|run| caller.sees(&run.pipeline)));
+        // What the caller may not look at makes a page shorter, so that more is looked up.
+        if next.is_none() || seen.len() == limit {
+            break;
+        }
+        filter.limit = limit - seen.len();
+        filter.before = next.clone();
+    }
+    let runs: Vec<Value> = seen.iter().map(summary).collect();
     Ok(Json(json!({ "runs": runs, "next": next })))
 }
 

@@ -9,7 +9,8 @@ use super::events::EventsApi;
 use super::health::Readiness;
 use super::pipelines::Requests;
 use super::runs::RunsApi;
-use crate::identity::ApiAccess;
+use super::tokens::TokensApi;
+use crate::identity::{Audit, Guard};
 use crate::ingest::Receiver;
 use crate::ports::Pipelines;
 use crate::streams::Streams;
@@ -17,14 +18,15 @@ use crate::streams::Streams;
 /// Everything that routes are served from. No handler takes the whole.
 #[derive(Clone)]
 pub(crate) struct Api {
-    pub(crate) access: Arc<ApiAccess>,
     pub(crate) decisions: Decisions,
     pub(crate) events: EventsApi,
+    pub(crate) guard: Guard,
     pub(crate) readiness: Readiness,
     pub(crate) receiver: Receiver,
     pub(crate) requests: Requests,
     pub(crate) runs: RunsApi,
     pub(crate) streams: Streams,
+    pub(crate) tokens: TokensApi,
 }
 
 impl FromRef<Api> for Decisions {
@@ -72,5 +74,17 @@ impl FromRef<Api> for RunsApi {
 impl FromRef<Api> for Streams {
     fn from_ref(api: &Api) -> Self {
         api.streams.clone()
+    }
+}
+
+impl FromRef<Api> for TokensApi {
+    fn from_ref(api: &Api) -> Self {
+        api.tokens.clone()
+    }
+}
+
+impl FromRef<Api> for Audit {
+    fn from_ref(api: &Api) -> Self {
+        api.guard.audit.clone()
     }
 }

@@ -1,8 +1,6 @@
 //! The door for webhooks: what of the proof stands in the head, then the body, the proof over its raw
 //! bytes, then reading, then storing, then the answer.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -11,11 +9,9 @@ use axum::response::{IntoResponse as _, Response};
 use fairlead_event::{Headers, MAX_BODY, ReceiveError};
 use serde_json::{Value, json};
 
+use super::body::{all_of, too_large};
 use super::problem::Problem;
 use crate::ingest::{Door, IngestError, NotTaken, Receiver, Source};
-
-/// How long a sender may take to send its body.
-const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// `POST /webhooks/{source}`.
 pub(crate) async fn receive(
@@ -84,11 +80,6 @@ fn texts(headers: &HeaderMap) -> Headers {
     headers.iter().filter_map(|(name, value)| Some((name.as_str(), text(value)?))).collect()
 }
 
-fn too_large() -> Problem {
-    let detail = format!("the body cannot be read, or has more than {MAX_BODY} bytes");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body", "the body is not taken", detail)
-}
-
 fn not_believed(name: &str, error: &ReceiveError) -> Problem {
     tracing::warn!(source = name, "a webhook is refused: {error}");
     refused(error)
@@ -108,26 +99,11 @@ async fn take(
     let told = headers.get("content-length").and_then(|length| length.parse::<usize>().ok());
     if told.is_some_and(|length| length > MAX_BODY) {
         tracing::warn!(source = name, "a webhook is refused: its body is too large");
-        return Err(too_large());
+        return Err(too_large(MAX_BODY));
     }
-    let body = tokio::time::timeout(BODY_DEADLINE, axum::body::to_bytes(body, MAX_BODY)).await;
-    let body = match body {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) => {
-            tracing::warn!(source = name, "the body of a webhook is refused: {error}");
-            return Err(too_large());
-        }
-        Err(_) => {
-            tracing::warn!(source = name, "the body of a webhook did not come in time");
-            let status = StatusCode::REQUEST_TIMEOUT;
-            return Err(Problem::new(
-                status,
-                "slow",
-                "the body did not come in time",
-                "30 s passed",
-            ));
-        }
-    };
+    let body = all_of(body, MAX_BODY).await.inspect_err(|problem| {
+        tracing::warn!(source = name, "the body of a webhook is refused: {problem}");
+    })?;
     let door = Door::Http { address_end: end };
     let received = match receiver.take(name, source, &headers, &body, door).await {
         Ok(received) => received,

@@ -1,6 +1,15 @@
-//! Who calls: what a request shows as proof, and who that is.
+//! Who calls: what a request shows as proof, who that is, what they may do, and what they have done.
 
 mod access;
+mod audit;
+mod caller;
+mod rates;
+mod subject;
 
 pub use access::ApiAccess;
-pub(crate) use access::Refusal;
+pub(crate) use access::{Identity, Refusal};
+pub(crate) use audit::Audit;
+pub(crate) use caller::{Caller, Guard};
+pub use rates::Limits;
+pub(crate) use rates::{Rates, TooMany};
+pub(crate) use subject::InNameOf;

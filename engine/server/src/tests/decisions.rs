@@ -98,7 +98,11 @@ async fn a_run_is_abandoned_where_nobody_drives_it() {
     let told = other.api("POST", &path, body).await;
     assert_eq!((told.status, &told.json()["status"]), (200, &"cancelled".into()), "{}", told.body);
     let explained = other.api("GET", &format!("/api/v1/runs/{run}/explain"), "").await;
-    assert!(explained.body.contains("abandoned: the disk was lost"), "{}", explained.body);
+    assert!(
+        explained.body.contains("abandoned: api on behalf of ann: the disk was lost"),
+        "{}",
+        explained.body
+    );
     parked(&harness, &next, "waiting").await;
     assert_eq!(other.api("POST", &path, body).await.status, 409, "it has ended");
     other.stop().await;

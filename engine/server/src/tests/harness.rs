@@ -17,9 +17,9 @@ use fairlead_exec::{
     SecretProvider, WorkspaceFetcher,
 };
 use fairlead_plan::{Plan, Source};
-use fairlead_run::{EventFilter, Journal, RunEvent, RunFilter, RunStatus, RunSummary};
+use fairlead_run::{EventFilter, Journal, Projects, RunEvent, RunFilter, RunStatus, RunSummary};
 use fairlead_step::{
-    BoxFuture, Capability, Catalog, Clock, Digest, Effect, Image, ImageRef, Registries,
+    BoxFuture, Capability, Catalog, Clock, Digest, Effect, Globs, Image, ImageRef, Registries,
     RegistryAccess, RegistryAuth, Secret, StepContext, StepError, StepKind, Verdict, Workspace,
 };
 use fairlead_store::Store;
@@ -36,8 +36,8 @@ use super::forge::{FORGE, Forge};
 use super::pipelines::PIPELINES;
 use super::take_ups::Counting;
 use crate::{
-    ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, ServeError, Server,
-    SourceSettings, Sources,
+    ApiAccess, FoundImage, ImageResolver, Limits, Options, Pipeline, Pipelines, Ports, ServeError,
+    Server, SourceSettings, Sources,
 };
 
 pub(super) const TOKEN: &str = "api-token";
@@ -424,6 +424,9 @@ pub(super) struct Harness {
     /// How often a server took a run up.
     takings: Arc<AtomicUsize>,
     pub(super) clock: Arc<Ticking>,
+    /// How much one address may ask.
+    pub(super) limits: Limits,
+    projects: Projects,
     scratch: tempfile::TempDir,
 }
 
@@ -469,8 +472,21 @@ impl Harness {
             give_up: Options::default().give_up,
             takings: Arc::default(),
             clock: Arc::default(),
+            limits: Limits {
+                requests: 1_000_000,
+                burst: 1_000_000,
+                failures: 1_000_000,
+                ..Limits::default()
+            },
+            projects: Projects::default(),
             scratch,
         }
+    }
+
+    /// The projects, as a configuration has them.
+    pub(super) fn projects(&mut self, settings: Value) {
+        let settings: BTreeMap<String, Globs> = serde_json::from_value(settings).unwrap();
+        self.projects = Projects::new(settings).unwrap();
     }
 
     /// A server of this harness, which hears nothing on NATS.
@@ -587,6 +603,9 @@ impl Harness {
             pipelines: Pipelines::new(pipelines).unwrap(),
             sources: Sources::open(&sources, &Known).await.unwrap(),
             access,
+            tokens: self.store.tokens(),
+            audit: self.store.audit(),
+            projects: self.projects.clone(),
             groups: [("qa".to_owned(), BTreeSet::from(["bob".to_owned()]))].into_iter().collect(),
         };
         let options = Options {
@@ -596,6 +615,7 @@ impl Harness {
             settle: Duration::from_millis(5),
             direct: self.direct,
             give_up: self.give_up,
+            limits: self.limits,
             ..Options::default()
         };
         Server::new(ports, options)

@@ -1,6 +1,7 @@
 //! The server on a real port, with the store in memory; the bus, the registry and the only step are
 //! small fakes. That a real NATS server does what the fake one does is for the tests of the bus.
 
+mod access;
 mod admission;
 mod decisions;
 mod events;

@@ -133,7 +133,8 @@ async fn the_api_is_for_those_who_may() {
     serving.stop().await;
 
     let open = Harness::new();
-    let serving = open.serve_with(None, ApiAccess::LoopbackWithoutToken).await;
+    let serving =
+        open.serve_with(None, ApiAccess::LoopbackWithoutToken { user: "ann".into() }).await;
     assert_eq!(serving.send("GET", "/api/v1/runs", &[], b"").await.status, 200);
     let page = [("Origin", "https://evil.example.com")];
     assert_eq!(serving.send("GET", "/api/v1/runs", &page, b"").await.status, 403);
@@ -144,7 +145,7 @@ async fn the_api_is_for_those_who_may() {
 async fn an_open_api_is_not_served_to_the_network() {
     let exposed = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
     let harness = Harness::new();
-    let server = harness.server(None, ApiAccess::LoopbackWithoutToken).await;
+    let server = harness.server(None, ApiAccess::LoopbackWithoutToken { user: "ann".into() }).await;
     let refused = server.serve(exposed, std::future::pending()).await;
     assert!(matches!(refused, Err(crate::ServeError::Exposed { .. })));
 }

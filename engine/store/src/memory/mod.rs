@@ -1,6 +1,7 @@
 //! Everything but logs and artifacts in memory: for tests, and for runs that nobody needs to find
 //! again.
 
+mod callers;
 mod events;
 mod journal;
 mod prune;
@@ -10,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use fairlead_run::{
-    CachedResult, Epoch, Group, Record, ResultCache, RunSummary, StoreError, StoredEvent,
-    StoredSignal, TagPush,
+    AuditRecord, CachedResult, Epoch, Group, Record, ResultCache, RunSummary, StoreError,
+    StoredEvent, StoredSignal, StoredToken, TagPush,
 };
 use fairlead_step::{BoxFuture, Digest, RunId};
 use jiff::Timestamp;
@@ -34,6 +35,9 @@ struct State {
     tags: BTreeMap<String, BTreeMap<u64, (Timestamp, TagPush)>>,
     started: BTreeMap<(String, String), RunId>,
     remembered: BTreeMap<String, CachedResult>,
+    /// In the order in which they were made.
+    tokens: Vec<StoredToken>,
+    audit: Vec<AuditRecord>,
 }
 
 struct MemoryEvent {

@@ -2,6 +2,7 @@
 
 mod admission;
 mod append;
+mod callers;
 mod events;
 mod journal;
 mod lease;

@@ -1,6 +1,7 @@
 //! The journal and the events in SQLite.
 
 mod admission;
+mod callers;
 mod events;
 mod gather;
 mod journal;

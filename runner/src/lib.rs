@@ -29,6 +29,7 @@ mod cli;
 mod commands;
 mod exit;
 mod forges;
+mod issuers;
 mod live;
 mod load;
 mod output;

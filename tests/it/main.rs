@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests are hosts: they start processes")]
 #![expect(clippy::unwrap_used, reason = "in tests, also outside of the test functions")]
 
+mod access;
 mod bad_input;
 mod build;
 mod bus;

@@ -29,7 +29,9 @@ mod triggers;
 #[cfg(test)]
 mod tests;
 
-pub use identity::{ApiAccess, Limits};
+pub use identity::{
+    ApiAccess, ClaimRole, IssuerDocuments, IssuerError, IssuerSettings, Issuers, Limits,
+};
 pub use ingest::{SourceProblem, SourceSettings, Sources};
 pub use ports::{
     Forges, FoundImage, FoundRef, ImageResolver, Pipeline, Pipelines, PipelinesError,

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::{
     self, Api, Bounded, Decisions, EventsApi, Readiness, Requests, RunsApi, TokensApi,
 };
-use crate::identity::{ApiAccess, Audit, Guard, Identity, Rates};
+use crate::identity::{ApiAccess, Audit, Guard, Identity, Issuers, Rates};
 use crate::ingest::{Ingest, Outbox, Receiver, Sources, Subscription};
 use crate::ports::{Forges, ImageResolver, Pipelines};
 use crate::runs::{Supervisor, Sweep};
@@ -57,6 +57,8 @@ pub struct Ports {
     pub access: ApiAccess,
     /// The API tokens, in the same store.
     pub tokens: Arc<dyn TokenStore>,
+    /// The issuers whose tokens are taken, too.
+    pub issuers: Issuers,
     /// The audit log, in the same store.
     pub audit: Arc<dyn AuditLog>,
     /// Which pipeline belongs to which project.
@@ -285,6 +287,7 @@ impl Parts {
                 identity: Arc::new(Identity {
                     access: ports.access,
                     tokens: Arc::clone(&ports.tokens),
+                    issuers: ports.issuers,
                     clock: Arc::clone(&clock),
                 }),
                 rates: Arc::new(Rates::new(options.limits)),

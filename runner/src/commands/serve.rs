@@ -12,8 +12,8 @@ use fairlead_oci::Client;
 use fairlead_plan::{Plan, Scope};
 use fairlead_run::Journal;
 use fairlead_server::{
-    ApiAccess, FoundImage, ImageResolver, Options, Pipeline, Pipelines, Ports, ServeError, Server,
-    SourceSettings, Sources,
+    ApiAccess, FoundImage, ImageResolver, IssuerDocuments, IssuerSettings, Issuers, Options,
+    Pipeline, Pipelines, Ports, ServeError, Server, SourceSettings, Sources,
 };
 use fairlead_step::{BoxFuture, Catalog, Digest, Egress, Image, ImageRef, StepError, error_chain};
 use schemars::JsonSchema;
@@ -21,10 +21,11 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, preflight, votes};
+use super::{Context, drive, preflight, votes};
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Stop};
 use crate::forges::{ForgeLogin, ForgeLogins, ForgeLookup};
+use crate::issuers::Documents;
 use crate::load;
 use crate::output::Style;
 use crate::projects::{self, EgressSettings, Permits, ProjectSettings};
@@ -98,7 +99,11 @@ impl Rules {
 /// Who may use the API, besides those who show the token of `--api-token`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct IdentitySettings {}
+pub(crate) struct IdentitySettings {
+    /// The issuers whose tokens are taken, too, by name: of CI systems, of clusters, of a company.
+    #[serde(default)]
+    issuers: BTreeMap<String, IssuerSettings>,
+}
 
 impl Config {
     /// Reads the configuration in a file.
@@ -127,7 +132,10 @@ impl Config {
         let of_sources = self.sources.values().flat_map(|source| {
             [&source.registry, &source.forge, &source.forge_ssh].into_iter().flatten()
         });
-        let configured = of_sources.chain(self.forges.keys()).map(String::as_str);
+        let issuers = self.identity.iter().flat_map(|identity| identity.issuers.values());
+        let of_issuers = issuers
+            .flat_map(|issuer| [Some(&issuer.issuer), issuer.keys.as_ref()].into_iter().flatten());
+        let configured = of_sources.chain(self.forges.keys()).chain(of_issuers).map(String::as_str);
         projects::egress(&self.egress, configured)
     }
 
@@ -197,6 +205,10 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
             settings.secrets.get(name).await.map_err(|e| Stop::usage(error_chain(&e)))?,
         ),
     };
+    let documents: Arc<dyn IssuerDocuments> = Arc::new(Documents(rules.permits.egress.clone()));
+    let issuers = config.identity.as_ref().map(|identity| identity.issuers.clone());
+    let issuers = Issuers::new(issuers.unwrap_or_default(), &documents)
+        .map_err(|e| Stop::usage(format!("`identity`: {e}")))?;
     let nats = args.nats.clone().or_else(|| text_variable("FAIRLEAD_NATS"));
     let bus: Arc<dyn Bus> = match &nats {
         None => Arc::new(InProcess::default()),
@@ -232,6 +244,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         sources,
         access,
         tokens: store.tokens(),
+        issuers,
         audit: store.audit(),
         projects: projects::membership(&config.projects).map_err(|e| Stop::usage(e.to_string()))?,
         groups: votes::groups(args.groups.as_deref())?,

@@ -173,6 +173,10 @@ impl From<Refusal> for Refused {
                 "the API has no token, so requests from web pages and other host names are refused",
             )),
             Refusal::TooMany(wait) => Self::Problem(Problem::too_many(wait)),
+            Refusal::Bad(why) => unauthorized(&format!("the token is not taken: {why}")),
+            Refusal::Away(why) => Self::Problem(Problem::unavailable(format!(
+                "the issuer of the token cannot be asked: {why}"
+            ))),
             Refusal::Store(error) => Self::Problem(error.into()),
         }
     }

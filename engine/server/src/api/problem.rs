@@ -24,7 +24,7 @@ pub(crate) struct Problem {
     hint: Option<String>,
     /// How many seconds to wait before it is tried again.
     #[serde(skip)]
-    wait: Option<u64>,
+    wait: Option<u16>,
     /// Every single thing that is wrong, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
@@ -62,7 +62,7 @@ impl Problem {
 
     /// For an address that has to wait.
     pub(crate) fn too_many(TooMany { wait }: TooMany) -> Self {
-        let seconds = wait.as_secs() + 1;
+        let seconds = u16::try_from(wait.as_secs() + 1).unwrap_or(u16::MAX);
         let detail = format!("this address may ask again in {seconds} s");
         let status = StatusCode::TOO_MANY_REQUESTS;
         let problem = Self::new(status, "too-many", "there were too many requests", detail);

@@ -9,6 +9,7 @@ use fairlead_run::{StoreError, TokenStore, token_hash};
 use fairlead_step::{Clock, Secret, error_chain};
 use jiff::{SignedDuration, Timestamp};
 
+use super::issuers::{Issuers, NotBelieved};
 use super::rates::TooMany;
 use super::subject::Subject;
 
@@ -45,6 +46,10 @@ pub(crate) enum Refusal {
     WebPage,
     /// Its address has to wait.
     TooMany(TooMany),
+    /// It shows a token of an issuer, and this is wrong with it.
+    Bad(&'static str),
+    /// It shows a token of an issuer that cannot be asked for its keys.
+    Away(String),
     /// Nobody could be asked who it is.
     Store(StoreError),
 }
@@ -53,13 +58,14 @@ pub(crate) enum Refusal {
 pub(crate) struct Identity {
     pub(crate) access: ApiAccess,
     pub(crate) tokens: Arc<dyn TokenStore>,
+    pub(crate) issuers: Issuers,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Identity {
     /// Who a request with these headers is of.
     pub(crate) async fn subject(&self, headers: &HeaderMap) -> Result<Subject, Refusal> {
-        match (bearer(headers), &self.access) {
+        match (bearer(headers)?, &self.access) {
             (Some(given), _) => self.shown(given).await,
             (None, ApiAccess::LoopbackWithoutToken { user }) => {
                 if may_be_a_page(headers) {
@@ -78,7 +84,14 @@ impl Identity {
             return Ok(Subject::of_configuration());
         }
         // Looked up by its hash: how long that takes says nothing about tokens that are there.
-        let Some(hash) = token_hash(given) else { return Err(Refusal::WrongToken) };
+        let Some(hash) = token_hash(given) else {
+            let brought = self.issuers.subject(given, self.clock.now()).await;
+            return brought.map_err(|error| match error {
+                NotBelieved::Foreign => Refusal::WrongToken,
+                NotBelieved::Bad(why) => Refusal::Bad(why),
+                NotBelieved::Away(why) => Refusal::Away(why),
+            });
+        };
         let found = self.tokens.by_hash(&hash).await.map_err(Refusal::Store)?;
         let Some(token) = found else { return Err(Refusal::WrongToken) };
         let now = self.clock.now();
@@ -105,13 +118,16 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// What is shown as `Authorization: Bearer …`. Whatever else the header says is no token.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?;
-    let Some((scheme, given)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else {
-        return Some("");
-    };
-    Some(if scheme.eq_ignore_ascii_case("bearer") { given.trim() } else { "" })
+/// What is shown as `Authorization: Bearer …`, where something is. Whatever else the header says is no token.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let value = value.to_str().map_err(|_| Refusal::WrongToken)?.trim();
+    let (scheme, given) = value.split_once(' ').unwrap_or((value, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Refusal::WrongToken);
+    }
+    let given = given.trim();
+    Ok((!given.is_empty()).then_some(given))
 }
 
 /// A web page that somebody on this machine looks at can reach the port as well. Browsers say where a page
@@ -143,7 +159,7 @@ mod tests {
 
     fn identity(access: ApiAccess) -> Identity {
         let tokens = fairlead_store::Store::memory().tokens();
-        Identity { access, tokens, clock: Arc::new(Now) }
+        Identity { access, tokens, issuers: Issuers::default(), clock: Arc::new(Now) }
     }
 
     fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {

@@ -57,9 +57,12 @@ impl Guard {
                 });
             }
             // Nothing was shown, so nothing was tried; or nothing could be looked up.
-            Err(refusal @ (Refusal::NoToken | Refusal::Store(_) | Refusal::TooMany(_))) => {
-                return Err(refusal);
-            }
+            Err(
+                refusal @ (Refusal::NoToken
+                | Refusal::Store(_)
+                | Refusal::Away(_)
+                | Refusal::TooMany(_)),
+            ) => return Err(refusal),
             Err(refusal) => refusal,
         };
         self.rates.failed(address);
@@ -67,9 +70,12 @@ impl Guard {
             Refusal::Revoked => ("a token", "it was revoked"),
             Refusal::Expired(_) => ("a token", "its time is over"),
             Refusal::WebPage => ("a web page", "the API is not for web pages"),
-            Refusal::WrongToken | Refusal::NoToken | Refusal::Store(_) | Refusal::TooMany(_) => {
-                ("a token", "it is not known")
-            }
+            Refusal::Bad(why) => ("a token of an issuer", *why),
+            Refusal::WrongToken
+            | Refusal::NoToken
+            | Refusal::Store(_)
+            | Refusal::Away(_)
+            | Refusal::TooMany(_) => ("a token", "it is not known"),
         };
         tracing::warn!(%address, path, "a login is refused: {said}");
         self.audit

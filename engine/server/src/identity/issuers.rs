@@ -148,11 +148,7 @@ impl Issuers {
     }
 
     /// Who has brought a token along.
-    pub(crate) async fn subject(
-        &self,
-        text: &str,
-        now: Timestamp,
-    ) -> Result<Subject, NotBelieved> {
+    pub(crate) async fn subject(&self, text: &str, now: Timestamp) -> Result<Subject, NotBelieved> {
         let token = Unverified::read(text).ok_or(NotBelieved::Foreign)?;
         let issuer = token.issuer().and_then(|issuer| self.0.get(issuer));
         let issuer = issuer.ok_or(NotBelieved::Foreign)?;
@@ -184,7 +180,11 @@ fn address(text: &str) -> Result<Url, String> {
 
 impl Issuer {
     /// The subject of claims that are signed.
-    fn believed(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<Subject, &'static str> {
+    fn believed(
+        &self,
+        claims: &Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<Subject, &'static str> {
         let settings = &self.settings;
         let is_for = |value: &Value| value.as_str() == Some(&settings.audience);
         let ours = match claims.get("aud") {
@@ -196,7 +196,8 @@ impl Issuer {
             return Err("it is for somebody else");
         }
         let now = now.as_duration().as_secs_f64();
-        let time = |name: &str| claims.get(name).map(|at| at.as_f64().ok_or("a time in it is none"));
+        let time =
+            |name: &str| claims.get(name).map(|at| at.as_f64().ok_or("a time in it is none"));
         let expires = time("exp").ok_or("it says no end")??;
         let issued = time("iat").ok_or("it does not say since when it is")??;
         if now >= expires + LEEWAY {

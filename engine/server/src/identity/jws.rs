@@ -20,9 +20,12 @@ const MAX_KEYS: usize = 64;
 /// How a token is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 enum Algorithm {
-    RS256,
-    ES256,
-    EdDSA,
+    #[serde(rename = "RS256")]
+    Rs256,
+    #[serde(rename = "ES256")]
+    Es256,
+    #[serde(rename = "EdDSA")]
+    EdDsa,
 }
 
 /// A public key of an issuer.
@@ -87,7 +90,7 @@ impl Key {
                 if x.len() != 32 || y.len() != 32 {
                     return None;
                 }
-                ("ES256", Material::P256([&[4][..], &x, &y].concat()))
+                ("ES256", Material::P256([&[4_u8][..], x.as_slice(), y.as_slice()].concat()))
             }
             ("OKP", Some("Ed25519")) => ("EdDSA", Material::Ed25519(bytes(&jwk.x)?)),
             _ => return None,
@@ -98,9 +101,9 @@ impl Key {
 
     const fn algorithm(&self) -> Algorithm {
         match self.material {
-            Material::Rsa { .. } => Algorithm::RS256,
-            Material::P256(_) => Algorithm::ES256,
-            Material::Ed25519(_) => Algorithm::EdDSA,
+            Material::Rsa { .. } => Algorithm::Rs256,
+            Material::P256(_) => Algorithm::Es256,
+            Material::Ed25519(_) => Algorithm::EdDsa,
         }
     }
 
@@ -171,7 +174,7 @@ impl<'t> Unverified<'t> {
         self.candidates(keys).next().is_some()
     }
 
-    fn candidates<'k>(&self, keys: &'k [Key]) -> impl Iterator<Item = &'k Key> + use<'_, 'k, 't> {
+    fn candidates<'k>(&self, keys: &'k [Key]) -> impl Iterator<Item = &'k Key> {
         let fits = move |key: &&Key| {
             let named = self.key.is_none() || key.id == self.key;
             named && key.algorithm() == self.algorithm

@@ -3,13 +3,20 @@
 mod access;
 mod audit;
 mod caller;
+mod issuers;
+mod jws;
+mod keys;
 mod rates;
 mod subject;
+#[cfg(test)]
+mod tests;
 
 pub use access::ApiAccess;
 pub(crate) use access::{Identity, Refusal};
 pub(crate) use audit::Audit;
 pub(crate) use caller::{Caller, Guard};
+pub use issuers::{ClaimRole, IssuerError, IssuerSettings, Issuers};
+pub use keys::IssuerDocuments;
 pub use rates::Limits;
 pub(crate) use rates::{Rates, TooMany};
 pub(crate) use subject::InNameOf;

@@ -10,7 +10,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fairlead_step::BoxFuture;
 use jiff::Timestamp;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -178,9 +180,8 @@ async fn a_token_of_a_known_issuer_is_its_subject_with_the_roles_of_its_claims()
 #[tokio::test]
 async fn what_is_wrong_with_a_token_is_found() {
     let (ci, issuers) = ci();
-    let set = |name: &'static str, value: Value| {
-        token(move |_, claims| claims[name] = value.clone())
-    };
+    let set =
+        |name: &'static str, value: Value| token(move |_, claims| claims[name] = value.clone());
     let without = |name: &'static str| {
         token(move |_, claims| drop(claims.as_object_mut().unwrap().remove(name)))
     };
@@ -200,10 +201,9 @@ async fn what_is_wrong_with_a_token_is_found() {
         (set("sub", "x".repeat(300).into()), "cannot be used"),
     ];
     for (token, why) in bad {
-        match issuers.subject(&token, now()).await {
-            Err(NotBelieved::Bad(said)) => assert!(said.contains(why), "{said}: {why}"),
-            other => panic!("{why}: {other:?}"),
-        }
+        let answer = issuers.subject(&token, now()).await;
+        let Err(NotBelieved::Bad(said)) = answer else { panic!("{why}: {answer:?}") };
+        assert!(said.contains(why), "{said}: {why}");
     }
     assert!(issuers.subject(&set("exp", json!(NOW - 29)), now()).await.is_ok(), "clocks differ");
     assert!(issuers.subject(&set("aud", json!(["x", AUDIENCE])), now()).await.is_ok());

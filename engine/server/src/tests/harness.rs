@@ -36,8 +36,8 @@ use super::forge::{FORGE, Forge};
 use super::pipelines::PIPELINES;
 use super::take_ups::Counting;
 use crate::{
-    ApiAccess, FoundImage, ImageResolver, Limits, Options, Pipeline, Pipelines, Ports, ServeError,
-    Server, SourceSettings, Sources,
+    ApiAccess, FoundImage, ImageResolver, Issuers, Limits, Options, Pipeline, Pipelines, Ports,
+    ServeError, Server, SourceSettings, Sources,
 };
 
 pub(super) const TOKEN: &str = "api-token";
@@ -604,6 +604,7 @@ impl Harness {
             sources: Sources::open(&sources, &Known).await.unwrap(),
             access,
             tokens: self.store.tokens(),
+            issuers: Issuers::default(),
             audit: self.store.audit(),
             projects: self.projects.clone(),
             groups: [("qa".to_owned(), BTreeSet::from(["bob".to_owned()]))].into_iter().collect(),

@@ -1,13 +1,14 @@
-//! One message of each kind of sender, and the proof that it would give: for the tests of whoever receives
-//! them, here and in the server.
+//! One message of each kind of sender, the proof that it would give, and what must hold whatever is sent:
+//! for the tests of whoever receives them, here and in the server, and for fuzzing.
 
-use fairlead_step::Digest;
+use fairlead_step::{Digest, Secret};
 use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::Sha256;
 
-use crate::SenderKind;
+use crate::{CloudEvent, Forge, Head, Headers, Incoming, Sender, SenderKind, SourceEvent};
 
 /// A message that a sender could have sent, without its proof.
 #[derive(Debug, Clone)]
@@ -149,4 +150,109 @@ fn mac<M: Mac + KeyInit>(key: &str, body: &[u8]) -> String {
     let Ok(mut mac) = <M as KeyInit>::new_from_slice(key.as_bytes()) else { return String::new() };
     mac.update(body);
     hex::encode(mac.finalize().into_bytes())
+}
+
+/// The registry and the forge of the sources that are tried.
+const REGISTRY: &str = "registry.example.com";
+const FORGE: &str = "https://git.example.com";
+/// Their secret. It is long enough to stand in an address.
+pub const SECRET: &str = "0123456789abcdef01234567";
+
+/// A source of this kind with the registry, the forge and the secret of these samples.
+///
+/// # Panics
+/// Never: the settings fit every kind.
+#[must_use]
+pub fn sender(kind: SenderKind) -> Sender {
+    let forge = if kind.reports_git() { Forge::new(FORGE, None).ok() } else { None };
+    let registry = kind.reports_images().then_some(REGISTRY);
+    match Sender::new(kind, Some(Secret::new(SECRET.to_owned())), registry, forge) {
+        Ok(sender) => sender,
+        Err(error) => panic!("{kind}: {error}"),
+    }
+}
+
+/// Feeds any bytes to the proofs and normalizers: the first byte picks the kind of sender, the second what
+/// is right about the message, the rest is its body, with headers before it when the second says so.
+///
+/// # Panics
+/// When a message without a proof is taken, when an event leaves the places of its source, or when one
+/// cannot be stored and read back.
+pub fn exercise(data: &[u8]) {
+    let [kind, how, rest @ ..] = data else { return };
+    let kind = SenderKind::ALL[usize::from(*kind) % SenderKind::ALL.len()];
+    let (is_proven, has_headers) = (how & 1 != 0, how & 2 != 0);
+    let (mut headers, body) = if has_headers { headers_of(rest) } else { (Vec::new(), rest) };
+    let sample = message(kind).headers;
+    headers.extend(sample.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    let shown = if is_proven { proof(kind, SECRET, body) } else { Shown::default() };
+    headers.extend(shown.headers.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    attempt(kind, &headers.into_iter().collect(), shown.address_end.as_deref(), body, is_proven);
+}
+
+/// Lines of headers up to an empty one, and what is behind that.
+fn headers_of(data: &[u8]) -> (Vec<(String, String)>, &[u8]) {
+    let at = data.windows(2).position(|pair| pair == b"\n\n").unwrap_or(data.len());
+    let (head, body) = data.split_at(at);
+    let text = String::from_utf8_lossy(head);
+    let headers = text.lines().filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    (headers, body.get(2..).unwrap_or_default())
+}
+
+/// Sends one message to a source of this kind, and looks at what came of it.
+///
+/// # Panics
+/// As [`exercise`].
+pub fn attempt(
+    kind: SenderKind,
+    headers: &Headers,
+    address_end: Option<&str>,
+    body: &[u8],
+    is_proven: bool,
+) {
+    let (sender, now) = (sender(kind), Timestamp::UNIX_EPOCH);
+    let head = sender.head(Head { headers, address_end, now });
+    let message = Incoming { headers, address_end, body, now, trusted_channel: false };
+    let received = match sender.receive(message) {
+        Ok(received) => received,
+        Err(error) => {
+            assert!(!error.to_string().contains(SECRET), "{kind}: the secret is told");
+            return;
+        }
+    };
+    assert!(head.is_ok(), "{kind}: taken although its head was refused");
+    let knows_secret = || headers.values().any(|value| value.contains(SECRET));
+    assert!(is_proven || knows_secret(), "{kind}: taken without a proof");
+    for event in received.events {
+        if let Some(at) = event.forge_repository() {
+            let address = at.clone_url.unwrap_or_default();
+            let is_there = address.strip_prefix(FORGE).is_some_and(|rest| rest.starts_with('/'));
+            assert!(is_there, "{kind}: {address} is elsewhere");
+        }
+        let registry = match &event {
+            SourceEvent::ImagePushed(push) => Some(&push.repository),
+            SourceEvent::ImageDeleted(deleted) => Some(&deleted.repository),
+            SourceEvent::ImageScanned(scanned) => Some(&scanned.repository),
+            SourceEvent::GitPushed(_)
+            | SourceEvent::Requested(_)
+            | SourceEvent::PullRequest(_)
+            | SourceEvent::Comment(_)
+            | SourceEvent::Release(_)
+            | SourceEvent::Custom(_) => None,
+        };
+        let elsewhere = registry.filter(|repository| repository.registry() != REGISTRY);
+        assert!(elsewhere.is_none(), "{kind}: {elsewhere:?} is elsewhere");
+        assert!(!matches!(event, SourceEvent::Requested(_)), "{kind}: nobody asks for runs here");
+        let stored = event.to_cloud_event("source", &event.key_from("source"), now);
+        let stored = stored.map(|event| event.to_json());
+        let read = stored.and_then(|text| {
+            SourceEvent::from_cloud_event(&CloudEvent::from_json(text.as_bytes())?)
+        });
+        assert_eq!(read.as_ref(), Ok(&event), "{kind}: it is another event when it is read back");
+        let seen = event.template_value();
+        for field in event.kind().fields() {
+            assert!(seen.get(field.name).is_some(), "{kind}: no `{}` in {seen}", field.name);
+        }
+    }
 }

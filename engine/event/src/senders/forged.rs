@@ -1,20 +1,15 @@
 //! A forged message of every sender: whatever is wrong with its proof, nothing of it is taken.
 
-use fairlead_step::Secret;
 use jiff::Timestamp;
 
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
 use super::{Head, Incoming, MAX_BODY, Proof, ReceiveError, Sender, SenderKind};
-use crate::samples::{Message, Shown, message, proof};
-use crate::{Forge, Headers};
+use crate::Headers;
+use crate::samples::{Message, SECRET, Shown, attempt, exercise, message, proof, sender};
 
-const SECRET: &str = "0123456789abcdef01234567";
 const WRONG: &str = "76543210fedcba9876543210";
-
-fn sender(kind: SenderKind) -> Sender {
-    let forge = kind.is_forge().then(|| Forge::new("https://git.example.com", None).unwrap());
-    let registry = kind.reports_images().then_some("r.example.com");
-    Sender::new(kind, Some(Secret::new(SECRET.into())), registry, forge).unwrap()
-}
 
 fn receive(
     sender: &Sender,
@@ -93,5 +88,114 @@ fn with_a_proof_hostile_bodies_are_refused_all_the_same() {
                 Err(error) => assert!(!error.is_signature(), "{kind}: {error}"),
             }
         }
+    }
+}
+
+/// The places of a JSON value, itself among them.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    if let Value::Object(fields) = value {
+        for (name, value) in fields {
+            places(value, &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), found);
+        }
+    }
+    if let Value::Array(items) = value {
+        for (index, value) in items.iter().enumerate() {
+            places(value, &format!("{at}/{index}"), found);
+        }
+    }
+}
+
+/// What a stranger may write anywhere.
+fn hostile() -> Vec<Value> {
+    let long = "x".repeat(5000);
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let texts = [
+        "",
+        "-x",
+        "--upload-pack=x",
+        "../../x",
+        "a\nb",
+        "\u{1b}[2J",
+        "*",
+        "sha256:12",
+        "elsewhere.example.com/x",
+        "https://x:y@elsewhere.example.com/a/b.git",
+        "refs/heads/main",
+        "refs/tags/../x",
+        "{{ secrets.x }}",
+        "~1",
+        "0000000000000000000000000000000000000000",
+        digest.as_str(),
+        long.as_str(),
+    ];
+    let mut all: Vec<Value> = texts.into_iter().map(Value::from).collect();
+    all.extend([
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(1.5),
+        json!(u64::MAX),
+        json!([]),
+        json!({}),
+        json!([null]),
+        json!({ "a": { "b": [] } }),
+        json!(["a", 1]),
+    ]);
+    all
+}
+
+/// Every place of every message is replaced by everything hostile, and signed: nothing panics, and no
+/// event leaves the places of its source.
+#[test]
+fn whatever_stands_in_a_message_no_event_leaves_its_source() {
+    for kind in SenderKind::ALL {
+        let Message { headers, body } = message(kind);
+        let mut all = Vec::new();
+        places(&body, "", &mut all);
+        for place in all {
+            for value in hostile() {
+                let mut body = body.clone();
+                if let Some(at) = body.pointer_mut(&place) {
+                    *at = value;
+                }
+                let body = body.to_string().into_bytes();
+                let shown = proof(kind, SECRET, &body);
+                let headers: Headers = headers.iter().cloned().chain(shown.headers).collect();
+                attempt(kind, &headers, shown.address_end.as_deref(), &body, true);
+            }
+        }
+    }
+}
+
+proptest! {
+    /// What the fuzzer does, for a moment: the targets in `fuzz/` call the same.
+    #[test]
+    fn any_bytes_are_survived(
+        kind in 0..16_u8,
+        how in 0..4_u8,
+        text in "[\\[{\":,a-z0-9}\\]\\n ]{0,80}",
+        bytes in proptest::collection::vec(any::<u8>(), 0..100),
+    ) {
+        for rest in [text.as_bytes(), bytes.as_slice()] {
+            exercise(&[&[kind, how][..], rest].concat());
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_cut_or_changed_anywhere_is_survived(
+        kind in 0..16_usize,
+        at in any::<proptest::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
+        let kind = SenderKind::ALL[kind];
+        let Message { headers, body } = message(kind);
+        let mut body = body.to_string().into_bytes();
+        let at = at.index(body.len());
+        if cut { body.truncate(at) } else { body[at] = byte }
+        let shown = proof(kind, SECRET, &body);
+        let headers: Headers = headers.iter().cloned().chain(shown.headers).collect();
+        attempt(kind, &headers, shown.address_end.as_deref(), &body, true);
     }
 }

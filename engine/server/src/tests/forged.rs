@@ -122,3 +122,61 @@ async fn a_sender_that_asks_whether_it_may_is_answered() {
     assert_eq!(serving.send("POST", "/webhooks/every-acr", &kind, validation).await.status, 401);
     serving.stop().await;
 }
+
+#[tokio::test]
+async fn a_push_without_a_digest_is_one_push_however_many_tell_of_it() {
+    let harness = Harness::new();
+    harness.registry.put("apps/shop:1.0", "a");
+    let serving = harness.serve().await;
+    let send = async |kind: SenderKind, body: serde_json::Value| {
+        let (body, headers) = (body.to_string(), message(kind).headers);
+        let shown = proof(kind, EVERY_SECRET, body.as_bytes());
+        let message = Message { headers, body: serde_json::Value::Null };
+        let answer = send(&serving, kind, &message, &shown, body.as_bytes()).await;
+        assert_eq!(answer.status, 202, "{kind}: {}", answer.body);
+    };
+    let hub = serde_json::json!({ "push_data": { "tag": "1.0", "pushed_at": 1_767_225_600 },
+        "repository": { "repo_name": "apps/shop" } });
+    let quay = serde_json::json!({ "repository": "apps/shop", "updated_tags": ["1.0"] });
+    // Twice by one, once by another that tells no time, and by one that knows the digest.
+    send(SenderKind::DockerHub, hub.clone()).await;
+    send(SenderKind::DockerHub, hub).await;
+    send(SenderKind::Quay, quay.clone()).await;
+    assert_eq!(serving.notify("1", "apps/shop", "1.0", "a").await.status, 202);
+    harness.settled().await;
+    let promoted = async || {
+        let runs = harness.runs().await;
+        runs.iter().filter(|run| run.pipeline.as_str() == "promote").count()
+    };
+    assert_eq!(promoted().await, 1);
+    // What the tag holds next is another push.
+    harness.registry.put("apps/shop:1.0", "b");
+    send(SenderKind::Quay, quay).await;
+    harness.settled().await;
+    assert_eq!(promoted().await, 2);
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_pipeline_waits_for_is_stored_and_handled() {
+    let harness = Harness::new();
+    let serving = harness.serve().await;
+    let shown = |body: &str| proof(SenderKind::CloudEvents, EVERY_SECRET, body.as_bytes());
+    let custom = r#"{"specversion":"1.0","id":"7","source":"/b","type":"com.example.built"}"#;
+    let message = message(SenderKind::CloudEvents);
+    for duplicate in [false, true] {
+        let kind = SenderKind::CloudEvents;
+        let answer = send(&serving, kind, &message, &shown(custom), custom.as_bytes()).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        assert_eq!(answer.json()["events"][0]["duplicate"], duplicate);
+    }
+    harness.settled().await;
+    let handled = fairlead_run::EventFilter {
+        state: Some(fairlead_run::EventState::Handled),
+        limit: 10,
+        ..fairlead_run::EventFilter::default()
+    };
+    assert_eq!(harness.store.events().list(handled).await.unwrap().len(), 1);
+    assert!(harness.runs().await.is_empty());
+    serving.stop().await;
+}

@@ -31,6 +31,26 @@ async fn names_are_looked_up_exactly_and_tags_are_peeled() {
         let want = want.map(|(object, peeled)| RefTarget { object, peeled });
         assert_eq!(found, want, "{name}");
     }
+    // Several at once, and all below one.
+    let all = async |patterns: &[&str]| {
+        let patterns: Vec<String> = patterns.iter().map(|name| (*name).to_owned()).collect();
+        let found = git.ref_targets(&remote, &patterns).await.unwrap();
+        found.into_iter().map(|(name, at)| (name, at.object, at.peeled)).collect::<Vec<_>>()
+    };
+    let line = |name: &str, object: &str, peeled: &str| {
+        (name.to_owned(), object.to_owned(), peeled.to_owned())
+    };
+    assert_eq!(
+        all(&["refs/heads/main", "refs/tags/annotated", "refs/heads/other", "refs/pull/1/head"])
+            .await,
+        [
+            line("refs/heads/main", &second, &second),
+            line("refs/tags/annotated", &at("annotated"), &first),
+        ]
+    );
+    let heads = all(&["refs/heads/*"]).await;
+    let names: Vec<&str> = heads.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(names, ["refs/heads/a/refs/heads/other", "refs/heads/main"]);
 }
 
 #[tokio::test]

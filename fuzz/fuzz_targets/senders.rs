@@ -1,0 +1,7 @@
+//! Every proof and every normalizer: the first byte picks the sender.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| fairlead_event::samples::exercise(data));

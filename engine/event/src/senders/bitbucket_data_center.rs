@@ -198,7 +198,9 @@ fn pull_request(action: PullRequestAction, body: &[u8]) -> Result<Received, Rece
     let malformed = |reason: String| ReceiveError::Malformed { what: WHAT, reason };
     let PullRequestBody { pull_request: request, actor, .. } = json(WHAT, body)?;
     let head = head_of(&request.from_ref).map_err(malformed)?;
-    let merge_commit = request.properties.and_then(|it| it.merge_commit).and_then(|it| it.id);
+    let merge_commit = (action == PullRequestAction::Merged)
+        .then(|| request.properties.and_then(|it| it.merge_commit).and_then(|it| it.id))
+        .flatten();
     Ok(Received::one(SourceEvent::PullRequest(PullRequest {
         repository: request.to_ref.repository.at_forge(),
         number: request.id,

@@ -280,6 +280,21 @@ fn whatever_harbor_sent_is_read() {
     assert!(child[0].starts_with("registry.example.com/team/app/api@sha256:"), "{child:?}");
 }
 
+/// The list of a policy's executions, as Harbor answered it.
+#[test]
+fn what_harbor_could_not_deliver_is_read_back() {
+    let Some(folder) = folder("../harbor/api") else { return };
+    let answer = std::fs::read(folder.join("webhook-executions.json")).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+    let message = Captured {
+        name: "webhook-executions".into(),
+        headers: Headers::default(),
+        body: answer["response"]["body"].to_string().into_bytes(),
+    };
+    let received = receive(&sender(SenderKind::Harbor, None), &message).unwrap();
+    assert_eq!((received.events.len(), received.refused.len()), (2, 0), "{received:?}");
+}
+
 /// The examples that GitHub publishes. They carry no signature, and speak of GitHub.
 #[test]
 fn whatever_github_shows_is_read() {

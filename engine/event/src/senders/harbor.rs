@@ -1,6 +1,9 @@
 //! Harbor's webhooks, in its own form (`type`, `event_data`) and as CloudEvents (`harbor.…`). Its only
 //! proof is the value that it was given for `Authorization`; it names no type in a header, and a new id
 //! in each message.
+//!
+//! What it could not deliver in its few attempts is lost, but kept in the list of a policy's executions.
+//! Such a list is taken, too, as it was answered: each of its payloads is read as if it had come.
 
 use std::collections::BTreeMap;
 
@@ -127,14 +130,68 @@ fn what(kind: &str) -> What {
     }
 }
 
+/// One delivery in the list of a policy's executions.
+#[derive(Deserialize)]
+struct Execution {
+    #[serde(default)]
+    extra_attrs: Option<Attributes>,
+}
+
+#[derive(Deserialize)]
+struct Attributes {
+    #[serde(default)]
+    payload: Option<String>,
+}
+
+/// Whether the body is a list of executions, and no webhook.
+pub(super) fn is_list(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"[")
+}
+
 pub(super) fn read(
     headers: &Headers,
     body: &[u8],
     registry: Option<&str>,
 ) -> Result<Received, ReceiveError> {
+    if !is_list(body) {
+        let kind = headers.get("content-type").unwrap_or_default();
+        return one(kind.starts_with(STRUCTURED), body, registry);
+    }
+    let executions: Vec<Execution> = json("list of executions of Harbor", body)?;
+    if executions.len() > MAX_EVENTS {
+        return Err(ReceiveError::TooLarge { limit: MAX_EVENTS, unit: "executions" });
+    }
+    let mut received = Received::default();
+    for (index, execution) in executions.into_iter().enumerate() {
+        let number = index + 1;
+        let Some(payload) = execution.extra_attrs.and_then(|attributes| attributes.payload) else {
+            received.refused.push(format!("execution {number}: it has no `payload`"));
+            continue;
+        };
+        // Which of the two forms it is in nothing else says here.
+        match one(payload.contains("\"specversion\""), payload.as_bytes(), registry) {
+            Ok(part) => {
+                received.events.extend(part.events);
+                received.ignored.extend(part.ignored);
+                let refused = part.refused.into_iter();
+                received.refused.extend(refused.map(|why| format!("execution {number}: {why}")));
+            }
+            Err(error) => received.refused.push(format!("execution {number}: {error}")),
+        }
+        if received.events.len() > MAX_EVENTS {
+            return Err(ReceiveError::TooLarge { limit: MAX_EVENTS, unit: "events" });
+        }
+    }
+    Ok(received)
+}
+
+/// One webhook, in either form.
+fn one(
+    is_cloud_event: bool,
+    body: &[u8],
+    registry: Option<&str>,
+) -> Result<Received, ReceiveError> {
     let malformed = |reason: String| ReceiveError::Malformed { what: WHAT, reason };
-    let is_cloud_event =
-        headers.get("content-type").is_some_and(|kind| kind.starts_with(STRUCTURED));
     let (kind, operator, at, data) = if is_cloud_event {
         let event = CloudEvent::from_json(body).map_err(|e| malformed(e.to_string()))?;
         // The operator is an extension attribute, which the envelope does not keep.
@@ -343,11 +400,37 @@ mod tests {
             let received = default("PUSH_ARTIFACT", data.clone()).unwrap();
             assert_eq!((received.events.len(), received.refused.len()), (0, 1), "{data}");
         }
-        for body in ["", "[]", "{}", r#"{"type":1}"#, r#"{"type":"PUSH_ARTIFACT","event_data":7}"#]
+        for body in ["", "[1]", "{}", r#"{"type":1}"#, r#"{"type":"PUSH_ARTIFACT","event_data":7}"#]
         {
             let read = read(&Headers::default(), body.as_bytes(), Some("r.example.com"));
             assert!(matches!(read, Err(ReceiveError::Malformed { .. })), "{body}");
         }
+    }
+
+    #[test]
+    fn what_was_not_delivered_is_read_from_the_list_of_executions() {
+        let digest = Digest::sha256(b"a").to_string();
+        let plain = json!({ "type": "PUSH_ARTIFACT", "occur_at": 1_795_906_731, "operator": "ann",
+            "event_data": artifact("1.0", &digest) });
+        let cloud_event = json!({ "specversion": "1.0", "id": "x", "type": "harbor.artifact.pushed",
+            "source": "/projects/2/webhook/policies/2", "time": "2026-11-28T22:58:51Z",
+            "data": artifact("1.1", &digest) });
+        let execution = |payload: &Value| {
+            json!({ "id": 1, "status": "Error", "extra_attrs": { "event_type": "PUSH_ARTIFACT",
+                "payload": payload.to_string() } })
+        };
+        let list = json!([execution(&plain), { "id": 2 }, execution(&json!("x")),
+            execution(&cloud_event)]);
+        let read = |body: &Value| {
+            let body = body.to_string();
+            read(&Headers::default(), body.as_bytes(), Some("harbor.example.com")).unwrap()
+        };
+        let received = read(&list);
+        assert_eq!((received.events.len(), received.refused.len()), (2, 2), "{received:?}");
+        assert!(received.refused[0].starts_with("execution 2: "), "{received:?}");
+        // It is the same event as the one that came, if it came.
+        assert_eq!(received.events[0].dedup_key(), read(&plain).events[0].dedup_key());
+        assert_eq!(read(&json!([])), Received::default());
     }
 
     #[test]

@@ -405,7 +405,7 @@ impl Sender {
             }
         }
         // A registry sends a batch again and again until it is taken, and nothing behind it.
-        if !self.sends_batches(headers)
+        if !self.sends_batches(headers, body)
             && received.events.is_empty()
             && let Some(reason) = received.refused.pop()
         {
@@ -415,12 +415,12 @@ impl Sender {
     }
 
     /// Whether there may be several events in this message.
-    fn sends_batches(&self, headers: &Headers) -> bool {
+    fn sends_batches(&self, headers: &Headers, body: &[u8]) -> bool {
         match self.kind {
+            SenderKind::Harbor => harbor::is_list(body),
             SenderKind::Distribution | SenderKind::Acr => true,
             SenderKind::CloudEvents => cloud_events::is_batch(headers),
             SenderKind::Zot
-            | SenderKind::Harbor
             | SenderKind::DockerHub
             | SenderKind::Ghcr
             | SenderKind::Quay

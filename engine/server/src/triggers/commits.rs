@@ -257,10 +257,9 @@ pub(super) async fn confirmed(
             Ok(None)
         }
         Ok(Ok(Standing::Overtaken)) => {
-            tracing::warn!(
-                event = key,
-                "ignored: the forge has another commit there than {subject}"
-            );
+            let commit = event.as_push().and_then(|push| push.after);
+            let commit = commit.map(|commit| commit.to_string()).unwrap_or_default();
+            tracing::warn!(event = key, "ignored: {subject} does not hold {commit} any more");
             Ok(None)
         }
     }

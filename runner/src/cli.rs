@@ -105,7 +105,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The pipeline file
+    /// The pipeline file; with `--server` also the name of a pipeline of the server
     pub(crate) file: PathBuf,
     /// A parameter: NAME=VALUE
     #[arg(long = "set", value_name = "NAME=VALUE")]
@@ -116,6 +116,9 @@ pub(crate) struct RunArgs {
     /// The folder that relative paths in steps start from
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) workspace: PathBuf,
+    /// With `--server`: pack the folder `.git` with the others, too
+    #[arg(long)]
+    pub(crate) with_git: bool,
     #[command(flatten)]
     pub(crate) drive: DriveArgs,
 }
@@ -430,6 +433,9 @@ pub(crate) struct LogsArgs {
     /// Only this attempt
     #[arg(long)]
     pub(crate) attempt: Option<u32>,
+    /// Stay until the run has ended, and print what is written meanwhile
+    #[arg(short, long)]
+    pub(crate) follow: bool,
 }
 
 #[derive(Debug, Subcommand)]

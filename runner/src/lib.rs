@@ -26,6 +26,7 @@
 
 mod app;
 mod cli;
+mod client;
 mod commands;
 mod exit;
 mod forges;

@@ -65,7 +65,7 @@ impl<'o> Live<'o> {
     }
 
     /// Shows one update; true when it is the run's last record.
-    fn show(&mut self, update: &Update) -> bool {
+    pub(crate) fn show(&mut self, update: &Update) -> bool {
         match update {
             Update::Record { run, record } if *run == self.run => {
                 self.record(record.event(), record.at());

@@ -11,6 +11,7 @@ use fairlead_exec::{MARK_VARIABLE, ProcessOptions};
 use fairlead_step::{Clock, EngineAddress, Secret};
 use jiff::Timestamp;
 
+use crate::client::{Remote, Said, server_of};
 use crate::exit::Stop;
 use crate::registries::DockerConfig;
 use crate::sealed;
@@ -32,6 +33,20 @@ pub(crate) struct SettingsArgs {
     /// (postgres://…); artifacts stay in the folder [default: SQLite in the folder]
     #[arg(long, global = true, env = "FAIRLEAD_STORE", value_name = "URL", hide_env_values = true)]
     store: Option<String>,
+
+    /// Where artifacts are kept instead of the folder: storage that speaks S3
+    /// (s3://BUCKET/PREFIX?endpoint=URL&region=NAME), with the secrets s3_access_key_id and
+    /// s3_secret_access_key
+    #[arg(long, global = true, env = "FAIRLEAD_ARTIFACTS", value_name = "URL")]
+    artifacts: Option<String>,
+
+    /// A server to ask instead of the store: its runs are shown, started, voted at
+    #[arg(long, global = true, env = "FAIRLEAD_SERVER", value_name = "URL")]
+    server: Option<String>,
+
+    /// The server of this name in the profiles of ~/.config/fairlead/config.yaml
+    #[arg(long, global = true, env = "FAIRLEAD_PROFILE", value_name = "NAME")]
+    profile: Option<String>,
 
     /// The folder with the advisory database [default: `advisories` in the state folder]
     #[arg(long, global = true, env = "FAIRLEAD_ADVISORIES", value_name = "DIR")]
@@ -81,6 +96,10 @@ pub struct Settings {
     pub engine: EngineAddress,
     /// The address of the database that runs are kept in; it may hold a password.
     pub(crate) store: Option<Secret<String>>,
+    /// The storage that artifacts are kept in; the folder when it is not given.
+    pub(crate) artifacts: Option<String>,
+    /// The server to ask instead of the store.
+    pub(crate) server: Option<Remote>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) registries: Arc<DockerConfig>,
     pub(crate) processes: ProcessOptions,
@@ -176,6 +195,15 @@ impl Settings {
             }
         };
         let state = absolute(state)?;
+        let folder = variable("XDG_CONFIG_HOME").map(PathBuf::from);
+        let folder = folder.or_else(|| home.as_ref().map(|home| home.join(".config")));
+        let token = secret_variable("FAIRLEAD_TOKEN").and_then(|token| token.into_string().ok());
+        let server = server_of(Said {
+            server: args.server,
+            profile: args.profile,
+            token: token.filter(|token| !token.trim().is_empty()).map(Secret::new),
+            folder: folder.map(|folder| folder.join("fairlead")),
+        })?;
         let engine = match &args.engine {
             None => EngineAddress::default(),
             Some(text) => text.parse().map_err(|e| Stop::usage("the Docker engine").because(&e))?,
@@ -202,6 +230,8 @@ impl Settings {
             },
             state,
             store: args.store.or_else(|| text_variable("FAIRLEAD_STORE")).map(Secret::new),
+            artifacts: args.artifacts,
+            server,
             engine,
             secrets: Arc::new(Secrets::new(explicit, args.secrets_dir.map(absolute).transpose()?)),
             registries: Arc::new(DockerConfig::new(args.plain_http, extra_ca)),

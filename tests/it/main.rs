@@ -20,6 +20,7 @@ mod registry;
 mod registry_view;
 mod registry_write;
 mod release;
+mod remote;
 mod sbom;
 mod secrets;
 mod signatures;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fairlead_step::{BoxFuture, Digest, RunId};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::StoreError;
@@ -71,7 +71,7 @@ pub enum Inserted {
 }
 
 /// Where an event is on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventState {
     /// It is to be handled, now or later.
@@ -179,7 +179,7 @@ impl StoredEvent {
 }
 
 /// An event in lists, without what it says.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EventView {
     /// Its id.
     pub id: String,

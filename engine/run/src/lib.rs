@@ -17,6 +17,7 @@ pub mod conformance;
 mod decide;
 mod error;
 mod explain;
+mod export;
 mod fact;
 mod gates;
 mod groups;
@@ -46,6 +47,7 @@ pub use audit::{
 pub use command::Command;
 pub use error::{ApplyError, ReplayError};
 pub use explain::{Around, Explanation, StepExplanation, Unblock};
+pub use export::{ImportError, MAX_EXPORT_BYTES};
 pub use fact::{
     AttemptToken, CancelReason, Decision, Epoch, Failure, Origin, Purpose, Request, RunEvent, Seq,
     SkipReason, StepResult, TokenError, Vote, Voter,

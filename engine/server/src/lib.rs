@@ -34,8 +34,8 @@ pub use identity::{
 };
 pub use ingest::{SourceProblem, SourceSettings, Sources};
 pub use ports::{
-    Forges, FoundImage, FoundRef, ImageResolver, Pipeline, Pipelines, PipelinesError,
-    UnresolvedImage, resolve_images,
+    Forges, FoundImage, FoundRef, ImageResolver, Pipeline, Pipelines, PipelinesError, PruneRequest,
+    Retention, UnresolvedImage, resolve_images,
 };
 pub use server::{Ports, ServeError, Server};
 pub use settings::Options;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fairlead_event::{Bus, BusError, SubscribedDeliveries};
 use fairlead_exec::{Engine, Updates};
 use fairlead_run::{AuditLog, EventStore, Groups, Journal, LogStore, Projects, TokenStore, Wake};
-use fairlead_step::Clock;
+use fairlead_step::{Artifacts, Catalog, Clock};
 use futures::stream::BoxStream;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{
-    self, Api, Bounded, Decisions, EventsApi, Readiness, Requests, RunsApi, TokensApi,
+    self, Api, ArtifactsApi, Bounded, Decisions, EventsApi, FileRequests, Readiness, Requests,
+    RunsApi, TokensApi,
 };
 use crate::identity::{ApiAccess, Audit, Guard, Identity, Issuers, Rates};
 use crate::ingest::{Ingest, Outbox, Receiver, Sources, Subscription};
-use crate::ports::{Forges, ImageResolver, Pipelines};
+use crate::ports::{Forges, ImageResolver, Pipelines, Retention};
 use crate::runs::{Supervisor, Sweep};
 use crate::settings::Options;
 use crate::streams::Streams;
@@ -41,6 +42,12 @@ pub struct Ports {
     pub events: Arc<dyn EventStore>,
     /// The logs that the engine writes to.
     pub logs: Arc<dyn LogStore>,
+    /// The artifacts that steps leave behind and clients bring along.
+    pub artifacts: Arc<dyn Artifacts>,
+    /// What removes what is over.
+    pub retention: Arc<dyn Retention>,
+    /// The step kinds, for pipelines that come with a request.
+    pub catalog: Arc<Catalog>,
     /// The bus between the store and the triggers.
     pub bus: Arc<dyn Bus>,
     /// What asks registries.
@@ -276,6 +283,20 @@ impl Parts {
         };
 
         let api = Api {
+            artifacts: ArtifactsApi {
+                artifacts: Arc::clone(&ports.artifacts),
+                journal: Arc::clone(&journal),
+            },
+            files: FileRequests {
+                catalog: ports.catalog,
+                pipelines: Arc::clone(&pipelines),
+                starter: starter.clone(),
+                images: Arc::clone(&images),
+                journal: Arc::clone(&journal),
+                artifacts: ports.artifacts,
+                registry: options.registry,
+            },
+            retention: ports.retention,
             decisions: Decisions {
                 engine: engine.clone(),
                 journal: Arc::clone(&journal),

@@ -81,8 +81,8 @@ pub(crate) async fn request_and_drive_in(
 
 pub(crate) async fn resume(context: &Context<'_>, args: ResumeArgs) -> Result<Exit, Stop> {
     let store = context.store().await?;
-    let run = named_run(&store, &args.run).await?;
-    let (_, state) = super::load(&store, &run).await?;
+    let run = named_run(&*store.journal(), &args.run).await?;
+    let (_, state) = super::load(&*store.journal(), &run).await?;
     if let Some((outcome, _)) = state.ended() {
         context.output.say(format!("run {run} has ended already: {outcome}"));
         return Ok(outcome.into());

@@ -12,7 +12,7 @@ use crate::output::{Output, Style, tame};
 /// How much of an id a list shows; `show` and `retry` take so much, too.
 const SHOWN: usize = 12;
 /// The fewest characters of an id that name an event.
-const FEWEST: usize = 6;
+pub(crate) const FEWEST: usize = 6;
 
 pub(crate) async fn events(context: &Context<'_>, command: EventsCommand) -> Result<Exit, Stop> {
     let store = context.store().await?;
@@ -35,6 +35,15 @@ async fn list(store: &Store, output: &Output, args: EventsListArgs) -> Result<()
     let filter = EventFilter { state: args.only, prefix: None, before, limit };
     let found = store.events().list(filter).await.map_err(|e| Stop::of(&e))?;
     let views: Vec<EventView> = found.iter().map(StoredEvent::view).collect();
+    tell_list(output, &views, &args)
+}
+
+/// Shows events, a line each.
+pub(crate) fn tell_list(
+    output: &Output,
+    views: &[EventView],
+    args: &EventsListArgs,
+) -> Result<(), Stop> {
     if args.json {
         return output.json(&views);
     }
@@ -47,7 +56,7 @@ async fn list(store: &Store, output: &Output, args: EventsListArgs) -> Result<()
         "{:<SHOWN$}  {:<8}  {:<20}  {:>5}  {}",
         "EVENT", "STATE", "RECEIVED", "TRIED", "ABOUT"
     ));
-    for event in &views {
+    for event in views {
         let id: String = event.id.chars().take(SHOWN).collect();
         let state = output.paint(style(event.state), format!("{:<8}", event.state.name()));
         let at = event.received_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
@@ -72,25 +81,36 @@ const fn style(state: EventState) -> Style {
 async fn show(store: &Store, output: &Output, id: &str, json: bool) -> Result<(), Stop> {
     let event = named(store, id).await?;
     let runs = store.events().runs_of(&event.key).await.map_err(|e| Stop::of(&e))?;
-    let view = event.view();
+    let runs: Vec<Value> =
+        runs.iter().map(|run| json!({ "pipeline": run.pipeline, "run": run.run })).collect();
     let document = serde_json::from_str(&event.document);
     let document = document.unwrap_or_else(|_| Value::String(event.document.clone()));
+    let mut shown = serde_json::to_value(event.view())
+        .map_err(|e| Stop::internal("cannot write JSON").because(&e))?;
+    shown["runs"] = json!(runs);
+    shown["event"] = document;
+    tell_event(output, shown, json)
+}
+
+/// Shows an event with what it says and the runs that it started, as the API has it.
+pub(crate) fn tell_event(output: &Output, mut shown: Value, json: bool) -> Result<(), Stop> {
     if json {
-        let runs: Vec<Value> =
-            runs.iter().map(|run| json!({ "pipeline": run.pipeline, "run": run.run })).collect();
-        let mut shown = serde_json::to_value(&view)
-            .map_err(|e| Stop::internal("cannot write JSON").because(&e))?;
-        shown["runs"] = json!(runs);
-        shown["event"] = document;
         return output.json(&shown);
     }
+    let (runs, document) = (shown["runs"].take(), shown["event"].take());
+    if let Value::Object(shown) = &mut shown {
+        shown.remove("runs");
+        shown.remove("event");
+    }
+    let view: EventView = serde_json::from_value(shown)
+        .map_err(|e| Stop::failed("the event cannot be read").because(&e))?;
     let line = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             output.data(format!("{name:<10} {}", tame(&value)));
         }
     };
     let state = output.paint(style(view.state), view.state.name());
-    output.data(format!("{:<10} {}", "event", view.id));
+    output.data(format!("{:<10} {}", "event", tame(&view.id)));
     output.data(format!("{:<10} {state}", "state"));
     line("type", view.kind);
     line("source", view.source);
@@ -102,8 +122,9 @@ async fn show(store: &Store, output: &Output, id: &str, json: bool) -> Result<()
     line("tried", Some(view.attempts.to_string()));
     line("next", view.next_at.map(|at| at.to_string()));
     line("reason", view.reason);
-    for run in runs {
-        line("run", Some(format!("{} of {}", run.run, run.pipeline)));
+    for run in runs.as_array().into_iter().flatten() {
+        let text = |key: &str| run.get(key).and_then(Value::as_str).unwrap_or("?");
+        line("run", Some(format!("{} of {}", text("run"), text("pipeline"))));
     }
     let document = serde_json::to_string_pretty(&document)
         .map_err(|e| Stop::internal("cannot write JSON").because(&e))?;
@@ -140,17 +161,25 @@ async fn named(store: &Store, id: &str) -> Result<StoredEvent, Stop> {
         return Ok(event);
     }
     if id.len() < FEWEST {
-        return Err(Stop::usage(format!("`{}` is too short for the id of an event", tame(id)))
-            .hint(format!("give at least {FEWEST} characters of it")));
+        return Err(too_short(id));
     }
     let filter = EventFilter { prefix: Some(id.to_owned()), limit: 2, ..EventFilter::default() };
     let mut found = store.events().list(filter).await.map_err(|e| Stop::of(&e))?.into_iter();
     match (found.next(), found.next()) {
         (Some(event), None) => Ok(event),
-        (Some(_), Some(_)) => Err(Stop::usage(format!("several events begin with `{}`", tame(id)))
-            .hint("give more of the id: `fairlead events list --json` has all of it")),
+        (Some(_), Some(_)) => Err(ambiguous(id)),
         (None, _) => Err(unknown(id)),
     }
+}
+
+pub(crate) fn too_short(id: &str) -> Stop {
+    Stop::usage(format!("`{}` is too short for the id of an event", tame(id)))
+        .hint(format!("give at least {FEWEST} characters of it"))
+}
+
+pub(crate) fn ambiguous(id: &str) -> Stop {
+    Stop::usage(format!("several events begin with `{}`", tame(id)))
+        .hint("give more of the id: `fairlead events list --json` has all of it")
 }
 
 fn unknown(id: &str) -> Stop {

@@ -7,9 +7,9 @@ use crate::cli::ExplainArgs;
 use crate::exit::{Exit, Stop};
 
 pub(crate) async fn explain(context: &Context<'_>, args: ExplainArgs) -> Result<Exit, Stop> {
-    let store = context.store().await?;
-    let id = named_run(&store, &args.run).await?;
-    let (_, run) = load(&store, &id).await?;
+    let journal = context.kept().await?.journal;
+    let id = named_run(&*journal, &args.run).await?;
+    let (_, run) = load(&*journal, &id).await?;
     let output = context.output;
     if let Some(step) = &args.step {
         let Some(told) = run.explain_step(step) else {
@@ -23,9 +23,9 @@ pub(crate) async fn explain(context: &Context<'_>, args: ExplainArgs) -> Result<
         }
         return Ok(Exit::Passed);
     }
-    let signals = store.journal().signals(&id).await.map_err(|e| Stop::of(&e))?.len();
+    let signals = journal.signals(&id).await.map_err(|e| Stop::of(&e))?.len();
     let this = RunFilter { run: Some(id.clone()), limit: 1, ..RunFilter::default() };
-    let listed = store.journal().list(this).await.map_err(|e| Stop::of(&e))?;
+    let listed = journal.list(this).await.map_err(|e| Stop::of(&e))?;
     let held = listed.first().is_some_and(|run| run.held);
     let told = run.explain(Around { held, signals });
     if args.json {

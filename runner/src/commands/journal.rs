@@ -1,44 +1,15 @@
 //! `fairlead journal`: a run's journal by itself.
-//!
-//! The exported form is JSON, a line each: a head that names the format and the run, the stored plan,
-//! the records of other runs whose results stand for this one, and the records byte for byte as they are kept, whose hashes so stay what they are.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use fairlead_plan::Plan;
-use fairlead_run::{KeptRecords, PlanBlob, Record, ReplayError, Run, RunFilter, StoredRun};
-use fairlead_step::RunId;
-use fairlead_store::Store;
-use serde::{Deserialize, Serialize};
+use fairlead_run::{ImportError, MAX_EXPORT_BYTES, Record, ReplayError, Run, RunFilter, StoredRun};
 use serde_json::Value;
 
 use super::{Context, named_run, show};
 use crate::cli::JournalCommand;
 use crate::exit::{Exit, Stop};
-
-/// The name of the exported form.
-const FORMAT: &str = "fairlead.dev/journal/v1";
-
-/// The same for a run that refers to results of other runs: their records stand behind the plan.
-const FORMAT_WITH_KEPT: &str = "fairlead.dev/journal/v2";
-
-/// The most bytes of an exported journal that is read.
-const MAX_EXPORT: u64 = 256 << 20;
-
-#[derive(Serialize, Deserialize)]
-struct Head {
-    format: String,
-    run: RunId,
-}
-
-/// A record of another run, byte for byte.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeptLine {
-    kept: String,
-    of: RunId,
-}
 
 pub(crate) async fn journal(context: &Context<'_>, command: JournalCommand) -> Result<Exit, Stop> {
     match command {
@@ -70,12 +41,12 @@ async fn verify(context: &Context<'_>, journals: Vec<String>, all: bool) -> Resu
         }
     };
     if all {
-        let store = context.store().await?;
+        let journal = context.kept().await?.journal;
         let mut filter = RunFilter { limit: RunFilter::MOST, ..RunFilter::default() };
         loop {
-            let page = store.journal().list(filter.clone()).await.map_err(|e| Stop::of(&e))?;
+            let page = journal.list(filter.clone()).await.map_err(|e| Stop::of(&e))?;
             for run in &page {
-                let stored = store.journal().load(&run.id).await.map_err(|e| Stop::of(&e));
+                let stored = journal.load(&run.id).await.map_err(|e| Stop::of(&e));
                 look(run.id.as_str(), stored);
             }
             match page.last() {
@@ -96,21 +67,9 @@ async fn verify(context: &Context<'_>, journals: Vec<String>, all: bool) -> Resu
 
 async fn export(context: &Context<'_>, run: &str) -> Result<Exit, Stop> {
     let stored = load(context, run).await?;
-    let format = if stored.kept.is_empty() { FORMAT } else { FORMAT_WITH_KEPT };
-    let head = Head { format: format.to_owned(), run: stored.id.clone() };
-    let head = serde_json::to_string(&head)
-        .map_err(|e| Stop::internal("the head has no JSON form").because(&e))?;
-    context.output.data(head);
-    context.output.data(String::from_utf8_lossy(stored.plan.bytes()));
-    for ((run, _), record) in &stored.kept {
-        let kept = KeptLine { kept: record.bytes().to_owned(), of: run.clone() };
-        let line = serde_json::to_string(&kept)
-            .map_err(|e| Stop::internal("a kept record has no JSON form").because(&e))?;
-        context.output.data(line);
-    }
-    for record in &stored.records {
-        context.output.data(record.bytes());
-    }
+    let text = stored.export();
+    let text = text.map_err(|e| Stop::internal("the journal has no JSON form").because(&e))?;
+    context.output.data(text.trim_end_matches('\n'));
     Ok(Exit::Passed)
 }
 
@@ -174,37 +133,15 @@ async fn load(context: &Context<'_>, name: &str) -> Result<StoredRun, Stop> {
     if path.is_file() {
         return from_file(path);
     }
-    let store: Store = context.store().await?;
-    let run = named_run(&store, name).await?;
-    store.journal().load(&run).await.map_err(|e| Stop::of(&e))
+    let kept = context.kept().await?;
+    let run = named_run(&*kept.journal, name).await?;
+    kept.journal.load(&run).await.map_err(|e| Stop::of(&e))
 }
 
 fn from_file(path: &Path) -> Result<StoredRun, Stop> {
-    let text = crate::load::text(path, MAX_EXPORT)?;
-    let name = path.display();
-    let wrong = |line: usize, problem: String| {
-        Stop::failed(format!("{name}:{line}: {problem}"))
+    let text = crate::load::text(path, MAX_EXPORT_BYTES)?;
+    StoredRun::import(&text).map_err(|ImportError { line, problem }| {
+        Stop::failed(format!("{}:{line}: {problem}", path.display()))
             .hint("`fairlead journal export RUN` writes such files")
-    };
-    let mut lines = text.lines().enumerate().map(|(n, line)| (n + 1, line));
-    let (_, head) = lines.next().ok_or_else(|| wrong(1, "the file is empty".to_owned()))?;
-    let head: Head =
-        serde_json::from_str(head).map_err(|e| wrong(1, format!("it is no head: {e}")))?;
-    if head.format != FORMAT && head.format != FORMAT_WITH_KEPT {
-        return Err(wrong(1, format!("it is in the format `{}`, not `{FORMAT}`", head.format)));
-    }
-    let (_, plan) = lines.next().ok_or_else(|| wrong(2, "the plan is missing".to_owned()))?;
-    let plan = PlanBlob::new(plan.to_owned());
-    let read = |n: usize, line: &str| Record::read(line).map_err(|e| wrong(n, e.to_string()));
-    let (mut kept, mut records) = (KeptRecords::new(), Vec::new());
-    for (n, line) in lines {
-        match serde_json::from_str::<KeptLine>(line) {
-            Ok(line) if records.is_empty() => {
-                let record = read(n, &line.kept)?;
-                kept.insert((line.of, record.seq()), record);
-            }
-            Ok(_) | Err(_) => records.push(read(n, line)?),
-        }
-    }
-    Ok(StoredRun { id: head.run, plan, records, kept })
+    })
 }

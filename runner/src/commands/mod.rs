@@ -13,6 +13,7 @@ mod logs;
 mod pipeline_source;
 mod preflight;
 mod prune;
+mod remote;
 mod rerun;
 mod runs;
 mod schema;
@@ -25,13 +26,17 @@ mod votes;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use clap::CommandFactory as _;
-use fairlead_exec::{Engine, EngineOptions, Injection, RunFolders, WorkspaceLayout};
-use fairlead_run::{Run, RunFilter, StoredRun, Vote};
-use fairlead_step::{Catalog, Egress, RunId};
-use fairlead_store::Store;
+use fairlead_exec::{
+    Engine, EngineOptions, Injection, RunFolders, SecretProvider as _, WorkspaceLayout,
+};
+use fairlead_run::{Journal, LogStore, Run, RunFilter, StoredRun, Vote};
+use fairlead_step::{Catalog, Digest, Egress, RunId};
+use fairlead_store::{S3Options, Store};
 
 use crate::cli::{Cli, Command};
+use crate::client::Client;
 use crate::exit::{Exit, Stop};
 use crate::forges::{ForgeAccess, ForgeLogins};
 use crate::output::Output;
@@ -49,6 +54,27 @@ pub(crate) struct Context<'o> {
 impl Context<'_> {
     /// Opens the store: in the state folder, or in the database that the settings name.
     pub(crate) async fn store(&self) -> Result<Store, Stop> {
+        let store = self.store_in_folder().await?;
+        let Some(url) = &self.settings.artifacts else { return Ok(store) };
+        let secret = async |name: &str| self.settings.secrets.get(name).await;
+        let needed = async |name: &str| {
+            secret(name)
+                .await
+                .map_err(|error| Stop::usage("the storage for artifacts").because(&error))
+        };
+        let options = S3Options {
+            url: url.clone(),
+            access_key_id: needed("s3_access_key_id").await?,
+            secret_access_key: needed("s3_secret_access_key").await?,
+            session_token: secret("s3_session_token").await.ok(),
+        };
+        store.with_artifacts_in(&options, &self.settings.state).await.map_err(|error| {
+            let hint = error.hint();
+            Stop::of(&error).hint(hint)
+        })
+    }
+
+    async fn store_in_folder(&self) -> Result<Store, Stop> {
         let folder = &self.settings.state;
         match &self.settings.store {
             None => Store::open(folder).await.map_err(|error| {
@@ -119,6 +145,13 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<Exit, Stop> {
     let context = Context { settings, catalog, output };
+    let command = match context.client()? {
+        Some(client) => match remote::run(&context, &client, command).await? {
+            remote::Done::Here(exit) => return Ok(exit),
+            remote::Done::AsIfHere(command) => command,
+        },
+        None => command,
+    };
     match command {
         Command::Run(args) => drive::run(&context, args).await,
         Command::Resume(args) => drive::resume(&context, args).await,
@@ -155,10 +188,10 @@ pub(crate) async fn run(
 }
 
 /// The run that a person names: its id, or `latest`.
-pub(crate) async fn named_run(store: &Store, name: &str) -> Result<RunId, Stop> {
+pub(crate) async fn named_run(journal: &dyn Journal, name: &str) -> Result<RunId, Stop> {
     if name == "latest" {
         let newest = RunFilter { limit: 1, ..RunFilter::default() };
-        let runs = store.journal().list(newest).await.map_err(|e| Stop::of(&e))?;
+        let runs = journal.list(newest).await.map_err(|e| Stop::of(&e))?;
         return runs.into_iter().next().map(|run| run.id).ok_or_else(|| {
             Stop::usage("there is no run yet").hint("`fairlead run FILE` starts one")
         });
@@ -166,11 +199,52 @@ pub(crate) async fn named_run(store: &Store, name: &str) -> Result<RunId, Stop> 
     name.parse().map_err(|e| Stop::usage("which run?").because(&e))
 }
 
-/// A run of the store, with its records.
-pub(crate) async fn load(store: &Store, run: &RunId) -> Result<(StoredRun, Run), Stop> {
-    let stored = store.journal().load(run).await.map_err(|e| Stop::of(&e))?;
+/// A run, with its records.
+pub(crate) async fn load(journal: &dyn Journal, run: &RunId) -> Result<(StoredRun, Run), Stop> {
+    let stored = journal.load(run).await.map_err(|e| Stop::of(&e))?;
     let state = Run::restore(&stored).map_err(|e| {
         Stop::of(&e).hint(format!("`fairlead journal verify {run}` says where it is damaged"))
     })?;
     Ok((stored, state))
+}
+
+/// What is kept of runs, here or at a server.
+pub(crate) struct KeptRuns {
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) logs: Arc<dyn LogStore>,
+    place: Place,
+}
+
+enum Place {
+    Here(Store),
+    Server(Client),
+}
+
+impl KeptRuns {
+    /// A document that a run left behind.
+    pub(crate) async fn artifact(&self, run: &RunId, digest: &Digest) -> Result<Bytes, Stop> {
+        match &self.place {
+            Place::Here(store) => store.artifacts().get(digest).await.map_err(|e| Stop::of(&e)),
+            Place::Server(client) => client.artifact(run, digest).await,
+        }
+    }
+}
+
+impl Context<'_> {
+    /// What is kept of runs: in the store, or at the server that is named.
+    pub(crate) async fn kept(&self) -> Result<KeptRuns, Stop> {
+        if let Some(client) = self.client()? {
+            let remote = Arc::new(client.clone());
+            let place = Place::Server(client);
+            return Ok(KeptRuns { journal: remote.clone(), logs: remote, place });
+        }
+        let store = self.store().await?;
+        let (journal, logs) = (store.journal(), store.logs());
+        Ok(KeptRuns { journal, logs, place: Place::Here(store) })
+    }
+
+    /// The client of the server that is named; none where everything is here.
+    pub(crate) fn client(&self) -> Result<Option<Client>, Stop> {
+        self.settings.server.as_ref().map(Client::new).transpose()
+    }
 }

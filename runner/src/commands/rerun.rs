@@ -17,8 +17,8 @@ use crate::exit::{Exit, Stop};
 
 pub(crate) async fn retry(context: &Context<'_>, args: RetryArgs) -> Result<Exit, Stop> {
     let store = context.store().await?;
-    let run = named_run(&store, &args.run).await?;
-    let (_, old) = load(&store, &run).await?;
+    let run = named_run(&*store.journal(), &args.run).await?;
+    let (_, old) = load(&*store.journal(), &run).await?;
     let replan = match &args.replan {
         None => None,
         Some(file) => {
@@ -63,8 +63,8 @@ fn rebind(old: &Run, plan: &Plan) -> Result<Value, Stop> {
 
 pub(crate) async fn undo(context: &Context<'_>, args: UndoArgs) -> Result<Exit, Stop> {
     let store = context.store().await?;
-    let run = named_run(&store, &args.run).await?;
-    let (_, old) = load(&store, &run).await?;
+    let run = named_run(&*store.journal(), &args.run).await?;
+    let (_, old) = load(&*store.journal(), &run).await?;
     let by = args.drive.name.clone().unwrap_or_else(drive::person);
     let mut request = RunRequest::undo(&old, by).map_err(|error| refused(&run, &error))?;
     let output = context.output;
@@ -114,7 +114,7 @@ async fn taken_back(store: &Store, run: &RunId) -> Result<Option<(RunId, RunStat
     let filter = RunFilter { origin: Some(run.clone()), limit: 100, ..RunFilter::default() };
     let later = store.journal().list(filter).await.map_err(|e| Stop::of(&e))?;
     for summary in later {
-        let (_, state) = load(store, &summary.id).await?;
+        let (_, state) = load(&*store.journal(), &summary.id).await?;
         let origin = state.request().origin.as_ref();
         let undoes = origin.is_some_and(|o| o.purpose == fairlead_run::Purpose::Undo);
         let counts = match state.ended() {

@@ -10,7 +10,7 @@ use crate::live::took_text;
 use crate::output::{Output, Style};
 
 pub(crate) async fn runs(context: &Context<'_>, args: RunsArgs) -> Result<Exit, Stop> {
-    let store = context.store().await?;
+    let journal = context.kept().await?.journal;
     let filter = RunFilter {
         run: None,
         pipeline: args.pipeline,
@@ -19,7 +19,7 @@ pub(crate) async fn runs(context: &Context<'_>, args: RunsArgs) -> Result<Exit, 
         origin: None,
         limit: args.limit.min(RunFilter::MOST),
     };
-    let runs = store.journal().list(filter).await.map_err(|e| Stop::of(&e))?;
+    let runs = journal.list(filter).await.map_err(|e| Stop::of(&e))?;
     if args.json {
         let list: Vec<Value> = runs.iter().map(to_json).collect();
         context.output.json(&list)?;

@@ -10,18 +10,23 @@ use fairlead_event::Bus;
 use fairlead_exec::{Refusal, RunFolders, SecretProvider as _};
 use fairlead_oci::Client;
 use fairlead_plan::{Plan, Scope};
-use fairlead_run::Journal;
+use fairlead_run::{Journal, StoreError};
 use fairlead_server::{
     ApiAccess, FoundImage, ImageResolver, IssuerDocuments, IssuerSettings, Issuers, Options,
-    Pipeline, Pipelines, Ports, ServeError, Server, SourceSettings, Sources,
+    Pipeline, Pipelines, Ports, PruneRequest, Retention, ServeError, Server, SourceSettings,
+    Sources,
 };
-use fairlead_step::{BoxFuture, Catalog, Digest, Egress, Image, ImageRef, StepError, error_chain};
+use fairlead_step::{
+    BoxFuture, Catalog, Clock, Digest, Egress, Image, ImageRef, StepError, error_chain,
+};
+use fairlead_store::{PruneRules, Store};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, drive, preflight, votes};
+use super::{Context, drive, preflight, prune, votes};
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Stop};
 use crate::forges::{ForgeLogin, ForgeLogins, ForgeLookup};
@@ -236,6 +241,9 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         journal: store.journal(),
         events: store.events(),
         logs: store.logs(),
+        artifacts: store.artifacts(),
+        retention: Arc::new(Pruning { store: store.clone(), clock: Arc::clone(&settings.clock) }),
+        catalog: Arc::clone(&context.catalog),
         bus,
         images: Arc::new(Registry(Client::new(registries))),
         forges: Arc::new(lookup),
@@ -271,6 +279,28 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     sweeping.abort();
     store.close().await;
     Ok(Exit::Passed)
+}
+
+/// The store's retention, for those who ask through the API.
+struct Pruning {
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+impl Retention for Pruning {
+    fn prune(&self, asked: PruneRequest) -> BoxFuture<'_, Result<Value, StoreError>> {
+        Box::pin(async move {
+            let mut rules = PruneRules::at(self.clock.now());
+            if let Some(age) = asked.older_than {
+                rules = rules.older_than(age);
+            }
+            if let Some(count) = asked.keep_last {
+                rules = rules.keep_last(count);
+            }
+            let report = self.store.prune(&rules, asked.dry_run).await?;
+            Ok(prune::as_json(&report, !asked.dry_run))
+        })
+    }
 }
 
 /// Removes what killed processes left of workspaces, now and again.

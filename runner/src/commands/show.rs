@@ -1,9 +1,8 @@
 //! `fairlead show`: one run, its steps on a time line, their outputs and reasons.
 
 use fairlead_plan::Outcome;
-use fairlead_run::{Record, Run, RunFilter, StepStatus, StepView};
+use fairlead_run::{Journal, Record, Run, RunFilter, StepStatus, StepView};
 use fairlead_step::{Artifact, StepId};
-use fairlead_store::Store;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -18,26 +17,27 @@ use crate::output::{Output, Style};
 const LINE: usize = 40;
 
 pub(crate) async fn show(context: &Context<'_>, args: ShowArgs) -> Result<Exit, Stop> {
-    let store = context.store().await?;
-    let id = named_run(&store, &args.run).await?;
-    let (stored, run) = load(&store, &id).await?;
+    let kept = context.kept().await?;
+    let journal = &*kept.journal;
+    let id = named_run(journal, &args.run).await?;
+    let (stored, run) = load(journal, &id).await?;
     let output = context.output;
     if let Some(place) = &args.artifact {
         let artifact = find_artifact(&run, place)?;
-        let bytes = store.artifacts().get(&artifact.digest).await.map_err(|e| Stop::of(&e))?;
+        let bytes = kept.artifact(&id, &artifact.digest).await?;
         output.data(String::from_utf8_lossy(&bytes));
         return Ok(Exit::Passed);
     }
     if args.json {
         let mut json = to_json(&run);
-        json["status"] = status(&store, &run).await?.into();
+        json["status"] = status(journal, &run).await?.into();
         if args.journal {
             json["journal"] = stored.records.iter().map(record_json).collect();
         }
         output.json(&json)?;
         return Ok(Exit::Passed);
     }
-    output.data(timeline(&run, status(&store, &run).await?, output));
+    output.data(timeline(&run, status(journal, &run).await?, output));
     output.data(outputs(&run, output));
     if args.journal {
         for record in &stored.records {
@@ -48,9 +48,9 @@ pub(crate) async fn show(context: &Context<'_>, args: ShowArgs) -> Result<Exit, 
 }
 
 /// The word for where it is, as `fairlead runs` has it: a run that nobody drives was interrupted.
-async fn status(store: &Store, run: &Run) -> Result<&'static str, Stop> {
+async fn status(journal: &dyn Journal, run: &Run) -> Result<&'static str, Stop> {
     let this = RunFilter { run: Some(run.id().clone()), limit: 1, ..RunFilter::default() };
-    let found = store.journal().list(this).await.map_err(|e| Stop::of(&e))?;
+    let found = journal.list(this).await.map_err(|e| Stop::of(&e))?;
     let held = found.first().is_some_and(|run| run.held);
     Ok(status_word(run.status(), held))
 }

@@ -22,8 +22,8 @@ const MAX_GROUPS: u64 = 1 << 20;
 pub(crate) async fn vote(context: &Context<'_>, args: VoteArgs, vote: Vote) -> Result<Exit, Stop> {
     let by = voter(&args.who)?;
     let store = context.store().await?;
-    let run = named_run(&store, &args.run).await?;
-    let (_, state) = load(&store, &run).await?;
+    let run = named_run(&*store.journal(), &args.run).await?;
+    let (_, state) = load(&*store.journal(), &run).await?;
     // It is looked at here for a clear answer, and again where it is written down.
     let now = context.settings.clock.now();
     state.check_vote_at(&args.step, &by, vote, now).map_err(|e| refused(&state, &e))?;
@@ -61,8 +61,8 @@ pub(crate) async fn settle(context: &Context<'_>, args: SettleArgs) -> Result<Ex
         (false, false) => Decision::Failed,
     };
     let store = context.store().await?;
-    let run = named_run(&store, &args.run).await?;
-    let (_, state) = load(&store, &run).await?;
+    let run = named_run(&*store.journal(), &args.run).await?;
+    let (_, state) = load(&*store.journal(), &run).await?;
     let attempt = match state.step(&args.step).map(|step| step.status()) {
         Some(StepStatus::NeedsAttention { attempt }) => attempt,
         Some(_) | None => {
@@ -85,9 +85,9 @@ pub(crate) async fn settle(context: &Context<'_>, args: SettleArgs) -> Result<Ex
 pub(crate) async fn cancel(context: &Context<'_>, args: CancelArgs) -> Result<Exit, Stop> {
     let by = voter(&args.who)?.name;
     let store = context.store().await?;
-    let run = named_run(&store, &args.run).await?;
+    let run = named_run(&*store.journal(), &args.run).await?;
     // A run that cannot be read can be told to stop all the same.
-    if let Ok((_, state)) = load(&store, &run).await
+    if let Ok((_, state)) = load(&*store.journal(), &run).await
         && !state.can_cancel()
     {
         return Err(Stop::usage(match state.ended() {
@@ -104,7 +104,7 @@ pub(crate) async fn cancel(context: &Context<'_>, args: CancelArgs) -> Result<Ex
 pub(crate) async fn abandon(context: &Context<'_>, args: CancelArgs) -> Result<Exit, Stop> {
     let by = voter(&args.who)?.name;
     let store = context.store().await?;
-    let run = named_run(&store, &args.run).await?;
+    let run = named_run(&*store.journal(), &args.run).await?;
     let engine = idle_engine(context, &store);
     let (action, target) = (AuditAction::RunAbandon, run.to_string());
     let reason = told(context, &store, action, &target, &by, args.reason).await?;

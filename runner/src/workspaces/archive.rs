@@ -6,8 +6,6 @@
 //! is believed in nothing: sizes and counts are bounded, names stay below the folder, and links, which
 //! are made last so that nothing is written through one, lead nowhere outside of it.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "what packs is for clients of a server"))]
-
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};

@@ -68,8 +68,12 @@ async fn admitted(
     may(guard, &caller, needs, params, &path).await?;
     // Nobody who may not do it makes this server read a body.
     let (mut head, body) = request.into_parts();
-    let body = all_of(body, MAX_REQUEST).await?;
     head.extensions.insert(caller);
+    // What is brought to stay comes piece by piece, and its route sees to its size and its time.
+    if head.method == axum::http::Method::PUT {
+        return Ok(Request::from_parts(head, body));
+    }
+    let body = all_of(body, MAX_REQUEST).await?;
     Ok(Request::from_parts(head, body.into()))
 }
 

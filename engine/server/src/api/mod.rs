@@ -1,15 +1,19 @@
 //! The routes, and what every answer has in common.
 
+mod artifacts;
 mod audit;
 mod body;
 mod decisions;
 mod events;
+mod files;
 mod guard;
 mod health;
+mod journals;
 mod listener;
 mod live;
 mod pipelines;
 mod problem;
+mod retention;
 pub(crate) mod routes;
 mod runs;
 mod serve;
@@ -17,8 +21,10 @@ mod state;
 mod tokens;
 mod webhook;
 
+pub(crate) use artifacts::ArtifactsApi;
 pub(crate) use decisions::Decisions;
 pub(crate) use events::EventsApi;
+pub(crate) use files::FileRequests;
 pub(crate) use health::Readiness;
 pub(crate) use listener::Bounded;
 pub(crate) use pipelines::Requests;

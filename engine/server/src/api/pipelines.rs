@@ -201,7 +201,7 @@ async fn resolved(
     })
 }
 
-fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
+pub(super) fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
     let key = value.to_str().unwrap_or_default().trim();
     if key.is_empty() || key.len() > MAX_KEY {
         let problem = "`Idempotency-Key` must be 1 to 255 visible characters";

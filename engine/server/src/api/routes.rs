@@ -4,12 +4,13 @@
 use axum::Router;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, get, options, post};
+use axum::routing::{MethodRouter, get, options, post, put};
 use fairlead_run::Right;
 
 use super::state::Api;
 use super::{
-    audit, decisions, events, guard, health, live, pipelines, problem, runs, tokens, webhook,
+    artifacts, audit, decisions, events, files, guard, health, journals, live, pipelines, problem,
+    retention, runs, tokens, webhook,
 };
 
 /// What a caller needs for a route.
@@ -49,6 +50,7 @@ pub(crate) fn table() -> Vec<Route> {
     use Right::{Administer, Approve, Operate, View};
     let read = |path, needs, handler| Route { method: Method::GET, path, needs, handler };
     let change = |path, needs, handler| Route { method: Method::POST, path, needs, handler };
+    let bring = |path, needs, handler| Route { method: Method::PUT, path, needs, handler };
     let ask = |path, needs, handler| Route { method: Method::OPTIONS, path, needs, handler };
     vec![
         read("/healthz", Nothing, get(health::alive)),
@@ -63,11 +65,19 @@ pub(crate) fn table() -> Vec<Route> {
         change("/api/v1/events/{event}/retry", Everywhere(Operate), post(events::retry)),
         read("/api/v1/pipelines", Somewhere(View), get(pipelines::list)),
         change("/api/v1/pipelines/{pipeline}/runs", OfPipeline(Operate), post(pipelines::start)),
+        bring("/api/v1/artifacts/{digest}", Somewhere(Operate), put(artifacts::put)),
+        change("/api/v1/prune", Everywhere(Administer), post(retention::prune)),
         read("/api/v1/runs", Somewhere(View), get(runs::list)),
+        change("/api/v1/runs", Everywhere(Operate), post(files::start)),
         read("/api/v1/runs/{run}", OfRun(View), get(runs::show)),
         change("/api/v1/runs/{run}/cancel", OfRun(Operate), post(decisions::cancel)),
         change("/api/v1/runs/{run}/abandon", OfRun(Operate), post(decisions::abandon)),
+        read("/api/v1/runs/{run}/artifacts/{digest}", OfRun(View), get(artifacts::of_run)),
         read("/api/v1/runs/{run}/explain", OfRun(View), get(decisions::explain)),
+        read("/api/v1/runs/{run}/journal", OfRun(View), get(journals::export)),
+        read("/api/v1/runs/{run}/logs", OfRun(View), get(journals::logs)),
+        change("/api/v1/runs/{run}/retry", OfRun(Operate), post(files::retry)),
+        change("/api/v1/runs/{run}/undo", OfRun(Operate), post(files::undo)),
         change("/api/v1/runs/{run}/steps/{step}/approve", OfRun(Approve), post(decisions::approve)),
         change("/api/v1/runs/{run}/steps/{step}/reject", OfRun(Approve), post(decisions::reject)),
         change("/api/v1/runs/{run}/steps/{step}/settle", OfRun(Operate), post(decisions::settle)),

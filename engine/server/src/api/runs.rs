@@ -31,6 +31,9 @@ const MAX_LOG_PAGE: usize = 4 << 20;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
+    /// Only this one.
+    #[serde(default)]
+    run: Option<String>,
     #[serde(default)]
     pipeline: Option<String>,
     #[serde(default)]
@@ -52,7 +55,7 @@ pub(crate) async fn list(
     let limit = query.limit.unwrap_or(PAGE).clamp(1, RunFilter::MOST);
     let before = query.before.as_deref().map(run_id).transpose()?;
     let mut filter = RunFilter {
-        run: None,
+        run: query.run.as_deref().map(run_id).transpose()?,
         pipeline: query.pipeline,
         unfinished: query.unfinished,
         origin: query.origin.as_deref().map(run_id).transpose()?,

@@ -4,26 +4,31 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 
+use super::artifacts::ArtifactsApi;
 use super::decisions::Decisions;
 use super::events::EventsApi;
+use super::files::FileRequests;
 use super::health::Readiness;
 use super::pipelines::Requests;
 use super::runs::RunsApi;
 use super::tokens::TokensApi;
 use crate::identity::{Audit, Guard};
 use crate::ingest::Receiver;
-use crate::ports::Pipelines;
+use crate::ports::{Pipelines, Retention};
 use crate::streams::Streams;
 
 /// Everything that routes are served from. No handler takes the whole.
 #[derive(Clone)]
 pub(crate) struct Api {
+    pub(crate) artifacts: ArtifactsApi,
     pub(crate) decisions: Decisions,
     pub(crate) events: EventsApi,
+    pub(crate) files: FileRequests,
     pub(crate) guard: Guard,
     pub(crate) readiness: Readiness,
     pub(crate) receiver: Receiver,
     pub(crate) requests: Requests,
+    pub(crate) retention: Arc<dyn Retention>,
     pub(crate) runs: RunsApi,
     pub(crate) streams: Streams,
     pub(crate) tokens: TokensApi,
@@ -32,6 +37,24 @@ pub(crate) struct Api {
 impl FromRef<Api> for Decisions {
     fn from_ref(api: &Api) -> Self {
         api.decisions.clone()
+    }
+}
+
+impl FromRef<Api> for ArtifactsApi {
+    fn from_ref(api: &Api) -> Self {
+        api.artifacts.clone()
+    }
+}
+
+impl FromRef<Api> for FileRequests {
+    fn from_ref(api: &Api) -> Self {
+        api.files.clone()
+    }
+}
+
+impl FromRef<Api> for Arc<dyn Retention> {
+    fn from_ref(api: &Api) -> Self {
+        Arc::clone(&api.retention)
     }
 }
 

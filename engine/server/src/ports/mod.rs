@@ -3,7 +3,9 @@
 mod forges;
 mod images;
 mod pipelines;
+mod retention;
 
 pub use forges::{Forges, FoundRef};
 pub use images::{FoundImage, ImageResolver, UnresolvedImage, resolve_images};
 pub use pipelines::{Pipeline, Pipelines, PipelinesError};
+pub use retention::{PruneRequest, Retention};

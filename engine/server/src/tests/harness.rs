@@ -448,6 +448,17 @@ impl Answer {
     }
 }
 
+struct NothingToPrune;
+
+impl crate::Retention for NothingToPrune {
+    fn prune(
+        &self,
+        asked: crate::PruneRequest,
+    ) -> BoxFuture<'_, Result<Value, fairlead_run::StoreError>> {
+        Box::pin(async move { Ok(serde_json::json!({ "removed": !asked.dry_run, "runs": [] })) })
+    }
+}
+
 /// What steps work on is of no account here: every commit is an empty folder.
 struct Fetched;
 
@@ -596,6 +607,9 @@ impl Harness {
             journal: self.journal(),
             events: self.store.events(),
             logs: self.store.logs(),
+            artifacts: self.store.artifacts(),
+            retention: Arc::new(NothingToPrune),
+            catalog: Arc::new(self.catalog()),
             bus: self.nats.clone(),
             images: self.registry.clone(),
             forges: self.forge.clone(),

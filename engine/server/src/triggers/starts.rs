@@ -44,6 +44,17 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
+    /// Creates a run that somebody asked for by itself, or finds the one that the same request made, and
+    /// begins to drive it.
+    pub(crate) async fn begin(&self, request: RunRequest) -> Result<Requested, RequestError> {
+        let requested = self.engine.request(request).await?;
+        if let Requested::New(run) = &requested {
+            tracing::info!(%run, "a run is asked for");
+            self.supervisor.begin(run.clone());
+        }
+        Ok(requested)
+    }
+
     /// The run of a pipeline that an event has started, if it has.
     async fn earlier_run(&self, key: &str, pipeline: &str) -> Result<Option<RunId>, String> {
         let runs = self.events.runs_of(key).await.map_err(|error| error_chain(&error))?;

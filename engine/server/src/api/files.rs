@@ -1,0 +1,335 @@
+//! Runs of pipelines that come with the request, and runs that begin from another one.
+//!
+//! What a pipeline of the server may do goes with its name. So a file of a client may not have the name of
+//! one of them, and a run of one of them is made again by the server's own file alone, on what it worked on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use fairlead_exec::{RequestError, Requested, RunRequest};
+use fairlead_plan::{MAX_SOURCE_BYTES, Plan, RunOutcome, Source, compile};
+use fairlead_run::{AuditAction, Journal, Origin, Purpose, RerunError, Run, RunFilter};
+use fairlead_step::{Artifacts, Catalog, Digest, StepId, Workspace, error_chain};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use super::artifacts;
+use super::pipelines::idempotency_key;
+use super::problem::Problem;
+use super::runs::{restore, run_id};
+use crate::identity::Caller;
+use crate::ports::{ImageResolver, Pipelines, resolve_images};
+use crate::triggers::Starter;
+
+/// What such requests go through.
+#[derive(Clone)]
+pub(crate) struct FileRequests {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) pipelines: Arc<Pipelines>,
+    pub(crate) starter: Starter,
+    pub(crate) images: Arc<dyn ImageResolver>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) artifacts: Arc<dyn Artifacts>,
+    /// How long one question to a registry may take.
+    pub(crate) registry: Duration,
+}
+
+/// A pipeline file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StartBody {
+    source: File,
+    #[serde(default)]
+    params: Map<String, Value>,
+    /// The packed folder that the run works on; an empty one when it is not given.
+    #[serde(default)]
+    archive: Option<Digest>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RerunBody {
+    #[serde(default)]
+    from: Vec<StepId>,
+    #[serde(default)]
+    replan: Option<File>,
+    #[serde(default)]
+    archive: Option<Digest>,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    once_more: bool,
+}
+
+pub(crate) async fn start(
+    State(api): State<FileRequests>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let StartBody { source, params, archive } = read(&body)?;
+    let plan = api.compiled(source)?;
+    if api.pipelines.get(plan.name()).is_some() {
+        let detail = format!("this server has a pipeline `{}` of its own", plan.name());
+        let status = StatusCode::CONFLICT;
+        return Err(Problem::new(status, "name-taken", "the name is taken", detail)
+            .hint("ask for that one by its name, or give the file another `name`"));
+    }
+    let given: BTreeMap<String, Value> = params.into_iter().collect();
+    let params = plan.bind(&given).map_err(|problems| {
+        let errors = problems.iter().map(ToString::to_string).collect();
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let detail = format!("the parameters do not fit those of `{}`", plan.name());
+        Problem::new(status, "params", "the parameters do not fit", detail).errors(errors)
+    })?;
+    let workspace = api.workspace(archive).await?.unwrap_or(Workspace::EMPTY);
+    let request = RunRequest {
+        plan: Arc::new(plan),
+        params,
+        event: json!({}),
+        event_id: None,
+        started_by: key_of(&headers, "runs")?,
+        by: caller.name().to_owned(),
+        workspace,
+        origin: None,
+    };
+    let detail = Map::from_iter([("source".to_owned(), json!(request.plan.source_digest()))]);
+    caller.record(AuditAction::RunRequest, request.plan.name(), None, detail).await?;
+    api.begin(request, json!({})).await
+}
+
+pub(crate) async fn retry(
+    State(api): State<FileRequests>,
+    Extension(caller): Extension<Caller>,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let body: RerunBody = if body.is_empty() { RerunBody::default() } else { read(&body)? };
+    let id = run_id(&run)?;
+    let old = restore(&*api.journal, &id).await?;
+    let replan = match body.replan {
+        None => None,
+        Some(file) => {
+            let plan = api.compiled(file)?;
+            api.check_replan(&old, &plan)?;
+            let params = rebind(&old, &plan)?;
+            Some((Arc::new(plan), params))
+        }
+    };
+    let by = caller.name().to_owned();
+    let mut request =
+        RunRequest::retry(&old, &body.from, replan, by).map_err(|error| refused(&error))?;
+    request.started_by = key_of(&headers, &format!("retry/{id}"))?;
+    request.workspace = api.workspace_again(&old, body.archive).await?;
+    let kept = request.origin.iter().flat_map(|Origin { kept, .. }| kept);
+    let kept: Vec<&StepId> = kept.map(|kept| &kept.step).collect();
+    let said = json!({ "kept": kept });
+    caller.record(AuditAction::RunRetry, id.to_string(), None, Map::new()).await?;
+    api.begin(request, said).await
+}
+
+pub(crate) async fn undo(
+    State(api): State<FileRequests>,
+    Extension(caller): Extension<Caller>,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let body: RerunBody = if body.is_empty() { RerunBody::default() } else { read(&body)? };
+    let id = run_id(&run)?;
+    let old = restore(&*api.journal, &id).await?;
+    let by = caller.name().to_owned();
+    let mut request = RunRequest::undo(&old, by).map_err(|error| refused(&error))?;
+    let steps = request.plan.steps().iter();
+    let steps: Vec<Value> = steps
+        .map(|step| json!({ "id": step.id, "kind": step.kind, "undoes": step.undoes }))
+        .collect();
+    let said = json!({ "steps": steps });
+    if body.dry_run {
+        return Ok(Json(said).into_response());
+    }
+    request.started_by = key_of(&headers, &format!("undo/{id}"))?;
+    if !body.once_more
+        && let Some(earlier) = api.taken_back(&old, request.started_by.as_deref()).await?
+    {
+        let detail = format!("run {earlier} takes it back already");
+        return Err(Problem::new(StatusCode::CONFLICT, "undone", "it is taken back", detail)
+            .hint("`once_more` takes it back all the same"));
+    }
+    request.workspace = api.workspace_again(&old, body.archive).await?;
+    caller.record(AuditAction::RunUndo, id.to_string(), None, Map::new()).await?;
+    api.begin(request, said).await
+}
+
+impl FileRequests {
+    fn compiled(&self, file: File) -> Result<Plan, Problem> {
+        if file.text.len() > MAX_SOURCE_BYTES {
+            return Err(Problem::bad_request(format!(
+                "the file has more than {MAX_SOURCE_BYTES} bytes"
+            )));
+        }
+        let name: String = file.name.chars().take(200).collect();
+        let compiled = compile(&Source::new(name, file.text), &self.catalog);
+        compiled.map(|compiled| compiled.plan).map_err(|findings| {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            let errors = findings.to_string().lines().map(str::to_owned).collect();
+            let detail = "the pipeline file has findings";
+            Problem::new(status, "pipeline", "the file is no pipeline", detail)
+                .errors(errors)
+                .hint("`fairlead lint FILE` shows where they are")
+        })
+    }
+
+    /// The archive as a workspace, when it is there.
+    async fn workspace(&self, archive: Option<Digest>) -> Result<Option<Workspace>, Problem> {
+        let Some(digest) = archive else { return Ok(None) };
+        drop(self.artifacts.read(&digest).await.map_err(artifacts::problem)?);
+        Ok(Some(Workspace::Archive { digest }))
+    }
+
+    /// What a run works on that begins from another one.
+    async fn workspace_again(
+        &self,
+        old: &Run,
+        archive: Option<Digest>,
+    ) -> Result<Workspace, Problem> {
+        let workspace = match self.workspace(archive).await? {
+            None => old.request().workspace.clone(),
+            Some(_) if self.pipelines.get(old.plan().name()).is_some() => {
+                return Err(not_of_clients(old));
+            }
+            Some(workspace) => workspace,
+        };
+        if let Workspace::Local { path } = &workspace {
+            let detail = format!("it worked in {}, a folder of the command line", path.display());
+            let status = StatusCode::CONFLICT;
+            return Err(Problem::new(status, "local", "the run is of a machine", detail)
+                .hint("`fairlead retry` on that machine makes it again"));
+        }
+        Ok(workspace)
+    }
+
+    /// A run is made again by another file only where that is the server's own, or its pipeline came from
+    /// a client.
+    fn check_replan(&self, old: &Run, plan: &Plan) -> Result<(), Problem> {
+        let of = |name: &str| self.pipelines.get(name).map(|known| known.plan.source_digest());
+        match (of(old.plan().name()), of(plan.name())) {
+            (None, None) => Ok(()),
+            (_, Some(known)) if known == plan.source_digest() => Ok(()),
+            (Some(_), _) | (None, Some(_)) => Err(not_of_clients(old)),
+        }
+    }
+
+    /// A run that takes `old` back already, unless this very request asked for it.
+    async fn taken_back(
+        &self,
+        old: &Run,
+        key: Option<&str>,
+    ) -> Result<Option<fairlead_step::RunId>, Problem> {
+        let filter =
+            RunFilter { origin: Some(old.id().clone()), limit: 100, ..RunFilter::default() };
+        let ours = match key {
+            Some(key) => self.starter.events.runs_of(key).await?,
+            None => Vec::new(),
+        };
+        for summary in self.journal.list(filter).await? {
+            if ours.iter().any(|link| link.run == summary.id) {
+                continue;
+            }
+            let state = restore(&*self.journal, &summary.id).await?;
+            let origin = state.request().origin.as_ref();
+            let undoes = origin.is_some_and(|origin| origin.purpose == Purpose::Undo);
+            let counts = state.ended().is_none_or(|(outcome, _)| outcome == RunOutcome::Passed);
+            if undoes && counts {
+                return Ok(Some(summary.id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Creates the run, or finds the one that the same request made, and answers it.
+    async fn begin(&self, mut request: RunRequest, mut said: Value) -> Result<Response, Problem> {
+        let plan = Arc::clone(&request.plan);
+        if !plan.params().unresolved(&request.params).is_empty() {
+            let images = &*self.images;
+            let resolved = resolve_images(images, &plan, &mut request.params, self.registry).await;
+            resolved.map_err(|problems| {
+                let errors = problems.iter().map(ToString::to_string).collect();
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                let detail = format!("the images of `{}` cannot be resolved", plan.name());
+                Problem::new(status, "image", "an image cannot be resolved", detail).errors(errors)
+            })?;
+        }
+        let requested = self.starter.begin(request).await.map_err(not_begun)?;
+        let (run, status) = match requested {
+            Requested::New(run) => (run, StatusCode::CREATED),
+            Requested::Already(run) => (run, StatusCode::OK),
+        };
+        said["run"] = json!(run);
+        said["pipeline"] = plan.name().into();
+        said["href"] = format!("/api/v1/runs/{run}").into();
+        Ok((status, Json(said)).into_response())
+    }
+}
+
+fn not_of_clients(old: &Run) -> Problem {
+    let name = old.plan().name();
+    let detail =
+        format!("`{name}` is a pipeline of this server: its runs are made again by its own file");
+    Problem::new(StatusCode::FORBIDDEN, "not-of-clients", "that is the server's to say", detail)
+        .hint("change the pipeline where the server has it from")
+}
+
+/// The parameters of a run, bound to another plan; those that it does not know are left out.
+fn rebind(old: &Run, plan: &Plan) -> Result<Value, Problem> {
+    let params = old.request().params.as_object().cloned().unwrap_or_default();
+    let known = |(name, _): &(String, Value)| plan.params().get(name).is_some();
+    let given: BTreeMap<String, Value> = params.into_iter().filter(known).collect();
+    plan.bind(&given).map_err(|problems| {
+        let errors = problems.iter().map(ToString::to_string).collect();
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let detail = "the parameters do not fit the new plan";
+        Problem::new(status, "params", "the parameters do not fit", detail).errors(errors)
+    })
+}
+
+/// What tells the same request from another one, in the form that the store keeps of events.
+fn key_of(headers: &HeaderMap, what: &str) -> Result<Option<String>, Problem> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = idempotency_key(key)?;
+    Ok(Some(Digest::sha256(format!("{what}\n{key}").as_bytes()).hex().to_owned()))
+}
+
+fn refused(error: &RerunError) -> Problem {
+    let status = StatusCode::CONFLICT;
+    Problem::new(status, "not-now", "the run cannot be begun from", error.to_string())
+}
+
+fn not_begun(error: RequestError) -> Problem {
+    match error {
+        RequestError::Store(error) => error.into(),
+        error => {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            Problem::new(status, "no-run", "there cannot be such a run", error_chain(&error))
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::bad_request(error.to_string()))
+}

@@ -1,0 +1,315 @@
+//! The client of a remote server: commands ask it for what they otherwise have in the store.
+//!
+//! Every request has a deadline. One that changes nothing, or that the server knows again by its
+//! `Idempotency-Key` or its digest, is made again when the server is away for a moment; another one only
+//! where it certainly did not arrive.
+
+mod follow;
+mod ports;
+mod profile;
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fairlead_run::MAX_EXPORT_BYTES;
+use fairlead_step::{Digest, RunId, Secret};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::Value;
+
+use crate::exit::Stop;
+
+pub(crate) use follow::Followed;
+pub(crate) use profile::{Remote, Said, server_of};
+
+/// How long a connection may take to stand.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long one request with a small answer may take in all.
+const REQUEST: Duration = Duration::from_secs(60);
+/// How long the server may be silent while bytes are on their way.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long bytes may take in all.
+const TRANSFER: Duration = Duration::from_secs(1800);
+/// How often a request is made before it counts as failed.
+const ATTEMPTS: u32 = 5;
+/// The first pause between two of them; it doubles.
+const PAUSE: Duration = Duration::from_millis(300);
+/// The longest pause, also where the server asks for more.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The most bytes of a small answer.
+const MOST_ANSWER: u64 = 64 << 20;
+/// How much of a file is read at a time.
+const PIECE: usize = 256 << 10;
+
+/// A server, and who to be there. Cheap to clone; clones share the connections.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: Option<Secret<String>>,
+}
+
+/// How safe it is to make a request again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// It comes to the same.
+    Always,
+    /// Only where it did not arrive.
+    Unsent,
+}
+
+/// What is sent.
+enum Content<'a> {
+    Nothing,
+    Json(&'a Value),
+    File { path: &'a Path, size: u64 },
+}
+
+/// Why there is no answer that is of use.
+pub(crate) enum Failed {
+    /// The server refused; the problem is its own.
+    Refused { status: StatusCode, problem: Value },
+    /// There is no such server, or it does not answer.
+    Away(String),
+}
+
+impl Failed {
+    pub(crate) fn stop(self) -> Stop {
+        match self {
+            Self::Away(why) => Stop::failed(why).hint(
+                "is the address right (`--server`, FAIRLEAD_SERVER), and does the server run?",
+            ),
+            Self::Refused { status, problem } => {
+                let text = |key: &str| problem.get(key).and_then(Value::as_str);
+                let detail = text("detail").or_else(|| text("title"));
+                let message = detail.map_or_else(
+                    || format!("the server answers {status}"),
+                    |detail| detail.to_owned(),
+                );
+                let errors = problem.get("errors").and_then(Value::as_array);
+                let errors: Vec<&str> =
+                    errors.into_iter().flatten().filter_map(Value::as_str).collect();
+                let message = match errors.as_slice() {
+                    [] => message,
+                    errors => format!("{message}: {}", errors.join("; ")),
+                };
+                let mut stop = if status.is_server_error() {
+                    Stop::failed(message)
+                } else {
+                    Stop::usage(message)
+                };
+                if status == StatusCode::UNAUTHORIZED {
+                    stop = stop.hint(
+                        "give the token in FAIRLEAD_TOKEN, or keep it in \
+                         ~/.config/fairlead/credentials.json",
+                    );
+                }
+                match text("hint") {
+                    Some(hint) => stop.hint(hint),
+                    None => stop,
+                }
+            }
+        }
+    }
+}
+
+impl Client {
+    /// A client. Nothing is asked of the server yet.
+    pub(crate) fn new(remote: &Remote) -> Result<Self, Stop> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            // A token goes to the server that it is for, and nowhere else.
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("fairlead/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| Stop::internal("cannot make a client").because(&e))?;
+        Ok(Self { http, base: remote.base.clone(), token: remote.token.clone() })
+    }
+
+    /// Asks for JSON.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Failed> {
+        let answer = self.send(Method::GET, path, Content::Nothing, None, Again::Always, REQUEST);
+        json(answer.await?).await
+    }
+
+    /// Asks for text.
+    async fn text(&self, path: &str) -> Result<(Response, String), Failed> {
+        let answer = self.send(Method::GET, path, Content::Nothing, None, Again::Always, TRANSFER);
+        let mut answer = answer.await?;
+        let bytes = all_of(&mut answer, MAX_EXPORT_BYTES).await?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Failed::Away("the server answers no text".to_owned()))?;
+        Ok((answer, text))
+    }
+
+    /// Asks for something to be done. With a key, the server does it once however often it is asked.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: &Value,
+        key: Option<&str>,
+    ) -> Result<(StatusCode, Value), Failed> {
+        let again = if key.is_some() { Again::Always } else { Again::Unsent };
+        let answer =
+            self.send(Method::POST, path, Content::Json(body), key, again, REQUEST).await?;
+        Ok((answer.status(), json(answer).await?))
+    }
+
+    /// Brings a file to the artifacts of the server.
+    pub(crate) async fn upload(
+        &self,
+        digest: &Digest,
+        path: &Path,
+        size: u64,
+    ) -> Result<(), Failed> {
+        let file = Content::File { path, size };
+        let place = format!("/api/v1/artifacts/{digest}");
+        self.send(Method::PUT, &place, file, None, Again::Always, TRANSFER).await.map(drop)
+    }
+
+    /// A document that a run left behind, checked.
+    pub(crate) async fn artifact(&self, run: &RunId, digest: &Digest) -> Result<Bytes, Stop> {
+        let path = format!("/api/v1/runs/{run}/artifacts/{digest}");
+        let answer = self.send(Method::GET, &path, Content::Nothing, None, Again::Always, TRANSFER);
+        let mut answer = answer.await.map_err(Failed::stop)?;
+        let bytes = all_of(&mut answer, MAX_EXPORT_BYTES).await.map_err(Failed::stop)?;
+        if digest.matches(&bytes) {
+            return Ok(bytes.into());
+        }
+        Err(Stop::failed(format!("what the server has for {digest} is something else")))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content: Content<'_>,
+        key: Option<&str>,
+        again: Again,
+        deadline: Duration,
+    ) -> Result<Response, Failed> {
+        let mut pause = PAUSE;
+        for attempt in 1.. {
+            let request = self.request(&method, path, &content, key, deadline).await?;
+            let last = attempt >= ATTEMPTS;
+            let wait = match request.send().await {
+                Ok(answer) if answer.status().is_success() => return Ok(answer),
+                Ok(answer) => {
+                    let status = answer.status();
+                    let passing = matches!(
+                        status,
+                        StatusCode::BAD_GATEWAY
+                            | StatusCode::SERVICE_UNAVAILABLE
+                            | StatusCode::GATEWAY_TIMEOUT
+                            | StatusCode::TOO_MANY_REQUESTS
+                    );
+                    if last || !passing || again == Again::Unsent {
+                        let problem = json(answer).await.unwrap_or(Value::Null);
+                        return Err(Failed::Refused { status, problem });
+                    }
+                    let asked = answer.headers().get(RETRY_AFTER);
+                    let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok());
+                    asked.map_or(pause, Duration::from_secs)
+                }
+                Err(error) if last || (again == Again::Unsent && !error.is_connect()) => {
+                    return Err(self.away(&error));
+                }
+                Err(_) => pause,
+            };
+            tokio::time::sleep(wait.min(LONGEST_PAUSE)).await;
+            pause *= 2;
+        }
+        Err(Failed::Away("the server did not answer".to_owned()))
+    }
+
+    async fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        content: &Content<'_>,
+        key: Option<&str>,
+        deadline: Duration,
+    ) -> Result<reqwest::RequestBuilder, Failed> {
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
+        request = self.as_us(request).timeout(deadline);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        Ok(match content {
+            Content::Nothing => request,
+            Content::Json(body) => {
+                request.header(CONTENT_TYPE, "application/json").body(body.to_string())
+            }
+            Content::File { path, size } => {
+                let file = tokio::fs::File::open(path).await.map_err(|error| {
+                    Failed::Away(format!("cannot read {}: {error}", path.display()))
+                })?;
+                let pieces = futures::stream::try_unfold(file, |mut file| async move {
+                    let mut piece = vec![0; PIECE];
+                    let count = tokio::io::AsyncReadExt::read(&mut file, &mut piece).await?;
+                    piece.truncate(count);
+                    std::io::Result::Ok((count > 0).then(|| (Bytes::from(piece), file)))
+                });
+                request
+                    .header(CONTENT_TYPE, crate::workspaces::archive::MEDIA_TYPE)
+                    .header(CONTENT_LENGTH, *size)
+                    .body(reqwest::Body::wrap_stream(pieces))
+            }
+        })
+    }
+
+    fn as_us(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.token {
+            Some(token) => {
+                let value = format!("Bearer {}", token.expose().trim());
+                let mut value = match reqwest::header::HeaderValue::from_str(&value) {
+                    Ok(value) => value,
+                    Err(_) => return request,
+                };
+                value.set_sensitive(true);
+                request.header(AUTHORIZATION, value)
+            }
+            None => request,
+        }
+    }
+
+    fn away(&self, error: &reqwest::Error) -> Failed {
+        let why = fairlead_step::error_chain(error);
+        Failed::Away(format!("the server at {} does not answer: {why}", self.base))
+    }
+}
+
+/// A name for one thing that is asked for, however often it is sent.
+pub(crate) fn new_key() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+async fn all_of(answer: &mut Response, most: u64) -> Result<Vec<u8>, Failed> {
+    let mut all = Vec::new();
+    loop {
+        match answer.chunk().await {
+            Ok(None) => return Ok(all),
+            Ok(Some(piece)) if (all.len() + piece.len()) as u64 <= most => {
+                all.extend_from_slice(&piece);
+            }
+            Ok(Some(_)) => {
+                return Err(Failed::Away(format!("the server answers more than {most} bytes")));
+            }
+            Err(error) => {
+                let why = fairlead_step::error_chain(&error);
+                return Err(Failed::Away(format!("the answer of the server was cut: {why}")));
+            }
+        }
+    }
+}
+
+async fn json(mut answer: Response) -> Result<Value, Failed> {
+    let bytes = all_of(&mut answer, MOST_ANSWER).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Failed::Away(format!(
+            "the server answers no JSON, so it may be none of Fairlead's: {error}"
+        ))
+    })
+}

@@ -40,6 +40,7 @@ mod report;
 mod sealed;
 mod secrets;
 mod settings;
+mod telemetry;
 mod workspaces;
 
 pub use app::App;

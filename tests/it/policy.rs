@@ -68,7 +68,7 @@ fn what_is_not_allowed_is_told_at_once_and_never_run() {
     let lint = fairlead.run(["lint", "pipelines", "--config", "none.yaml", "--format", "json"]);
     let lint = lint.code(2).stdout;
     let found: Value = serde_json::from_str(&lint).unwrap();
-    let found = found.as_array().unwrap();
+    let found = found[0]["findings"].as_array().unwrap();
     for (line, message) in [
         (6, "step `host`: the kind `command` is not allowed in project `default`"),
         (6, "step `host`: the program `make` on the host is not allowed in project `default`"),
@@ -81,7 +81,7 @@ fn what_is_not_allowed_is_told_at_once_and_never_run() {
     ] {
         let told = found.iter().any(|finding| {
             finding["code"] == "FL0501"
-                && finding["line"] == line
+                && finding["span"]["line"] == line
                 && finding["message"].as_str().unwrap().starts_with(message)
         });
         assert!(told, "{line} {message}\n{lint}");

@@ -43,6 +43,7 @@ use crate::attempts::{
 use crate::cancel::{CancelRequest, Cancellation};
 use crate::host::Host;
 use crate::inject::{Fault, Injection};
+use crate::meter::Meter;
 use crate::signal_listener::{DrivenRun, SignalListener};
 use crate::slots::{Place, Slot, Slots};
 use crate::update::Update;
@@ -96,6 +97,7 @@ pub(crate) struct Tools {
     pub(crate) max_runs: Option<NonZeroU32>,
     pub(crate) listener: Arc<SignalListener>,
     pub(crate) injections: Vec<Injection>,
+    pub(crate) meter: Arc<dyn Meter>,
     /// How many writes were begun.
     pub(crate) writes: AtomicU32,
 }
@@ -185,6 +187,9 @@ impl<'e> Dispatcher<'e> {
         if let Ok(Driven::Ended(_)) = result {
             tools.host.workspaces.give_back(run.id()).await;
             tools.attempts.run_ended(run.id());
+        }
+        if let Err(DispatchError::LeaseLost { run }) = &result {
+            tools.meter.lease_lost(run);
         }
         result.map(|driven| (driven, run))
     }
@@ -350,6 +355,7 @@ impl<'e> Dispatcher<'e> {
     /// Tells whoever watches what was written.
     pub(crate) fn publish(&self, records: Vec<Record>) {
         for record in records {
+            self.tools.meter.recorded(&self.run, &record);
             let run = self.run.id();
             self.tools.host.updates.send(|| Update::Record { run: run.clone(), record });
         }

@@ -27,6 +27,7 @@ use crate::cancel::{Cancellation, cancellation};
 use crate::dispatcher::{Dispatcher, Driven, LONGEST_SLEEP, Parked, Tools};
 use crate::host::Host;
 use crate::inject::Injection;
+use crate::meter::{Meter, NoMeter};
 use crate::policy::{Policy, Refusal};
 use crate::process::ProcessOptions;
 use crate::scratch::ScratchFolders;
@@ -275,6 +276,12 @@ impl Engine {
     /// An engine. It starts no task and does no I/O until it is asked to.
     #[must_use]
     pub fn new(options: EngineOptions) -> Self {
+        Self::measured(options, Arc::new(NoMeter))
+    }
+
+    /// The same, and `meter` is told what happens.
+    #[must_use]
+    pub fn measured(options: EngineOptions, meter: Arc<dyn Meter>) -> Self {
         let parallel = options.max_parallel.map_or_else(
             || std::thread::available_parallelism().map_or(4, |n| n.get().max(4)),
             NonZeroUsize::get,
@@ -305,6 +312,7 @@ impl Engine {
             max_runs: options.max_runs,
             listener: SignalListener::new(),
             injections: options.injections,
+            meter,
             writes: AtomicU32::new(0),
         };
         Self(Arc::new(Inner { tools, version: options.version }))

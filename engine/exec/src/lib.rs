@@ -23,6 +23,7 @@ mod host;
 mod inject;
 mod log;
 mod mask;
+mod meter;
 pub mod own_process;
 mod policy;
 mod process;
@@ -51,6 +52,7 @@ pub use error::DispatchError;
 pub use host::MAX_OUTPUT_BYTES;
 pub use inject::{Fault, Injection, InjectionError};
 pub use mask::Mask;
+pub use meter::Meter;
 pub use policy::{Allow, Containers, DEFAULT_PROJECT, Policy, PolicyError, Project, Refusal};
 pub use process::{MARK_VARIABLE, ProcessHost, ProcessOptions};
 pub use remote::{

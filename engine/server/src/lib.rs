@@ -24,6 +24,7 @@ mod runs;
 mod server;
 mod settings;
 mod streams;
+mod telemetry;
 mod triggers;
 
 #[cfg(test)]
@@ -39,3 +40,4 @@ pub use ports::{
 };
 pub use server::{Ports, ServeError, Server};
 pub use settings::Options;
+pub use telemetry::{ExportError, Metrics, TraceExporter};

@@ -7,16 +7,16 @@ use std::time::Duration;
 use fairlead_event::{Bus, BusError, SubscribedDeliveries};
 use fairlead_exec::{Engine, Updates};
 use fairlead_run::{AuditLog, EventStore, Groups, Journal, LogStore, Projects, TokenStore, Wake};
-use fairlead_step::{Artifacts, Catalog, Clock};
+use fairlead_step::{Artifacts, Catalog, Clock, RunId};
 use futures::stream::BoxStream;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{
-    self, Api, ArtifactsApi, Bounded, Decisions, EventsApi, FileRequests, Readiness, Requests,
-    RunsApi, TokensApi,
+    self, Api, ArtifactsApi, Bounded, Decisions, EventsApi, FileRequests, MetricsApi, Readiness,
+    Requests, RunsApi, TokensApi,
 };
 use crate::identity::{ApiAccess, Audit, Guard, Identity, Issuers, Rates};
 use crate::ingest::{Ingest, Outbox, Receiver, Sources, Subscription};
@@ -24,6 +24,7 @@ use crate::ports::{Forges, ImageResolver, Pipelines, Retention};
 use crate::runs::{Supervisor, Sweep};
 use crate::settings::Options;
 use crate::streams::Streams;
+use crate::telemetry::{Exports, LevelsOf, Metrics, TraceExporter};
 use crate::triggers::{
     Confirmation, Deliveries, EventAttempts, Evidence, Patience, Redelivery, Starter, Triggers,
 };
@@ -72,6 +73,10 @@ pub struct Ports {
     pub projects: Projects,
     /// The groups of those who vote.
     pub groups: Groups,
+    /// What is measured: the engine tells the same of its runs.
+    pub metrics: Arc<Metrics>,
+    /// Where the traces of runs go, if anywhere.
+    pub traces: Option<Arc<dyn TraceExporter>>,
 }
 
 /// Why the server does not run.
@@ -179,6 +184,25 @@ impl Server {
     }
 }
 
+/// What sends traces, where there is a collector; where there is none, runs that end are not kept for it.
+fn exports(
+    metrics: &Arc<Metrics>,
+    exporter: Option<Arc<dyn TraceExporter>>,
+    journal: &Arc<dyn Journal>,
+    events: &Arc<dyn EventStore>,
+    stopping: CancellationToken,
+) -> Option<(Exports, mpsc::Receiver<RunId>)> {
+    let ended = metrics.ended_runs()?;
+    let exports = Exports {
+        journal: Arc::clone(journal),
+        events: Arc::clone(events),
+        exporter: exporter?,
+        metrics: Arc::clone(metrics),
+        stopping,
+    };
+    Some((exports, ended))
+}
+
 /// The modules of a server, each with just what it uses.
 struct Parts {
     supervisor: Arc<Supervisor>,
@@ -190,6 +214,8 @@ struct Parts {
     /// The tasks that handle events.
     tasks: TaskTracker,
     stopping: CancellationToken,
+    /// What sends traces, where they go somewhere.
+    exports: Option<(Exports, mpsc::Receiver<RunId>)>,
     api: Api,
 }
 
@@ -198,6 +224,8 @@ impl Parts {
         let Ports { engine, journal, events, logs, bus, images, forges, clock, .. } = ports;
         let (pipelines, sources) = (Arc::new(ports.pipelines), Arc::new(ports.sources));
         let stopping = || stopping.clone();
+        let metrics = ports.metrics;
+        let exports = exports(&metrics, ports.traces, &journal, &events, stopping());
         let (tasks, due) = (TaskTracker::new(), Arc::new(Notify::new()));
 
         let ingest = Ingest::new(Arc::clone(&events), Arc::clone(&clock), options.direct);
@@ -266,6 +294,7 @@ impl Parts {
             triggers,
             patience,
             Arc::clone(&due),
+            Arc::clone(&metrics),
         ));
         let deliveries = Deliveries {
             attempts: Arc::clone(&attempts),
@@ -297,6 +326,15 @@ impl Parts {
                 registry: options.registry,
             },
             retention: ports.retention,
+            metrics: MetricsApi {
+                metrics,
+                levels: LevelsOf {
+                    events: Arc::clone(&events),
+                    journal: Arc::clone(&journal),
+                    bus: Arc::clone(&bus),
+                    last: Arc::default(),
+                },
+            },
             decisions: Decisions {
                 engine: engine.clone(),
                 journal: Arc::clone(&journal),
@@ -341,6 +379,7 @@ impl Parts {
             redelivery,
             tasks,
             stopping: stopping(),
+            exports,
             api,
         }
     }
@@ -355,6 +394,9 @@ impl Parts {
         heard: Vec<(String, SubscribedDeliveries)>,
     ) -> TaskTracker {
         let loops = TaskTracker::new();
+        if let Some((exports, ended)) = self.exports {
+            loops.spawn(exports.run(ended));
+        }
         loops.spawn(self.outbox.run());
         loops.spawn(self.deliveries.run(deliveries));
         loops.spawn(self.redelivery.run());

@@ -97,8 +97,23 @@ impl Context<'_> {
         permits: Permits,
         workspaces: Arc<dyn WorkspaceLayout>,
     ) -> Engine {
+        let options =
+            self.engine_options(store, max_parallel, max_runs, injections, permits, workspaces);
+        Engine::new(options)
+    }
+
+    /// What such an engine is made of.
+    pub(crate) fn engine_options(
+        &self,
+        store: &Store,
+        max_parallel: Option<NonZeroUsize>,
+        max_runs: Option<NonZeroU32>,
+        injections: Vec<Injection>,
+        permits: Permits,
+        workspaces: Arc<dyn WorkspaceLayout>,
+    ) -> EngineOptions {
         let settings = &self.settings;
-        Engine::new(EngineOptions {
+        EngineOptions {
             catalog: Arc::clone(&self.catalog),
             journal: store.journal(),
             logs: store.logs(),
@@ -117,7 +132,7 @@ impl Context<'_> {
             runners: None,
             injections,
             version: env!("CARGO_PKG_VERSION").into(),
-        })
+        }
     }
 
     /// The workspaces of runs, in the state folder; what is at forges is fetched by `access`.

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use fairlead_bus::{InProcess, JetStream, JetStreamOptions};
 use fairlead_event::Bus;
-use fairlead_exec::{Refusal, RunFolders, SecretProvider as _};
+use fairlead_exec::{Engine, Refusal, RunFolders, SecretProvider as _};
 use fairlead_oci::Client;
 use fairlead_plan::{Plan, Scope};
 use fairlead_run::{Journal, StoreError};
 use fairlead_server::{
-    ApiAccess, FoundImage, ImageResolver, IssuerDocuments, IssuerSettings, Issuers, Options,
-    Pipeline, Pipelines, Ports, PruneRequest, Retention, ServeError, Server, SourceSettings,
-    Sources,
+    ApiAccess, FoundImage, ImageResolver, IssuerDocuments, IssuerSettings, Issuers, Metrics,
+    Options, Pipeline, Pipelines, Ports, PruneRequest, Retention, ServeError, Server,
+    SourceSettings, Sources, TraceExporter,
 };
 use fairlead_step::{
     BoxFuture, Catalog, Clock, Digest, Egress, Image, ImageRef, StepError, error_chain,
@@ -36,6 +36,7 @@ use crate::output::Style;
 use crate::projects::{self, EgressSettings, Permits, ProjectSettings};
 use crate::secrets::project::{ProjectSecrets, StoreSettings, Stores};
 use crate::settings::{Settings, text_variable};
+use crate::telemetry::{Otlp, TelemetrySettings};
 
 /// How often workspaces are looked for that nobody needs any more. Runs give theirs back when they end;
 /// this is for processes that were killed.
@@ -67,6 +68,9 @@ pub(crate) struct Config {
     /// `fairlead token create` has made, and may be served to the network.
     #[serde(default)]
     identity: Option<IdentitySettings>,
+    /// What the server says of itself to other machines.
+    #[serde(default)]
+    telemetry: TelemetrySettings,
 }
 
 /// What a server with a configuration lets its pipelines do.
@@ -232,8 +236,17 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     let forges = context.forge_access(config.logins()?, permits.egress.clone());
     let workspaces = context.workspaces(&store, forges.clone());
     let folders = Arc::clone(&workspaces);
-    let engine =
-        context.engine(&store, args.max_parallel, max_runs, Vec::new(), permits, workspaces);
+    let traces = Otlp::open(&config.telemetry, &*settings.secrets).await.map_err(Stop::usage)?;
+    let metrics = Arc::new(Metrics::new());
+    let made_of = context.engine_options(
+        &store,
+        args.max_parallel,
+        max_runs,
+        Vec::new(),
+        permits,
+        workspaces,
+    );
+    let engine = Engine::measured(made_of, metrics.clone());
     let sweeping = tokio::spawn(sweep(Arc::clone(&folders), store.journal()));
     let lookup = ForgeLookup { access: forges, folders };
     let ports = Ports {
@@ -256,6 +269,8 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         audit: store.audit(),
         projects: projects::membership(&config.projects).map_err(|e| Stop::usage(e.to_string()))?,
         groups: votes::groups(args.groups.as_deref())?,
+        metrics,
+        traces: traces.map(|traces| Arc::new(traces) as Arc<dyn TraceExporter>),
     };
     let listener = TcpListener::bind(args.listen).await.map_err(|e| {
         Stop::failed(format!("cannot listen on {}", args.listen))

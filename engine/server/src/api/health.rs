@@ -1,6 +1,7 @@
 //! Whether the server lives, and whether it can take events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -10,6 +11,9 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
+
+/// How long the store has to answer: a load balancer asks again soon, and must not be held.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// What readiness depends on.
 #[derive(Clone)]
@@ -29,7 +33,8 @@ pub(crate) async fn ready(State(on): State<Readiness>) -> Result<Json<Value>, Pr
     if on.stopping.is_cancelled() {
         return Err(Problem::unavailable("the server is stopping"));
     }
-    on.events.unpublished(1).await?;
+    let asked = tokio::time::timeout(ANSWER, on.events.unpublished(1)).await;
+    asked.map_err(|_| Problem::unavailable("the store does not answer in time"))??;
     let bus = if on.bus.reachable() { "reachable" } else { "away" };
     Ok(Json(json!({ "store": "reachable", "bus": bus })))
 }

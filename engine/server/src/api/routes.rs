@@ -9,8 +9,8 @@ use fairlead_run::Right;
 
 use super::state::Api;
 use super::{
-    artifacts, audit, decisions, events, files, guard, health, journals, live, pipelines, problem,
-    retention, runs, tokens, webhook,
+    artifacts, audit, decisions, events, files, guard, health, journals, live, metrics, pipelines,
+    problem, retention, runs, tokens, webhook,
 };
 
 /// What a caller needs for a route.
@@ -55,6 +55,7 @@ pub(crate) fn table() -> Vec<Route> {
     vec![
         read("/healthz", Nothing, get(health::alive)),
         read("/readyz", Nothing, get(health::ready)),
+        read("/metrics", Everywhere(View), get(metrics::read)),
         change("/webhooks/{source}", Proof, post(webhook::receive)),
         ask("/webhooks/{source}", Proof, options(webhook::may_send)),
         change("/webhooks/{source}/{end}", Proof, post(webhook::receive_at)),

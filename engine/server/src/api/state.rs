@@ -9,6 +9,7 @@ use super::decisions::Decisions;
 use super::events::EventsApi;
 use super::files::FileRequests;
 use super::health::Readiness;
+use super::metrics::MetricsApi;
 use super::pipelines::Requests;
 use super::runs::RunsApi;
 use super::tokens::TokensApi;
@@ -21,6 +22,7 @@ use crate::streams::Streams;
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) artifacts: ArtifactsApi,
+    pub(crate) metrics: MetricsApi,
     pub(crate) decisions: Decisions,
     pub(crate) events: EventsApi,
     pub(crate) files: FileRequests,
@@ -32,6 +34,12 @@ pub(crate) struct Api {
     pub(crate) runs: RunsApi,
     pub(crate) streams: Streams,
     pub(crate) tokens: TokensApi,
+}
+
+impl FromRef<Api> for MetricsApi {
+    fn from_ref(api: &Api) -> Self {
+        api.metrics.clone()
+    }
 }
 
 impl FromRef<Api> for Decisions {

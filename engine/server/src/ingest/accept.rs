@@ -12,6 +12,8 @@ use fairlead_step::{Clock, Digest};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
+use crate::telemetry::TraceParent;
+
 /// How often a tag is looked at again when others keep writing to it.
 const RACES: usize = 16;
 
@@ -71,6 +73,17 @@ impl Ingest {
         source: &str,
         event: SourceEvent,
     ) -> Result<Accepted, IngestError> {
+        self.accept_within(source, event, None).await
+    }
+
+    /// The same of an event that is part of a trace, which the runs that it starts continue.
+    pub(crate) async fn accept_within(
+        &self,
+        source: &str,
+        event: SourceEvent,
+        trace: Option<&str>,
+    ) -> Result<Accepted, IngestError> {
+        let trace = trace.filter(|trace| TraceParent::parse(trace).is_some());
         let tagged = if let SourceEvent::ImagePushed(push) = &event
             && let (Some(place), Some(digest)) = (event.place(), push.digest.clone())
         {
@@ -79,10 +92,13 @@ impl Ingest {
             None
         };
         let accepted = match tagged {
-            Some((push, place, digest)) => self.accept_at(source, &place, push, &digest).await?,
+            Some((push, place, digest)) => {
+                self.accept_at(source, &place, push, &digest, trace).await?
+            }
             None => {
                 let (key, subject) = (event.key_from(source), event.subject());
-                let inserted = self.insert(source, &key, event, None, self.clock.now()).await?;
+                let inserted =
+                    self.insert(source, &key, event, None, self.clock.now(), trace).await?;
                 let duplicate = inserted != Inserted::New;
                 Accepted { id: key.to_string(), subject, duplicate }
             }
@@ -100,6 +116,7 @@ impl Ingest {
         place: &Place,
         push: &ImagePushed,
         digest: &Digest,
+        trace: Option<&str>,
     ) -> Result<Accepted, IngestError> {
         let event = SourceEvent::ImagePushed(push.clone());
         let subject = event.subject();
@@ -124,7 +141,7 @@ impl Ingest {
                 at: push.at,
             };
             let inserted =
-                self.insert(source, &key, event.clone(), Some(next), received_at).await?;
+                self.insert(source, &key, event.clone(), Some(next), received_at, trace).await?;
             match inserted {
                 Inserted::New => {
                     return Ok(Accepted { id: key.to_string(), subject, duplicate: false });
@@ -143,11 +160,12 @@ impl Ingest {
         mut event: SourceEvent,
         push: Option<TagPush>,
         received_at: Timestamp,
+        trace: Option<&str>,
     ) -> Result<Inserted, IngestError> {
         let envelope = |event: &SourceEvent| {
             event
                 .to_cloud_event(source, key, received_at)
-                .map(|event| event.to_json())
+                .map(|event| traced(event.to_json(), trace))
                 .map_err(|e| IngestError::Envelope { reason: e.to_string() })
         };
         let mut document = envelope(&event)?;
@@ -166,6 +184,15 @@ impl Ingest {
         let due_at = later(received_at, self.direct);
         let new = NewEvent { id: key.clone(), key, received_at, due_at, document, push };
         Ok(self.events.insert(new).await?)
+    }
+}
+
+/// The document of an event that is part of a trace (the extension attribute of CloudEvents for that).
+fn traced(document: String, trace: Option<&str>) -> String {
+    match (trace, document.strip_prefix('{')) {
+        // It has been read, and is digits and dashes.
+        (Some(trace), Some(rest)) => format!("{{\"traceparent\":\"{}\",{rest}", trace.trim()),
+        _ => document,
     }
 }
 

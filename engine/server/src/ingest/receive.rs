@@ -79,10 +79,12 @@ impl Receiver {
         let incoming = Incoming { headers, address_end, body, now, trusted_channel };
         let received = source.sender.receive(incoming).map_err(NotTaken::Refused)?;
         let is_batch = received.events.len() + received.ignored.len() + received.refused.len() > 1;
+        // What is part of a trace says so itself, or by the request that brings it.
+        let trace = headers.get("ce-traceparent").or_else(|| headers.get("traceparent"));
         let (mut events, mut refused) = (Vec::new(), received.refused);
         for event in received.events {
             let subject = event.subject();
-            let accepted = match self.ingest.accept(name, event).await {
+            let accepted = match self.ingest.accept_within(name, event, trace).await {
                 Ok(accepted) => accepted,
                 // What can never be stored must not take the rest of its message with it.
                 Err(error @ IngestError::Envelope { .. }) if is_batch => {

@@ -35,9 +35,10 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use super::forge::{FORGE, Forge};
 use super::pipelines::PIPELINES;
 use super::take_ups::Counting;
+use super::telemetry::Collector;
 use crate::{
-    ApiAccess, FoundImage, ImageResolver, Issuers, Limits, Options, Pipeline, Pipelines, Ports,
-    ServeError, Server, SourceSettings, Sources,
+    ApiAccess, FoundImage, ImageResolver, Issuers, Limits, Metrics, Options, Pipeline, Pipelines,
+    Ports, ServeError, Server, SourceSettings, Sources,
 };
 
 pub(super) const TOKEN: &str = "api-token";
@@ -423,6 +424,8 @@ pub(super) struct Harness {
     pub(super) give_up: Duration,
     /// How often a server took a run up.
     takings: Arc<AtomicUsize>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) collector: Arc<Collector>,
     pub(super) clock: Arc<Ticking>,
     /// How much one address may ask.
     pub(super) limits: Limits,
@@ -481,6 +484,8 @@ impl Harness {
             max_runs: None,
             direct: Duration::from_millis(50),
             give_up: Options::default().give_up,
+            metrics: Arc::new(Metrics::new()),
+            collector: Arc::default(),
             takings: Arc::default(),
             clock: Arc::default(),
             limits: Limits {
@@ -559,7 +564,7 @@ impl Harness {
 
     /// An engine of its own, as a process has that is no server.
     pub(super) fn engine(&self) -> Engine {
-        Engine::new(EngineOptions {
+        let options = EngineOptions {
             catalog: Arc::new(self.catalog()),
             journal: self.journal(),
             logs: self.store.logs(),
@@ -581,7 +586,8 @@ impl Harness {
             runners: None,
             injections: Vec::new(),
             version: "0".into(),
-        })
+        };
+        Engine::measured(options, self.metrics.clone())
     }
 
     pub(super) async fn server(&self, subject: Option<&str>, access: ApiAccess) -> Server {
@@ -621,6 +627,8 @@ impl Harness {
             issuers: Issuers::default(),
             audit: self.store.audit(),
             projects: self.projects.clone(),
+            metrics: Arc::clone(&self.metrics),
+            traces: Some(self.collector.clone()),
             groups: [("qa".to_owned(), BTreeSet::from(["bob".to_owned()]))].into_iter().collect(),
         };
         let options = Options {

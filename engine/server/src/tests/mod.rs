@@ -15,3 +15,4 @@ mod pipelines;
 mod requests;
 mod starts;
 mod take_ups;
+mod telemetry;

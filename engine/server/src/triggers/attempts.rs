@@ -12,8 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::decide::Triggers;
+use super::decide::{Triggers, source_of};
 use crate::ingest::later;
+use crate::telemetry::Metrics;
 
 /// How many attempts follow one another quickly: each pause is twice the one before it, up to
 /// [`LONGEST`]. Together they take some seven minutes, which is longer than the restart of a registry
@@ -116,6 +117,7 @@ pub(crate) struct EventAttempts {
     holder: String,
     /// Told when an event is due, or will be.
     due: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
 impl EventAttempts {
@@ -125,10 +127,11 @@ impl EventAttempts {
         triggers: Triggers,
         patience: Patience,
         due: Arc<Notify>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let holder = format!("{:032x}", rand::random::<u128>());
         let handling = Handling::default();
-        Self { events, clock, triggers, patience, handling, holder, due }
+        Self { events, clock, triggers, patience, handling, holder, due, metrics }
     }
 
     /// Whether this process handles the event now.
@@ -173,7 +176,11 @@ impl EventAttempts {
                 }
             };
             match done {
-                Ok(Ok(())) => return events.mark_handled(key, now()).await,
+                Ok(Ok(())) => {
+                    events.mark_handled(key, now()).await?;
+                    self.over(&stored, true);
+                    return Ok(());
+                }
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure::Later(format!("it took longer than {DEADLINE:?}")),
             }
@@ -218,7 +225,16 @@ impl EventAttempts {
             return Ok(());
         }
         tracing::error!(event = key, attempt, "event is a dead letter: {why}");
-        events.give_up(key, &self.holder, now, &why).await
+        events.give_up(key, &self.holder, now, &why).await?;
+        self.over(stored, false);
+        Ok(())
+    }
+
+    /// Measures how long it took until the event was over.
+    fn over(&self, stored: &StoredEvent, handled: bool) {
+        let lag = self.clock.now().duration_since(stored.received_at);
+        let lag = Duration::try_from(lag).unwrap_or(Duration::ZERO);
+        self.metrics.event_over(&source_of(&stored.document), lag, handled);
     }
 }
 

@@ -117,7 +117,7 @@ impl Triggers {
 }
 
 /// The name of the source in a stored event.
-fn source_of(document: &str) -> String {
+pub(super) fn source_of(document: &str) -> String {
     let event = fairlead_event::CloudEvent::from_json(document.as_bytes());
     let source = event.map(|event| event.source).unwrap_or_default();
     source.rsplit('/').next().unwrap_or_default().to_owned()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fairlead_tests::http::{self, Answer};
-use fairlead_tests::{Fairlead, free_port};
+use fairlead_tests::{Fairlead, eventually, free_port};
 use serde_json::Value;
 
 const PIPELINE: &str = "apiVersion: fairlead.dev/v1
@@ -61,6 +61,11 @@ fn a_caller_has_a_name_until_the_token_ends_and_the_log_knows_what_was_done() {
     let run: Value = serde_json::from_str(&started.text()).unwrap();
     let run = run["run"].as_str().unwrap();
 
+    eventually("the gate to open", Duration::from_secs(60), || {
+        let shown = ask("GET", &format!("/api/v1/runs/{run}"), &ann, "").text();
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        shown["status"] == "waiting"
+    });
     let vote = format!("/api/v1/runs/{run}/steps/ask/approve");
     assert_eq!(ask("POST", &vote, &ship, "{\"by\": \"ann\"}").status, 403, "who ships has no vote");
     let voted = ask("POST", &vote, &ann, "{}");

@@ -17,6 +17,7 @@ use crate::{ApiAccess, Limits};
 const ROUTES: &str = "
 GET  /healthz                                    nothing
 GET  /readyz                                     nothing
+GET  /metrics                                    everywhere view
 POST /webhooks/{source}                          proof
 OPTIONS /webhooks/{source}                       proof
 POST /webhooks/{source}/{end}                    proof

@@ -103,7 +103,7 @@ async fn start(context: &Context<'_>, client: &Client, args: RunArgs) -> Result<
                 "params": params,
                 "archive": packed,
             });
-            client.post("/api/v1/runs", &body, Some(&key)).await
+            client.post("/api/v1/runs", &body, None).await
         }
     };
     let (_, answer) = answer.map_err(Failed::stop)?;
@@ -333,7 +333,7 @@ async fn retry(context: &Context<'_>, client: &Client, args: RetryArgs) -> Resul
         body["archive"] = json!(pack(context, client, folder, false).await?);
     }
     let path = format!("/api/v1/runs/{run}/retry");
-    let (_, answer) = client.post(&path, &body, Some(&new_key())).await.map_err(Failed::stop)?;
+    let (_, answer) = client.post(&path, &body, None).await.map_err(Failed::stop)?;
     let kept = answer.get("kept").and_then(Value::as_array);
     let kept: Vec<&str> = kept.into_iter().flatten().filter_map(Value::as_str).collect();
     context.output.say(match kept.as_slice() {
@@ -354,7 +354,7 @@ async fn undo(context: &Context<'_>, client: &Client, args: UndoArgs) -> Result<
         body["archive"] = json!(pack(context, client, folder, false).await?);
     }
     let path = format!("/api/v1/runs/{run}/undo");
-    let (_, answer) = client.post(&path, &body, Some(&new_key())).await.map_err(Failed::stop)?;
+    let (_, answer) = client.post(&path, &body, None).await.map_err(Failed::stop)?;
     output.say(format!("to take back run {run}, in this order:"));
     for step in answer.get("steps").and_then(Value::as_array).into_iter().flatten() {
         let text = |key: &str| step.get(key).and_then(Value::as_str);

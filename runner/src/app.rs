@@ -18,7 +18,7 @@ use fairlead_step_sign::{Sign, Verify};
 
 use crate::cli::Cli;
 use crate::exit::{Exit, Stop};
-use crate::output::Output;
+use crate::output::{Color, Output};
 use crate::settings::Settings;
 use crate::{cli, commands, output, sealed};
 
@@ -70,6 +70,12 @@ impl App {
     /// Reads the command line, does what it says, and answers the exit code.
     #[must_use]
     pub fn main(self) -> ExitCode {
+        let mut args = std::env::args_os().skip(1);
+        if args.next().is_some_and(|first| first == fairlead_exec::CONFINE) {
+            // What comes back says why it is not the program that was asked for. Shells answer so, too.
+            Output::new(Color::Never).say(fairlead_exec::become_confined(args).to_string());
+            return ExitCode::from(127);
+        }
         let opened = sealed::open();
         let cli = Cli::parse();
         let output = Output::new(cli.color);
@@ -113,14 +119,14 @@ impl App {
 
 /// Whether a command runs for long, and with the secrets of others.
 const fn keeps_secrets(command: &cli::Command) -> bool {
-    matches!(command, cli::Command::Serve(_))
+    matches!(command, cli::Command::Serve(_) | cli::Command::Runner(_))
 }
 
 /// Heavy work is done in processes and on blocking threads. What is left are short turns that follow
 /// one another, and handing those from thread to thread costs more than it gains. A server has many runs,
 /// and callers, at a time.
 fn runtime(command: &cli::Command) -> tokio::runtime::Builder {
-    if matches!(command, cli::Command::Serve(_)) {
+    if matches!(command, cli::Command::Serve(_) | cli::Command::Runner(_)) {
         tokio::runtime::Builder::new_multi_thread()
     } else {
         tokio::runtime::Builder::new_current_thread()

@@ -14,6 +14,7 @@ use fairlead_step::{HumanDuration, StepId};
 
 pub(crate) use access::{AuditCommand, TokenCommand, TokenCreateArgs};
 
+use crate::commands::runner::{GuardArgs, RunnerArgs};
 use crate::output::Color;
 use crate::settings::{GLOBAL, SettingsArgs};
 
@@ -96,6 +97,11 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Serve webhooks and the API, and start pipelines by events
     Serve(ServeArgs),
+    /// Take jobs of a pool from servers, and make their attempts on this machine
+    Runner(RunnerArgs),
+    /// End what a runner leaves behind: its runner starts it
+    #[command(hide = true)]
+    GuardProcesses(GuardArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -542,9 +548,15 @@ pub(crate) struct ServeArgs {
     /// alone
     #[arg(long, value_name = "NAME")]
     pub(crate) api_token: Option<String>,
-    /// How many steps may run at a time [default: the number of processors, at least 4]
+    /// How many steps may run at a time in this process [default: the number of processors, at least 4]
     #[arg(long, value_name = "N")]
     pub(crate) max_parallel: Option<NonZeroUsize>,
+    /// The pool of runners that makes the steps which name none; without it this process makes them
+    #[arg(long, env = "FAIRLEAD_DEFAULT_POOL", value_name = "NAME")]
+    pub(crate) default_pool: Option<String>,
+    /// How long a runner is believed to go on with an attempt since it was last heard of
+    #[arg(long, env = "FAIRLEAD_RUNNER_LEASE", value_name = "DURATION", default_value = "30s")]
+    pub(crate) runner_lease: HumanDuration,
     /// How many runs may go on at a time, over all servers that share the store; those that only wait
     /// for people, a moment or evidence are not counted
     #[arg(long, value_name = "N", default_value = "32")]

@@ -23,6 +23,10 @@ pub enum Exit {
     Interrupted,
     /// 6: the run waits for its turn, people, a moment or evidence, and `--no-wait` was given.
     Waits,
+    /// 7: a runner gave up attempts: it handed them back, or nobody took their ends.
+    GaveUp,
+    /// 8: a runner was told to end twice, and ended what it made at once.
+    Forced,
     /// 70: a defect of Fairlead.
     Internal,
 }
@@ -39,6 +43,8 @@ impl Exit {
             Self::Cancelled => 4,
             Self::Interrupted => 5,
             Self::Waits => 6,
+            Self::GaveUp => 7,
+            Self::Forced => 8,
             Self::Internal => 70,
         }
     }

@@ -31,6 +31,12 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// The folder with all that it keeps.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// Publishes one message, as a program that knows nothing of Fairlead does, and waits until the
     /// server has it.
     ///

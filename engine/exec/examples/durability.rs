@@ -138,6 +138,7 @@ fn engine(store: &Store) -> Result<Engine, Failure> {
         max_parallel: NonZeroUsize::new(64),
         max_runs: None,
         runners: None,
+        default_pool: None,
         injections: Vec::new(),
         version: "bench".to_owned(),
     }))

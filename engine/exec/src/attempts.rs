@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use fairlead_plan::PlanStep;
 use fairlead_run::{AttemptToken, LogKey, LogLine, StepResult};
 use fairlead_step::{BoxFuture, Digest, RunId, StepId};
 use futures::Stream;
@@ -35,6 +36,20 @@ pub struct Demand {
     pub labels: BTreeMap<String, String>,
     /// The kind of the step and its version, which a runner must have. Not told for this process.
     pub kind: Option<(String, String)>,
+}
+
+impl Demand {
+    /// What a step of a plan asks for; `default` is the pool of those that name none.
+    pub(crate) fn of(step: &PlanStep, default: Option<&Arc<str>>) -> Self {
+        match default {
+            None => Self::default(),
+            Some(pool) => Self {
+                pool: Some(Arc::clone(pool)),
+                labels: BTreeMap::new(),
+                kind: Some((step.kind.clone(), step.kind_version.clone())),
+            },
+        }
+    }
 }
 
 /// Why no attempt can begin now. It may be otherwise later.

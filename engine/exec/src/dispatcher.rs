@@ -29,7 +29,7 @@ use fairlead_run::{
     AttemptToken, CancelReason, Command, Failure, Journal, Lease, Record, Run, RunEvent, RunStatus,
     Seq, SignalId, StepResult, bounded_text,
 };
-use fairlead_step::{Catalog, Clock, ErrorClass, HumanDuration, Step, StepId};
+use fairlead_step::{Catalog, Clock, ErrorClass, HumanDuration, Step, StepError, StepId};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -93,6 +93,8 @@ pub(crate) struct Tools {
     pub(crate) attempts: PlacedAttempts,
     /// One slot for each attempt that may run at a time, in every run of the engine.
     pub(crate) slots: Slots,
+    /// Where steps are made that name no pool, where that is not this process.
+    pub(crate) default_pool: Option<Arc<str>>,
     /// How many runs of the store may go on at a time.
     pub(crate) max_runs: Option<NonZeroU32>,
     pub(crate) listener: Arc<SignalListener>,
@@ -442,9 +444,11 @@ impl<'e> Dispatcher<'e> {
     }
 
     /// Where attempts of a step may be made.
-    #[expect(clippy::unused_self, reason = "the plan says it once it has pools")]
-    fn demand_of(&self, _: &StepId) -> Demand {
-        Demand::default()
+    fn demand_of(&self, step: &StepId) -> Demand {
+        let step = self.run.step(step);
+        step.map_or_else(Demand::default, |step| {
+            Demand::of(step.plan(), self.tools.default_pool.as_ref())
+        })
     }
 
     /// A slot for the next attempt of this demand, or a place in the queue for one.
@@ -496,11 +500,18 @@ impl<'e> Dispatcher<'e> {
             message: bounded_text(message),
             hint: None,
         };
-        self.kind_of(step)?;
+        let kind = self.kind_of(step)?;
         let planned = self.run.step(step).map(|step| step.plan());
         let planned = planned.ok_or_else(|| broken(format!("the plan has no step `{step}`")))?;
         let input = self.run.render(step).map_err(|error| broken(error.to_string()))?;
         let Demand { pool, labels, .. } = self.demand_of(step);
+        let workspace = &self.run.request().workspace;
+        if pool.is_some() {
+            // A runner may know less of projects than this process does.
+            let pipeline = &self.run.request().pipeline;
+            let checked = self.tools.host.policy.check(pipeline, &**kind, input.display());
+            checked.map_err(|error| Failure::from(&StepError::from(error)))?;
+        }
         Ok(JobSpec {
             run: self.run.id().clone(),
             pipeline: self.run.request().pipeline.clone(),
@@ -510,9 +521,11 @@ impl<'e> Dispatcher<'e> {
             kind: planned.kind.clone(),
             kind_version: planned.kind_version.clone(),
             // Only who sends them anywhere has to know them.
-            artifacts: pool.as_ref().map_or_else(Vec::new, |_| JobSpec::artifacts_in(&input)),
+            artifacts: pool
+                .as_ref()
+                .map_or_else(Vec::new, |_| JobSpec::artifacts_of(&input, workspace)),
             input,
-            workspace: self.run.request().workspace.clone(),
+            workspace: workspace.clone(),
             limits: Limits { timeout: planned.timeout, ..Limits::default() },
             cache: planned.cache,
             pool: pool.map(|pool| pool.to_string()),

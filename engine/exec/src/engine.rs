@@ -73,6 +73,8 @@ pub struct EngineOptions {
     pub max_runs: Option<NonZeroU32>,
     /// The runners, for steps that name a pool.
     pub runners: Option<Arc<dyn Attempts>>,
+    /// The pool of steps that name none; they are made in this process when it is not given.
+    pub default_pool: Option<String>,
     /// Faults to inject.
     pub injections: Vec<Injection>,
     /// The version of this build, for the journal.
@@ -299,6 +301,7 @@ impl Engine {
             workspaces: options.workspaces,
             scratch: Arc::new(ScratchFolders::new(options.scratch)),
             updates: Broadcast::new(),
+            cgroup: None,
         };
         let host = Arc::new(host);
         let here = LocalAttempts { host: Arc::clone(&host), catalog: Arc::clone(&options.catalog) };
@@ -309,6 +312,7 @@ impl Engine {
             host,
             attempts: PlacedAttempts { here, elsewhere: options.runners.clone() },
             slots: Slots::new(parallel, options.runners),
+            default_pool: options.default_pool.map(Into::into),
             max_runs: options.max_runs,
             listener: SignalListener::new(),
             injections: options.injections,
@@ -585,11 +589,20 @@ impl Engine {
         self.0.tools.listener.cancel(run, by, why)
     }
 
-    /// What keeps steps of a run that this engine drives from beginning, by what they demand: they could,
-    /// and no machine has room.
+    /// What keeps steps of a run from beginning that could, and have no machine: by step, as far as this
+    /// engine drives the run.
     #[must_use]
-    pub fn why_waiting(&self, run: &RunId) -> BTreeMap<Demand, String> {
-        self.0.tools.slots.why_waiting(run)
+    pub fn why_waiting(&self, run: &Run) -> BTreeMap<StepId, String> {
+        let tools = &self.0.tools;
+        let why = tools.slots.why_waiting(run.id());
+        if why.is_empty() {
+            return BTreeMap::new();
+        }
+        let waiting = run.steps().filter_map(|step| {
+            let demand = Demand::of(step.plan(), tools.default_pool.as_ref());
+            Some((step.id().clone(), why.get(&demand)?.clone()))
+        });
+        waiting.collect()
     }
 
     /// The updates of every run, from now on.
@@ -623,7 +636,9 @@ impl Engine {
     }
 
     async fn check_secrets(&self, plan: &Plan) -> Result<(), SecretsMissing> {
-        let names = plan.secrets();
+        // What a runner needs it looks up itself, and this process need not know it.
+        let default = self.0.tools.default_pool.as_ref();
+        let names = plan.secrets_of(|step| Demand::of(step, default).pool.is_none());
         let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let secrets = self.0.tools.host.secrets_for(plan.name());
         fetch(&*secrets, &names).await.map(drop).map_err(SecretsMissing)

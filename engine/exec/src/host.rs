@@ -25,6 +25,7 @@ use crate::attempts::{AttemptResult, JobSpec};
 use crate::log::AttemptLog;
 use crate::mask::Mask;
 use crate::policy::Policy;
+use crate::process::cgroup::CgroupEntry;
 use crate::process::{ProcessHost, ProcessOptions};
 use crate::scratch::ScratchFolders;
 use crate::secrets::{SecretError, SecretProvider, fetch};
@@ -51,6 +52,8 @@ pub(crate) struct Host {
     pub(crate) workspaces: Arc<dyn WorkspaceLayout>,
     pub(crate) scratch: Arc<ScratchFolders>,
     pub(crate) updates: Broadcast,
+    /// The control group of the attempt, for a host of one attempt.
+    pub(crate) cgroup: Option<Arc<CgroupEntry>>,
 }
 
 /// One attempt to make.
@@ -177,13 +180,16 @@ impl Host {
                 info: job.spec.info(),
                 scratch: scratch_path,
                 log: log.clone(),
-                spawn: Arc::new(ProcessHost::new(
-                    Arc::clone(&self.processes),
-                    &workspace,
-                    log.clone(),
-                    Arc::clone(mask),
-                    cancel.clone(),
-                )),
+                spawn: Arc::new(
+                    ProcessHost::new(
+                        Arc::clone(&self.processes),
+                        &workspace,
+                        log.clone(),
+                        Arc::clone(mask),
+                        cancel.clone(),
+                    )
+                    .confined(self.cgroup.clone()),
+                ),
                 workspace,
                 registries: Arc::clone(&self.registries),
                 artifacts: Arc::clone(&self.artifacts),

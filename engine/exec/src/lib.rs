@@ -54,10 +54,12 @@ pub use inject::{Fault, Injection, InjectionError};
 pub use mask::Mask;
 pub use meter::Meter;
 pub use policy::{Allow, Containers, DEFAULT_PROJECT, Policy, PolicyError, Project, Refusal};
+pub use process::cgroup::{CONFINE, Cgroups, become_confined};
+pub use process::guardian::{Guardian, guard};
 pub use process::{MARK_VARIABLE, ProcessHost, ProcessOptions};
 pub use remote::{
-    Floors, LEASE, RemoteAttempts, RemoteOptions, Runner, RunnerEnd, RunnerError, RunnerOptions,
-    RunnerView,
+    Confine, Floors, LEASE, MakeLayout, RemoteAttempts, RemoteOptions, Runner, RunnerEnd,
+    RunnerError, RunnerOptions, RunnerView,
 };
 pub use secrets::{SecretError, SecretProvider};
 pub use slots::Slot;

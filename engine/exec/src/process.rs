@@ -7,13 +7,16 @@
 //! process leaves behind in its group when it ends by itself is ended the same way; what left the
 //! group then and keeps the pipes open is waited for no longer than a moment, and told to end.
 
+pub(crate) mod cgroup;
 mod group;
+pub(crate) mod guardian;
 mod output;
 mod program;
 pub(crate) mod strays;
 mod tail;
 mod watch;
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
@@ -27,6 +30,7 @@ use fairlead_step::{
 };
 use tokio::time::Instant;
 
+use self::cgroup::CgroupEntry;
 use self::group::Group;
 use self::program::{DEFAULT_PATH, find_program, no_input};
 use self::strays::Mark;
@@ -63,6 +67,8 @@ pub struct ProcessHost {
     log: Arc<dyn Log>,
     mask: Arc<Mask>,
     cancel: CancelToken,
+    /// The control group that its processes begin in.
+    confinement: Option<Arc<CgroupEntry>>,
 }
 
 impl ProcessHost {
@@ -76,7 +82,12 @@ impl ProcessHost {
         mask: Arc<Mask>,
         cancel: CancelToken,
     ) -> Self {
-        Self { options, workspace: workspace.into(), log, mask, cancel }
+        Self { options, workspace: workspace.into(), log, mask, cancel, confinement: None }
+    }
+
+    /// The same, with every process in a control group.
+    pub(crate) fn confined(self, confinement: Option<Arc<CgroupEntry>>) -> Self {
+        Self { confinement, ..self }
     }
 
     fn say(&self, text: impl AsRef<str>) {
@@ -102,11 +113,18 @@ impl ProcessHost {
         let program = find_program(&spec.program, path, &cwd)
             .ok_or_else(|| ProcessError::NotFound { program: name() })?;
 
+        let (program, args) = match &self.confinement {
+            Some(confinement) => {
+                let args = confinement.args(&program, &spec.args);
+                (confinement.program.clone(), Cow::Owned(args))
+            }
+            None => (program, Cow::Borrowed(&spec.args[..])),
+        };
         let mark = Mark::new(self.options.mark.as_deref());
         #[expect(clippy::disallowed_methods, reason = "the one place that starts processes")]
         let mut command = tokio::process::Command::new(program);
         command
-            .args(&spec.args)
+            .args(&*args)
             .env_clear()
             .envs(environment)
             .env(strays::VARIABLE, mark.value())

@@ -23,7 +23,9 @@ mod wire;
 use std::time::Duration;
 
 pub use self::owner::{RemoteAttempts, RemoteOptions};
-pub use self::runner::{Floors, Runner, RunnerEnd, RunnerError, RunnerOptions};
+pub use self::runner::{
+    Confine, Floors, MakeLayout, Runner, RunnerEnd, RunnerError, RunnerOptions,
+};
 pub use self::runners::RunnerView;
 
 /// How long a runner is believed to go on with an attempt since it was last heard of.

@@ -5,6 +5,7 @@ mod faults;
 mod policy;
 mod ports;
 mod resume;
+mod runners;
 mod scheduling;
 mod stuck;
 
@@ -264,7 +265,13 @@ fn bench_with(store: Store, change: impl FnOnce(&mut EngineOptions)) -> Bench {
     catalog.add(Fake(world.clone())).unwrap();
     let catalog = Arc::new(catalog);
     let folder = tempfile::tempdir().unwrap();
-    let mut options = EngineOptions {
+    let mut options = options(&catalog, folder.path(), &store);
+    change(&mut options);
+    Bench { engine: Engine::new(options), catalog, store, world, folder }
+}
+
+fn options(catalog: &Arc<Catalog>, folder: &Path, store: &Store) -> EngineOptions {
+    EngineOptions {
         catalog: catalog.clone(),
         journal: store.journal(),
         logs: store.logs(),
@@ -283,22 +290,23 @@ fn bench_with(store: Store, change: impl FnOnce(&mut EngineOptions)) -> Bench {
             grace: Duration::from_millis(200),
             mark: None,
         },
-        workspaces: Arc::new(RunFolders::new(
-            folder.path().join("workspaces"),
-            Arc::new(FetchesNothing),
-        )),
-        scratch: folder.path().join("scratch"),
+        workspaces: Arc::new(RunFolders::new(folder.join("workspaces"), Arc::new(FetchesNothing))),
+        scratch: folder.join("scratch"),
         max_parallel: NonZeroUsize::new(8),
         max_runs: None,
         runners: None,
+        default_pool: None,
         injections: Vec::new(),
         version: "test".into(),
-    };
-    change(&mut options);
-    Bench { engine: Engine::new(options), catalog, store, world, folder }
+    }
 }
 
 impl Bench {
+    /// What another engine over a store is made of.
+    fn options(&self, store: &Store) -> EngineOptions {
+        options(&self.catalog, self.folder.path(), store)
+    }
+
     fn plan(&self, yaml: &str) -> Arc<Plan> {
         let text = format!("apiVersion: fairlead.dev/v1\nkind: Pipeline\nname: test\n{yaml}");
         let source = Source::new("test.yaml", text);

@@ -262,8 +262,14 @@ impl Plan {
     /// The name of every secret that some step reads.
     #[must_use]
     pub fn secrets(&self) -> BTreeSet<String> {
+        self.secrets_of(|_| true)
+    }
+
+    /// The name of every secret that some of these steps reads.
+    #[must_use]
+    pub fn secrets_of(&self, which: impl Fn(&PlanStep) -> bool) -> BTreeSet<String> {
         let undo = |step: &PlanStep| step.undo.as_ref().map(|undo| template::secrets(&undo.with));
-        let steps = self.steps().iter();
+        let steps = self.steps().iter().filter(|step| which(step));
         steps
             .flat_map(|step| {
                 template::secrets(&step.with).into_iter().chain(undo(step).into_iter().flatten())

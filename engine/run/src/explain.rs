@@ -1,7 +1,7 @@
 //! Why a run and its steps are where they are, and what would let them go on: told from the facts
 //! alone.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use fairlead_plan::{Approval, Gate, Outcome, WaitFor};
@@ -153,6 +153,19 @@ impl fmt::Display for Unblock {
             Self::RunEnds { run } => write!(f, "the end of run {run}"),
             Self::AnyRunEnds => f.write_str("the end of any run that goes on"),
             Self::Resumption => f.write_str("a process that takes the run up"),
+        }
+    }
+}
+
+impl Explanation {
+    /// Says of steps that nothing holds back what keeps them from a machine, where somebody knows it.
+    pub fn wait_for_machines(&mut self, why: &BTreeMap<StepId, String>) {
+        for step in &mut self.steps {
+            if let Some(why) = why.get(&step.step) {
+                for reason in step.why.iter_mut().filter(|reason| *reason == FREE) {
+                    *reason = format!("it waits for a machine: {why}");
+                }
+            }
         }
     }
 }

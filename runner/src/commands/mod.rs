@@ -15,6 +15,7 @@ mod preflight;
 mod prune;
 mod remote;
 mod rerun;
+pub(crate) mod runner;
 mod runs;
 mod schema;
 mod serve;
@@ -130,6 +131,7 @@ impl Context<'_> {
             max_parallel,
             max_runs,
             runners: None,
+            default_pool: None,
             injections,
             version: env!("CARGO_PKG_VERSION").into(),
         }
@@ -193,6 +195,8 @@ pub(crate) async fn run(
         Command::Audit(command) => audit::audit(&context, command).await,
         Command::Doctor(args) => doctor::doctor(&context, args).await,
         Command::Serve(args) => serve::serve(&context, args).await,
+        Command::Runner(args) => runner::runner(&context, args).await,
+        Command::GuardProcesses(args) => Ok(runner::stand_guard(&args)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "fairlead", &mut script);

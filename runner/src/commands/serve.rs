@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_bus::{InProcess, JetStream, JetStreamOptions};
-use fairlead_event::Bus;
-use fairlead_exec::{Engine, Refusal, RunFolders, SecretProvider as _};
+use fairlead_event::{Bus, is_pool_name};
+use fairlead_exec::{
+    Engine, EngineOptions, Refusal, RemoteAttempts, RemoteOptions, RunFolders, SecretProvider as _,
+};
 use fairlead_oci::Client;
 use fairlead_plan::{Plan, Scope};
 use fairlead_run::{Journal, StoreError};
@@ -41,6 +43,9 @@ use crate::telemetry::{Otlp, TelemetrySettings};
 /// How often workspaces are looked for that nobody needs any more. Runs give theirs back when they end;
 /// this is for processes that were killed.
 const SWEEP: Duration = Duration::from_secs(1800);
+
+/// The shortest lease: within it a question and its answer must have their time.
+const SHORTEST_LEASE: Duration = Duration::from_secs(3);
 
 /// The most bytes of a configuration.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -246,6 +251,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         permits,
         workspaces,
     );
+    let made_of = with_runners(made_of, &store, &args, nats.as_deref()).await?;
     let engine = Engine::measured(made_of, metrics.clone());
     let sweeping = tokio::spawn(sweep(Arc::clone(&folders), store.journal()));
     let lookup = ForgeLookup { access: forges, folders };
@@ -327,6 +333,39 @@ async fn sweep(workspaces: Arc<RunFolders>, journal: Arc<dyn Journal>) {
             tracing::warn!("the workspaces of runs that have ended are not swept: {error}");
         }
     }
+}
+
+/// The engine of a server: with NATS, runners make the attempts of steps that name a pool.
+async fn with_runners(
+    mut options: EngineOptions,
+    store: &Store,
+    args: &ServeArgs,
+    nats: Option<&str>,
+) -> Result<EngineOptions, Stop> {
+    if let Some(pool) = args.default_pool.as_deref().filter(|pool| !is_pool_name(pool)) {
+        return Err(Stop::usage(format!("`--default-pool {pool}` names no pool"))
+            .hint("the name of a pool has lower-case letters, digits, `-` and `_`"));
+    }
+    if nats.is_none() && args.default_pool.is_some() {
+        return Err(Stop::usage("`--default-pool` needs runners, and there is no way to them")
+            .hint("give `--nats URL`"));
+    }
+    if let Some(url) = nats {
+        // A connection of their own: logs must not hold up events.
+        let bus = JetStream::connect(JetStreamOptions::new(url))
+            .await
+            .map_err(|e| Stop::usage(error_chain(&e)))?;
+        let runners = RemoteAttempts::start(RemoteOptions {
+            bus: Arc::new(bus),
+            logs: store.logs(),
+            artifacts: store.artifacts(),
+            result_cache: store.result_cache(),
+            lease: args.runner_lease.0.max(SHORTEST_LEASE),
+        });
+        options.runners = Some(Arc::new(runners));
+        options.default_pool.clone_from(&args.default_pool);
+    }
+    Ok(options)
 }
 
 /// Ready at the first interrupt or termination signal.

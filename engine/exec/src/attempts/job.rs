@@ -136,9 +136,9 @@ impl JobSpec {
         }
     }
 
-    /// The artifacts that an input names: whatever in it reads as one.
+    /// The artifacts that a job needs: whatever in its input reads as one, and the archive it works on.
     #[must_use]
-    pub fn artifacts_in(input: &RenderedInput) -> Vec<Digest> {
+    pub fn artifacts_of(input: &RenderedInput, workspace: &Workspace) -> Vec<Digest> {
         fn look(value: &Value, found: &mut BTreeSet<Digest>) {
             match value {
                 Value::Object(fields) => {
@@ -154,6 +154,9 @@ impl JobSpec {
         }
         let mut found = BTreeSet::new();
         look(input.display(), &mut found);
+        if let Workspace::Archive { digest } = workspace {
+            found.insert(digest.clone());
+        }
         found.into_iter().collect()
     }
 
@@ -238,7 +241,7 @@ mod tests {
             attempt: 3,
             kind: "scan".into(),
             kind_version: "2".into(),
-            artifacts: JobSpec::artifacts_in(&input),
+            artifacts: JobSpec::artifacts_of(&input, &Workspace::Empty {}),
             input,
             workspace: Workspace::local("/work"),
             limits: Limits { memory: Some(1 << 30), pids: Some(100), ..Limits::default() },

@@ -139,6 +139,13 @@ pub(crate) fn marked(mark: &str) -> Vec<Stray> {
     all.map(|(id, stat)| Stray { id, began: stat.began, name: stat.name }).collect()
 }
 
+/// Those of these processes that live.
+pub(crate) fn living(ids: impl IntoIterator<Item = i32>) -> Vec<Stray> {
+    let found = ids.into_iter().filter_map(|id| Stat::of(id).map(|stat| (id, stat)));
+    let found = found.filter(|(_, stat)| stat.runs);
+    found.map(|(id, stat)| Stray { id, began: stat.began, name: stat.name }).collect()
+}
+
 fn carries(id: i32, mark: &Mark) -> bool {
     let Ok(environment) = fs::read(format!("/proc/{id}/environ")) else { return false };
     let variables = environment.split(|byte| *byte == 0);

@@ -10,12 +10,16 @@ use std::fs::{File, TryLockError};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use fairlead_event::{JobBus, is_pool_name};
 use fairlead_run::AttemptToken;
-use fairlead_step::{Catalog, Clock, Egress, Registries, error_chain};
+use fairlead_step::{
+    Artifact, ArtifactError, Artifacts, BoxFuture, Catalog, Clock, Digest, Egress, Registries,
+    error_chain,
+};
 use futures::StreamExt as _;
 use rustix::process::Signal;
 use tokio::sync::Notify;
@@ -23,14 +27,16 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use self::floors::Floors;
-use self::held::{GivenUp, Held};
+use self::held::{GivenUp, Held, ServerPorts};
 use self::making::{gone, handed_back, interrupted};
 use self::spool::{Budget, Spool};
 use super::owner::locked;
 use super::wire::{Answer, Presence, RunnerRef, ToRunner, ToServer, frame, open};
-use super::{ANSWER, LEASE, RENEWALS, RUNNERS, SERVERS};
+use super::{ANSWER, FENCED_AT, LEASE, RENEWALS, RUNNERS, SERVERS};
 use crate::attempts::AttemptResult;
 use crate::policy::Policy;
+use crate::process::cgroup::{Cgroups, CgroupEntry};
+use crate::process::guardian::Guardian;
 use crate::process::{ProcessOptions, strays};
 use crate::scratch::ScratchFolders;
 use crate::secrets::SecretProvider;
@@ -51,6 +57,9 @@ const MOST_KEPT: usize = 256;
 
 /// How often a slot whose processes did not end is looked at.
 const BLOCKED: Duration = Duration::from_secs(5);
+
+/// Makes what lays workspaces out: archives are among the artifacts of the server whose attempt needs them.
+pub type MakeLayout = Box<dyn Fn(Arc<dyn Artifacts>) -> Arc<dyn WorkspaceLayout> + Send + Sync>;
 
 /// What a runner is made of.
 pub struct RunnerOptions {
@@ -76,8 +85,8 @@ pub struct RunnerOptions {
     pub registries: Arc<dyn Registries>,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// What lays the workspaces of runs out.
-    pub workspaces: Arc<dyn WorkspaceLayout>,
+    /// Makes what lays the workspaces of runs out, with the artifacts of servers.
+    pub workspaces: MakeLayout,
     /// What holds for every process.
     pub processes: ProcessOptions,
     /// The folder with its spool and its scratch folders. No other runner uses it.
@@ -91,6 +100,19 @@ pub struct RunnerOptions {
     pub grace: Option<Duration>,
     /// The version of this build.
     pub version: String,
+    /// What ends its processes when it cannot any more: those that carry the mark in `processes`.
+    pub guardian: Option<Guardian>,
+    /// What makes control groups for its attempts.
+    pub confine: Option<Confine>,
+}
+
+/// How processes get into control groups.
+#[derive(Debug, Clone)]
+pub struct Confine {
+    /// Where they are made.
+    pub cgroups: Cgroups,
+    /// The program that calls [`crate::become_confined`] when it is told [`crate::CONFINE`] first.
+    pub program: PathBuf,
 }
 
 /// Why there is no runner.
@@ -147,6 +169,7 @@ struct Inner {
     options: RunnerOptions,
     me: RunnerRef,
     scratch: Arc<ScratchFolders>,
+    workspaces: Arc<dyn WorkspaceLayout>,
     budget: Arc<Budget>,
     /// What it answers for.
     held: Mutex<HashMap<AttemptToken, Arc<Held>>>,
@@ -197,8 +220,13 @@ impl Runner {
             name: options.name.clone(),
             incarnation: format!("{:032x}", rand::random::<u128>()),
         };
-        let inner = Inner {
+        if let Some(confine) = &options.confine {
+            // The folder is this runner's, and so are the groups that are called after it.
+            confine.cgroups.sweep();
+        }
+        let inner = Arc::new_cyclic(|inner| Inner {
             me,
+            workspaces: (options.workspaces)(Arc::new(HeldArtifacts(inner.clone()))),
             scratch: Arc::new(ScratchFolders::new(options.folder.join("scratch"))),
             budget: Arc::new(Budget::new(options.spool)),
             options,
@@ -210,8 +238,8 @@ impl Runner {
             gave_up: AtomicUsize::new(0),
             freed: Notify::new(),
             said: Notify::new(),
-        };
-        Ok(Self { inner: Arc::new(inner), _lock: lock })
+        });
+        Ok(Self { inner, _lock: lock })
     }
 
     /// Takes jobs and makes their attempts until `drain` is ready; then it takes none, and ends when
@@ -269,6 +297,28 @@ impl Runner {
     }
 }
 
+/// The artifacts that attempts of this runner may read, each from the server of one of them.
+struct HeldArtifacts(Weak<Inner>);
+
+impl Artifacts for HeldArtifacts {
+    fn put(&self, name: &str, _: &str, _: Bytes) -> BoxFuture<'_, Result<Artifact, ArtifactError>> {
+        let message = format!("`{name}` is of no attempt, and no server keeps it");
+        Box::pin(std::future::ready(Err(ArtifactError::Unavailable { message })))
+    }
+
+    fn get(&self, digest: &Digest) -> BoxFuture<'_, Result<Bytes, ArtifactError>> {
+        let digest = digest.clone();
+        Box::pin(async move {
+            let inner = self.0.upgrade();
+            let helds = inner.map(|inner| inner.all()).unwrap_or_default();
+            match helds.into_iter().find(|held| held.job.artifacts.contains(&digest)) {
+                Some(held) => ServerPorts(held).get(&digest).await,
+                None => Err(ArtifactError::NotFound { digest }),
+            }
+        })
+    }
+}
+
 impl Inner {
     fn spool_folder(&self) -> PathBuf {
         self.options.folder.join("spool")
@@ -312,13 +362,16 @@ impl Inner {
     }
 
     /// Leaves a slot unused until no process of the attempt is left.
-    fn block_slot(self: &Arc<Self>, token: AttemptToken) {
+    fn block_slot(self: &Arc<Self>, token: AttemptToken, confinement: Option<Arc<CgroupEntry>>) {
         self.blocked.fetch_add(1, Ordering::Relaxed);
         self.said.notify_one();
         let inner = Arc::clone(self);
         tokio::spawn(async move {
-            while !gone(&token, Duration::ZERO).await.is_empty() {
+            while !gone(&token, confinement.as_deref(), Duration::ZERO).await.is_empty() {
                 sleep(BLOCKED).await;
+            }
+            if let Some(confinement) = confinement {
+                confinement.group.remove();
             }
             inner.blocked.fetch_sub(1, Ordering::Relaxed);
             inner.freed.notify_one();
@@ -474,7 +527,7 @@ impl Inner {
             }
             ToRunner::RunEnded { run } => {
                 let inner = Arc::clone(self);
-                tokio::spawn(async move { inner.options.workspaces.give_back(&run).await });
+                tokio::spawn(async move { inner.workspaces.give_back(&run).await });
             }
             ToRunner::Who { server, tokens } => {
                 let mut found = false;
@@ -550,12 +603,20 @@ impl Inner {
 
     /// Ends what could not be renewed, in time for nothing of it to be left when its lease ends.
     async fn fence(self: Arc<Self>) {
+        let mut guarded = false;
         loop {
             let helds = self.all();
             for held in helds.iter().filter(|held| held.must_fence()) {
                 held.give_up(GivenUp::Fenced);
             }
-            let lease = helds.iter().map(|held| held.lease()).min().unwrap_or(LEASE);
+            let lease = helds.iter().map(|held| held.lease()).min();
+            if let Some(guardian) = &self.options.guardian
+                && (lease.is_some() || guarded)
+            {
+                guardian.pat(lease.map(|lease| lease * FENCED_AT.0 / FENCED_AT.1));
+                guarded = lease.is_some();
+            }
+            let lease = lease.unwrap_or(LEASE);
             sleep((lease / 40).clamp(Duration::from_millis(20), Duration::from_millis(500))).await;
         }
     }

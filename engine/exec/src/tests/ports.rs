@@ -28,6 +28,7 @@ fn host(store: &Store, folder: &Path) -> Host {
         workspaces: Arc::new(RunFolders::new(folder.join("runs"), Arc::new(FetchesNothing))),
         scratch: Arc::new(ScratchFolders::new(folder.join("scratch"))),
         updates: Broadcast::new(),
+        cgroup: None,
     }
 }
 
@@ -76,7 +77,10 @@ pub(super) fn runner_options(
         secrets: Arc::new(Secrets(BTreeMap::from([("token", "hunter2-hunter2")]))),
         registries: Arc::new(NoRegistries),
         clock: Arc::new(SystemClock),
-        workspaces: Arc::new(RunFolders::new(folder.join("runs"), Arc::new(FetchesNothing))),
+        workspaces: {
+            let folder = folder.join("runs");
+            Box::new(move |_| Arc::new(RunFolders::new(folder.clone(), Arc::new(FetchesNothing))))
+        },
         processes: ProcessOptions {
             environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
             grace: Duration::from_millis(200),
@@ -87,6 +91,8 @@ pub(super) fn runner_options(
         floors: Floors { disk: 0, inodes: 0, memory: 0, descriptors: 0 },
         grace: None,
         version: "test".into(),
+        guardian: None,
+        confine: None,
     }
 }
 

@@ -208,6 +208,7 @@ impl Simulation {
             max_parallel: NonZeroUsize::new(3),
             max_runs: self.max_runs,
             runners: None,
+            default_pool: None,
             injections: Vec::new(),
             version: "sim".to_owned(),
         });

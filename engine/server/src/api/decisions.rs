@@ -214,7 +214,9 @@ pub(crate) async fn explain(
     let signals = api.journal.signals(&id).await?.len();
     let this = RunFilter { run: Some(id), limit: 1, ..RunFilter::default() };
     let held = api.journal.list(this).await?.first().is_some_and(|run| run.held);
-    let told = serde_json::to_value(run.explain(Around { held, signals }));
+    let mut told = run.explain(Around { held, signals });
+    told.wait_for_machines(&api.engine.why_waiting(&run));
+    let told = serde_json::to_value(told);
     told.map(Json).map_err(|error| Problem::unavailable(error.to_string()))
 }
 

@@ -584,6 +584,7 @@ impl Harness {
             max_parallel: None,
             max_runs: self.max_runs,
             runners: None,
+            default_pool: None,
             injections: Vec::new(),
             version: "0".into(),
         };

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_event::{AskError, JobOffer};
-use fairlead_run::{AttemptToken, LogLine, StepResult};
-use fairlead_step::{CancelToken, Capability, HumanDuration, Stream, error_chain};
+use fairlead_run::{AttemptToken, Failure, LogLine, StepResult};
+use fairlead_step::{CancelToken, Capability, ErrorClass, HumanDuration, Stream, error_chain};
 use rustix::process::Signal;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use super::Inner;
 use super::held::{GivenUp, Held, ServerPorts};
 use super::spool::{Next, Spool, SpooledLog};
-use crate::attempts::{AttemptResult, JobError, JobSpec, LocalAttempts};
+use super::{Confine, Inner};
+use crate::attempts::{AttemptResult, JobError, JobSpec, Limits, LocalAttempts};
 use crate::host::{Host, Job};
+use crate::process::cgroup::{Bounds, CgroupEntry};
 use crate::process::strays::{self, Stray};
 use crate::remote::ANSWER;
 use crate::remote::wire::{Answer, OfferHeader, ToServer, frame, open};
@@ -39,7 +40,7 @@ const CHUNK: usize = 384 << 10;
 /// How long to wait after a server did not take what it was sent.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// How long what was told to end may take beyond its grace.
+/// How long what was sent SIGKILL may take to end.
 const GONE: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether processes are gone.
@@ -197,6 +198,42 @@ impl Inner {
         self.give_up(&held);
     }
 
+    /// A control group for the attempt, where this machine has some.
+    fn confine(&self, job: &JobSpec) -> Result<Option<Arc<CgroupEntry>>, Failure> {
+        let Limits { memory, cpu, pids, timeout: _ } = job.limits;
+        let failure = |message: String| Failure {
+            class: ErrorClass::Terminal,
+            message,
+            hint: Some(
+                "run the runner as root, or as a service whose control groups are its own \
+                 (`Delegate=yes` of systemd)"
+                    .to_owned(),
+            ),
+        };
+        let Some(Confine { cgroups, program }) = &self.options.confine else {
+            if memory.is_some() || cpu.is_some() || pids.is_some() {
+                return Err(failure(format!(
+                    "the step has limits, and runner {} may make no control groups that hold them",
+                    self.me.name
+                )));
+            }
+            return Ok(None);
+        };
+        let bounds = Bounds { memory, cpu, pids };
+        match cgroups.make(job.token.as_str(), bounds) {
+            Ok(group) => Ok(Some(Arc::new(CgroupEntry { group, program: program.clone() }))),
+            Err(error) if bounds != Bounds::default() => {
+                let name = &self.me.name;
+                Err(failure(format!("runner {name} cannot make a control group: {error}")))
+            }
+            // It bounds nothing, and what it would find is found by its mark.
+            Err(error) => {
+                tracing::warn!("an attempt is made without a control group: {error}");
+                Ok(None)
+            }
+        }
+    }
+
     /// Does the work; none when it was ended from outside.
     async fn work(self: &Arc<Self>, held: &Arc<Held>) -> Option<AttemptResult> {
         let job = &held.job;
@@ -213,6 +250,12 @@ impl Inner {
             Some(outer) => format!("{outer},{token}"),
             None => token.to_owned(),
         });
+        let confinement = match self.confine(job) {
+            Ok(confinement) => confinement,
+            Err(failure) => {
+                return Some(AttemptResult::Made { result: StepResult::Failure(failure) });
+            }
+        };
         let ports = Arc::new(ServerPorts(Arc::clone(held)));
         let host = Arc::new(Host {
             policy: options.policy.clone(),
@@ -224,9 +267,10 @@ impl Inner {
             registries: Arc::clone(&options.registries),
             clock: Arc::clone(&options.clock),
             processes: Arc::new(processes),
-            workspaces: Arc::clone(&options.workspaces),
+            workspaces: Arc::clone(&self.workspaces),
             scratch: Arc::clone(&self.scratch),
             updates: Broadcast::new(),
+            cgroup: confinement.clone(),
         });
         let (stop, stopped) = CancelToken::new();
         held.set_stop(stop);
@@ -259,19 +303,29 @@ impl Inner {
                 AttemptResult::Lost { reason }
             })
         });
-        if !starts {
+        if !starts && confinement.is_none() {
             return end;
         }
         // What was told to end has its grace where it was dropped.
         let patience = if end.is_some() { Duration::ZERO } else { options.processes.grace };
-        let left = gone(&job.token, patience + GONE).await;
+        let left = gone(&job.token, confinement.as_deref(), patience).await;
+        let end = match &confinement {
+            Some(confinement) => {
+                let out_of_memory = confinement.group.out_of_memory() > 0;
+                end.map(|end| if out_of_memory { ran_out_of_memory(end, job) } else { end })
+            }
+            None => end,
+        };
         if left.is_empty() {
+            if let Some(confinement) = &confinement {
+                confinement.group.remove();
+            }
             return end;
         }
         let left_names = strays::named(&left);
         let slot = "the slot is not used again before they are gone";
         say(format!("still there after SIGKILL: {left_names}; {slot}"));
-        self.block_slot(job.token.clone());
+        self.block_slot(job.token.clone(), confinement);
         Some(match end? {
             AttemptResult::Made { result: StepResult::Cancelled { message } } => {
                 let message =
@@ -285,21 +339,54 @@ impl Inner {
     }
 }
 
+/// The end of an attempt whose processes ran out of memory: an answer about the step, not the machine.
+fn ran_out_of_memory(end: AttemptResult, job: &JobSpec) -> AttemptResult {
+    let limit = match job.limits.memory {
+        Some(bytes) => format!(" of {} MiB", bytes >> 20),
+        None => String::new(),
+    };
+    let said = |what: &str| {
+        format!("it ran out of memory: its processes reached the limit{limit}; {what}")
+    };
+    let failure = match end {
+        AttemptResult::Made { result: StepResult::Failure(failure) } => failure,
+        // It went on without the process that was ended, or it was told to stop as it was.
+        other @ (AttemptResult::Made { .. }
+        | AttemptResult::CacheHit { .. }
+        | AttemptResult::Lost { .. }) => return other,
+    };
+    let failure = Failure {
+        class: ErrorClass::Terminal,
+        message: said(&failure.message),
+        hint: Some("raise `resources.memory` of the step, or let it use less".to_owned()),
+    };
+    AttemptResult::Made { result: StepResult::Failure(failure) }
+}
+
 /// Waits until no process of an attempt is left, ends those that are there then, and answers those that
 /// do not even end so.
-pub(super) async fn gone(token: &AttemptToken, patience: Duration) -> Vec<Stray> {
-    let look = |mark: String| async move {
-        tokio::task::spawn_blocking(move || strays::marked(&mark)).await.unwrap_or_default()
-    };
-    let mark = token.as_str().to_owned();
+pub(super) async fn gone(
+    token: &AttemptToken,
+    confinement: Option<&CgroupEntry>,
+    patience: Duration,
+) -> Vec<Stray> {
     let (until, last) = (Instant::now() + patience, Instant::now() + patience + GONE);
     loop {
-        let left = look(mark.clone()).await;
+        let mark = token.as_str().to_owned();
+        let left = tokio::task::spawn_blocking(move || strays::marked(&mark)).await;
+        let mut left = left.unwrap_or_default();
+        // The group also has those who took the mark off and lost their parents.
+        left.extend(strays::living(confinement.iter().flat_map(|c| c.group.processes())));
+        left.sort();
+        left.dedup();
         let now = Instant::now();
         if left.is_empty() || now >= last {
             return left;
         }
         if now >= until {
+            if let Some(confinement) = confinement {
+                confinement.group.kill();
+            }
             left.iter().for_each(|stray| stray.signal(Signal::KILL));
         }
         sleep(LOOK).await;

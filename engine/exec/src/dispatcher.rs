@@ -29,7 +29,7 @@ use fairlead_run::{
     AttemptToken, CancelReason, Command, Failure, Journal, Lease, Record, Run, RunEvent, RunStatus,
     Seq, SignalId, StepResult, bounded_text,
 };
-use fairlead_step::{Catalog, Clock, ErrorClass, HumanDuration, Step, StepError, StepId};
+use fairlead_step::{Catalog, Clock, ErrorClass, HumanDuration, Step, StepId};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -510,7 +510,7 @@ impl<'e> Dispatcher<'e> {
             // A runner may know less of projects than this process does.
             let pipeline = &self.run.request().pipeline;
             let checked = self.tools.host.policy.check(pipeline, &**kind, input.display());
-            checked.map_err(|error| Failure::from(&StepError::from(error)))?;
+            checked.map_err(|error| Failure::from(&error))?;
         }
         Ok(JobSpec {
             run: self.run.id().clone(),

@@ -55,7 +55,7 @@ pub use mask::Mask;
 pub use meter::Meter;
 pub use policy::{Allow, Containers, DEFAULT_PROJECT, Policy, PolicyError, Project, Refusal};
 pub use process::cgroup::{CONFINE, Cgroups, become_confined};
-pub use process::guardian::{Guardian, guard};
+pub use process::guardian::{Guardian, guard, new_mark};
 pub use process::{MARK_VARIABLE, ProcessHost, ProcessOptions};
 pub use remote::{
     Confine, Floors, LEASE, MakeLayout, RemoteAttempts, RemoteOptions, Runner, RunnerEnd,

@@ -9,7 +9,7 @@ use clap::Args;
 use fairlead_bus::{JetStream, JetStreamOptions};
 use fairlead_exec::{
     Cgroups, Confine, Floors, Guardian, RunFolders, Runner, RunnerEnd, RunnerError,
-    RunnerOptions, guard,
+    RunnerOptions, guard, new_mark,
 };
 use fairlead_step::{Digest, HumanDuration, error_chain};
 use tokio::signal::unix::{SignalKind, signal};
@@ -99,7 +99,7 @@ pub(crate) async fn runner(context: &Context<'_>, args: RunnerArgs) -> Result<Ex
     let floors =
         Floors { disk: args.min_disk << 20, memory: args.min_memory << 20, ..Floors::default() };
     // Whatever this runner starts carries it, so that it can be ended when the runner is not there to.
-    let mark = format!("{:032x}", rand::random::<u128>());
+    let mark = new_mark();
     let mut processes = settings.processes.clone();
     processes.mark = Some(match processes.mark {
         Some(outer) => format!("{outer},{mark}"),

@@ -67,6 +67,12 @@ impl Drop for Guardian {
     }
 }
 
+/// A mark that no other process carries.
+#[must_use]
+pub fn new_mark() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
 /// Guards what carries `mark` until `pipe` is closed, and ends it then.
 pub fn guard(mark: &str, mut pipe: impl io::Read + Send + 'static) {
     let (heard, hears) = channel();

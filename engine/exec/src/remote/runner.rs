@@ -35,7 +35,7 @@ use super::wire::{Answer, Presence, RunnerRef, ToRunner, ToServer, frame, open};
 use super::{ANSWER, FENCED_AT, LEASE, RENEWALS, RUNNERS, SERVERS};
 use crate::attempts::AttemptResult;
 use crate::policy::Policy;
-use crate::process::cgroup::{Cgroups, CgroupEntry};
+use crate::process::cgroup::{CgroupEntry, Cgroups};
 use crate::process::guardian::Guardian;
 use crate::process::{ProcessOptions, strays};
 use crate::scratch::ScratchFolders;

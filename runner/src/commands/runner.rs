@@ -8,8 +8,8 @@ use std::sync::Arc;
 use clap::Args;
 use fairlead_bus::{JetStream, JetStreamOptions};
 use fairlead_exec::{
-    Cgroups, Confine, Floors, Guardian, RunFolders, Runner, RunnerEnd, RunnerError,
-    RunnerOptions, guard, new_mark,
+    Cgroups, Confine, Floors, Guardian, RunFolders, Runner, RunnerEnd, RunnerError, RunnerOptions,
+    guard, new_mark,
 };
 use fairlead_step::{Digest, HumanDuration, error_chain};
 use tokio::signal::unix::{SignalKind, signal};

@@ -52,6 +52,7 @@ pub(crate) async fn run(
             ));
         }
         Command::Serve(_)
+        | Command::Runner(_)
         | Command::Db(_)
         | Command::Doctor(_)
         | Command::Token(_)
@@ -69,6 +70,7 @@ pub(crate) async fn run(
         | Command::Journal(_)
         | Command::Steps(StepsCommand::List | StepsCommand::Reference { .. })
         | Command::Schema(_)
+        | Command::GuardProcesses(_)
         | Command::Completions { .. }) => return Ok(Done::AsIfHere(command)),
     };
     Ok(Done::Here(exit))

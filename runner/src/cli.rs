@@ -277,6 +277,8 @@ pub(crate) enum EventsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Let an event happen once more, or say which pipelines it starts and why the others do not
+    Replay(ReplayArgs),
     /// Hand an event out again that is dead or waits, with all its attempts before it
     Retry {
         /// The id of the event, or its beginning
@@ -285,6 +287,22 @@ pub(crate) enum EventsCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The id of the event, or its beginning; or a file with a CloudEvent as JSON
+    #[arg(value_name = "ID|FILE")]
+    pub(crate) event: String,
+    /// Only say which pipelines start, and why the others do not
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The pipelines to ask: files, and folders of them
+    #[arg(long, value_name = "PATH", num_args = 1.., requires = "dry_run")]
+    pub(crate) pipelines: Vec<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

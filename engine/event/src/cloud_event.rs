@@ -219,6 +219,8 @@ const RELEASE: &str = "dev.fairlead.git.released.v1";
 const IMAGE_DELETED: &str = "dev.fairlead.image.deleted.v1";
 const IMAGE_SCANNED: &str = "dev.fairlead.image.scanned.v1";
 const CUSTOM: &str = "dev.fairlead.event.received.v1";
+const SCHEDULE_DUE: &str = "dev.fairlead.schedule.due.v1";
+const RUN_FINISHED: &str = "dev.fairlead.run.finished.v1";
 
 impl SourceEvent {
     /// The event in its envelope. `source` is the name of the source in the configuration of the
@@ -242,6 +244,8 @@ impl SourceEvent {
             Self::ImageDeleted(deleted) => (IMAGE_DELETED, serde_json::to_value(deleted)),
             Self::ImageScanned(scanned) => (IMAGE_SCANNED, serde_json::to_value(scanned)),
             Self::Custom(event) => (CUSTOM, serde_json::to_value(event)),
+            Self::Scheduled(due) => (SCHEDULE_DUE, serde_json::to_value(due)),
+            Self::RunFinished(ended) => (RUN_FINISHED, serde_json::to_value(ended)),
         };
         let data = data
             .map_err(|e| CloudEventError::Data { kind: kind.to_owned(), reason: e.to_string() })?;
@@ -276,6 +280,8 @@ impl SourceEvent {
             IMAGE_DELETED => serde_json::from_value(data).map(Self::ImageDeleted).map_err(wrong),
             IMAGE_SCANNED => serde_json::from_value(data).map(Self::ImageScanned).map_err(wrong),
             CUSTOM => serde_json::from_value(data).map(Self::Custom).map_err(wrong),
+            SCHEDULE_DUE => serde_json::from_value(data).map(Self::Scheduled).map_err(wrong),
+            RUN_FINISHED => serde_json::from_value(data).map(Self::RunFinished).map_err(wrong),
             other => Err(CloudEventError::ForeignType { kind: other.chars().take(120).collect() }),
         }
     }

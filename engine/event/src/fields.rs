@@ -38,7 +38,10 @@ impl TriggerKind {
     pub const fn fields(self) -> &'static [EventField] {
         match self {
             Self::RegistryPush => REGISTRY_FIELDS,
-            Self::GitPush => GIT_FIELDS,
+            // A tag is a push, and is seen as one.
+            Self::GitPush | Self::GitTag => GIT_FIELDS,
+            Self::Schedule => SCHEDULE_FIELDS,
+            Self::RunFinished => RUN_FIELDS,
             Self::Manual => MANUAL_FIELDS,
             Self::PullRequest => PULL_REQUEST_FIELDS,
             Self::Comment => COMMENT_FIELDS,
@@ -82,7 +85,21 @@ impl Triggers {
                     _ => Nullness::Maybe(why),
                 }
             }
+            TriggerKind::GitTag => match name {
+                "branch" => Nullness::Always(why),
+                "tag" => Nullness::Never,
+                _ => Nullness::Maybe(why),
+            },
+            // What has a schema has data.
+            TriggerKind::Event
+                if name == "data"
+                    && self.event.get(filter.index).is_some_and(|f| f.schema.is_some()) =>
+            {
+                Nullness::Never
+            }
             TriggerKind::Manual
+            | TriggerKind::Schedule
+            | TriggerKind::RunFinished
             | TriggerKind::PullRequest
             | TriggerKind::Comment
             | TriggerKind::Release
@@ -167,6 +184,13 @@ const FORK: EventField = field(
     "Whether its commits are on no branch of the repository itself, so that anybody may have made them.",
 );
 
+const TRUSTED: EventField = field(
+    "trusted",
+    "boolean",
+    "Whether the run may read secrets: not for the commits of a fork, unless they were merged, or a member \
+     asks for the run with a comment.",
+);
+
 const PULL_REQUEST_FIELDS: &[EventField] = &[
     KIND,
     field("action", "string", "`opened`, `updated`, `edited`, `merged` or `closed`."),
@@ -191,6 +215,7 @@ const PULL_REQUEST_FIELDS: &[EventField] = &[
         "what is not merged has none",
     ),
     FORK,
+    TRUSTED,
     field("draft", "boolean", "Whether it is a draft."),
     field("labels", "array", "Its labels."),
     nullable(field("author", "string", "Who opened it."), NOT_SAID),
@@ -211,6 +236,7 @@ const COMMENT_FIELDS: &[EventField] = &[
         "a source without a `forge` may not know it",
     ),
     FORK,
+    TRUSTED,
     field(
         "association",
         "string",
@@ -290,6 +316,26 @@ const EVENT_FIELDS: &[EventField] = &[
     nullable(field("data", "any", "Its data."), "an event may have none"),
 ];
 
+const SCHEDULE_FIELDS: &[EventField] = &[
+    KIND,
+    field("due", "string", "The time that came, in UTC."),
+    field("local", "string", "The same in the time zone of the schedule, without an offset."),
+    field("cron", "string", "The expression of the schedule."),
+    field("timezone", "string", "The time zone of the schedule."),
+    field("missed", "boolean", "Whether no server was there when the time came."),
+];
+
+const RUN_FIELDS: &[EventField] = &[
+    KIND,
+    field("run", "string", "The id of the run that ended."),
+    field("pipeline", "string", "Its pipeline."),
+    field("outcome", "string", "How it ended: `passed`, `rejected`, `failed` or `cancelled`."),
+    field("by", "string", "Who had asked for it."),
+    field("params", "object", "Its parameters."),
+    field("depth", "integer", "How many runs stand before it in the chain."),
+    field("trusted", "boolean", "Whether it might have read secrets."),
+];
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -336,6 +382,10 @@ mod tests {
             (registry(json!({})), "actor", "maybe"),
             (json!({ "manual": {} }), "actor", "never"),
             (json!({ "manual": {} }), "tag", "never"),
+            (json!({ "git.tag": {} }), "tag", "never"),
+            (json!({ "git.tag": {} }), "branch", "always"),
+            (json!({ "git.tag": {} }), "commit", "maybe"),
+            (json!({ "schedule": { "cron": "@daily" } }), "due", "never"),
         ] {
             assert_eq!(nullness(on.clone(), name), want, "{name} of {on}");
         }
@@ -375,11 +425,32 @@ mod tests {
                 at: None,
             }));
         }
+        let daily = crate::Schedule { cron: "@daily".into(), ..crate::Schedule::default() };
+        events.push(SourceEvent::Scheduled(crate::Scheduled {
+            pipeline: "p".into(),
+            schedule: daily.key(),
+            due: jiff::Timestamp::UNIX_EPOCH,
+            local: "1970-01-01T00:00:00".into(),
+            cron: daily.cron,
+            timezone: "UTC".into(),
+            missed: false,
+        }));
+        events.push(SourceEvent::RunFinished(crate::RunFinished {
+            run: fairlead_step::RunId::mint(1, 1),
+            pipeline: "q".into(),
+            outcome: crate::RunEnd::Passed,
+            by: "ann".into(),
+            params: json!({}),
+            depth: 0,
+            untrusted: false,
+        }));
         for on in [
             json!({ "git.push": {}, "registry.push": {}, "manual": {} }),
             json!({ "git.push": { "branches": "main" }, "registry.push": { "untagged": true } }),
             json!({ "git.push": { "tags": "v*" } }),
             json!({ "git.push": { "tags": "v*", "branches": "*" } }),
+            json!({ "git.tag": {} }),
+            json!({ "schedule": { "cron": "@daily" }, "run.finished": {} }),
         ] {
             let triggers: Triggers = serde_json::from_value(on).unwrap();
             for event in &events {

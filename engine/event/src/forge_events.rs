@@ -174,6 +174,8 @@ impl PullRequest {
             "base_commit": self.base_commit,
             "merge_commit": self.merge_commit,
             "fork": self.is_fork,
+            // What was merged is on a branch of the repository itself.
+            "trusted": !self.is_fork || self.action == PullRequestAction::Merged,
             "draft": self.draft,
             "labels": self.labels,
             "author": self.author,
@@ -373,6 +375,8 @@ impl Comment {
             "args": self.command.args,
             "commit": self.head.commit,
             "fork": self.is_fork,
+            // Whoever belongs to the repository may answer for what a stranger wrote.
+            "trusted": !self.is_fork || self.association.is_insider(),
             "association": self.association.name(),
             "insider": self.association.is_insider(),
             "actor": self.author,

@@ -19,6 +19,7 @@ mod forge_events;
 mod history;
 mod jobs;
 mod object;
+mod occurrence;
 mod registry_events;
 #[cfg(any(test, feature = "conformance"))]
 pub mod samples;
@@ -40,10 +41,15 @@ pub use forge_events::{
 pub use history::{KnownPush, repeated};
 pub use jobs::{AskError, Heard, JobBus, JobOffer, Reply, is_pool_name};
 pub use object::{GitRef, GitRefError};
+pub use occurrence::{RunFinished, Scheduled};
 pub use registry_events::{Custom, ImageDeleted, ImageScanned, ScanKind, ScanOutcome};
 pub use senders::{
     Head, Incoming, MAX_BODY, Proof, ReceiveError, Received, Sender, SenderError, SenderKind,
     same_text,
 };
 pub use source::{ChangedPaths, DedupKey, GitPushed, ImagePushed, Place, Requested, SourceEvent};
-pub use trigger::{GitPush, Manual, OneOrMany, RegistryPush, TriggerKind, TriggerMatch, Triggers};
+pub use trigger::{
+    CommentFilter, EventFilter, Fills, Forks, GitPush, GitTag, Manual, ManualInput, Misfit, Missed,
+    OneOrMany, PullRequestFilter, RegistryDelete, RegistryPush, RegistryScan, ReleaseFilter,
+    RunEnd, RunFinishedFilter, Schedule, TriggerKind, TriggerMatch, Triggers,
+};

@@ -239,6 +239,8 @@ pub fn attempt(
             | SourceEvent::PullRequest(_)
             | SourceEvent::Comment(_)
             | SourceEvent::Release(_)
+            | SourceEvent::Scheduled(_)
+            | SourceEvent::RunFinished(_)
             | SourceEvent::Custom(_) => None,
         };
         let elsewhere = registry.filter(|repository| repository.registry() != REGISTRY);

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Comment, Custom, ForgeRepository, GitRef, ImageDeleted, ImageScanned, ObjectId, PullRequest,
-    Release, TriggerKind,
+    Release, RunFinished, Scheduled, TriggerKind,
 };
 
 /// One thing that happened, whoever told it.
@@ -45,6 +45,12 @@ pub enum SourceEvent {
     /// Something else, as its sender tells it.
     #[serde(rename = "event")]
     Custom(Custom),
+    /// The time of a schedule has come.
+    #[serde(rename = "schedule")]
+    Scheduled(Scheduled),
+    /// A run has ended.
+    #[serde(rename = "run.finished")]
+    RunFinished(RunFinished),
 }
 
 /// A manifest that arrived at a registry. A hint: the digest is looked up before anything acts.
@@ -189,6 +195,8 @@ impl SourceEvent {
             Self::ImageDeleted(_) => TriggerKind::RegistryDelete,
             Self::ImageScanned(_) => TriggerKind::RegistryScan,
             Self::Custom(_) => TriggerKind::Event,
+            Self::Scheduled(_) => TriggerKind::Schedule,
+            Self::RunFinished(_) => TriggerKind::RunFinished,
         }
     }
 
@@ -239,6 +247,13 @@ impl SourceEvent {
             Self::ImageDeleted(deleted) => DedupKey::of(&deleted.facts()),
             Self::ImageScanned(scanned) => DedupKey::of(&scanned.facts()),
             Self::Custom(event) => DedupKey::of(&event.facts()),
+            Self::Scheduled(at) => DedupKey::of(&[
+                "schedule",
+                at.pipeline.as_str(),
+                at.schedule.as_str(),
+                at.due.to_string().as_str(),
+            ]),
+            Self::RunFinished(ended) => DedupKey::of(&["run.finished", ended.run.as_str()]),
         }
     }
 
@@ -258,7 +273,9 @@ impl SourceEvent {
             | Self::Comment(_)
             | Self::Release(_)
             | Self::ImageDeleted(_)
-            | Self::ImageScanned(_) => key,
+            | Self::ImageScanned(_)
+            | Self::Scheduled(_)
+            | Self::RunFinished(_) => key,
         }
     }
 
@@ -274,7 +291,9 @@ impl SourceEvent {
             | Self::Requested(_)
             | Self::ImageDeleted(_)
             | Self::ImageScanned(_)
-            | Self::Custom(_) => None,
+            | Self::Custom(_)
+            | Self::Scheduled(_)
+            | Self::RunFinished(_) => None,
         }
     }
 
@@ -290,7 +309,9 @@ impl SourceEvent {
             | Self::Requested(_)
             | Self::ImageDeleted(_)
             | Self::ImageScanned(_)
-            | Self::Custom(_) => None,
+            | Self::Custom(_)
+            | Self::Scheduled(_)
+            | Self::RunFinished(_) => None,
         }
     }
 
@@ -309,7 +330,9 @@ impl SourceEvent {
             | Self::Requested(_)
             | Self::ImageDeleted(_)
             | Self::ImageScanned(_)
-            | Self::Custom(_) => {}
+            | Self::Custom(_)
+            | Self::Scheduled(_)
+            | Self::RunFinished(_) => {}
         }
         self
     }
@@ -330,7 +353,9 @@ impl SourceEvent {
             | Self::Release(_)
             | Self::ImageDeleted(_)
             | Self::ImageScanned(_)
-            | Self::Custom(_) => None,
+            | Self::Custom(_)
+            | Self::Scheduled(_)
+            | Self::RunFinished(_) => None,
         }
     }
 
@@ -348,6 +373,8 @@ impl SourceEvent {
             Self::ImageDeleted(deleted) => deleted.subject(),
             Self::ImageScanned(scanned) => scanned.subject(),
             Self::Custom(event) => event.subject(),
+            Self::Scheduled(at) => format!("{}@{}", at.pipeline, at.due),
+            Self::RunFinished(ended) => format!("{}/{}", ended.pipeline, ended.run),
         }
     }
 
@@ -400,6 +427,8 @@ impl SourceEvent {
             Self::ImageDeleted(deleted) => deleted.template(self.kind().key()),
             Self::ImageScanned(scanned) => scanned.template(self.kind().key()),
             Self::Custom(event) => event.template(self.kind().key()),
+            Self::Scheduled(at) => at.template_value(self.kind().key()),
+            Self::RunFinished(ended) => ended.template_value(self.kind().key()),
         }
     }
 }

@@ -24,7 +24,7 @@ use std::sync::atomic::AtomicU32;
 use std::task::Poll;
 use std::time::Duration;
 
-use fairlead_plan::RunOutcome;
+use fairlead_plan::{RunOutcome, is_trusted};
 use fairlead_run::{
     AttemptToken, CancelReason, Command, Failure, Journal, Lease, Record, Run, RunEvent, RunStatus,
     Seq, SignalId, StepResult, bounded_text,
@@ -504,6 +504,16 @@ impl<'e> Dispatcher<'e> {
         let planned = self.run.step(step).map(|step| step.plan());
         let planned = planned.ok_or_else(|| broken(format!("the plan has no step `{step}`")))?;
         let input = self.run.render(step).map_err(|error| broken(error.to_string()))?;
+        if let Some(name) = input.secrets().first()
+            && !is_trusted(&self.run.request().event)
+        {
+            let problem = format!(
+                "the secret `{name}` is not given to a run that a stranger may have started"
+            );
+            let hint = "have a member of the repository ask for the run, or let the step run only \
+                        `when: event.trusted`";
+            return Err(Failure { hint: Some(hint.into()), ..broken(problem) });
+        }
         let Demand { pool, labels, .. } = self.demand_of(step);
         let workspace = &self.run.request().workspace;
         if pool.is_some() {

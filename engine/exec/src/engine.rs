@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use fairlead_plan::{KindMismatch, Plan, RenderError, RunOutcome, Scope};
+use fairlead_plan::{KindMismatch, Plan, RenderError, RunOutcome, Scope, is_trusted};
 use fairlead_run::{
     AppendError, Batch, Created, DecodeError, Group, Journal, Lease, LeaseError, LogStore, NewRun,
     Origin, PlanBlob, Record, ReplayError, Request, RerunError, ResultCache, Run, RunEvent,
@@ -188,6 +188,15 @@ pub enum RequestError {
         /// What was asked for.
         image: ImageRef,
     },
+    /// A value that the pipeline names cannot be made.
+    #[error("what the pipeline names cannot be told")]
+    Values(#[source] RenderError),
+    /// The run would read secrets, and what started it may have been made by anybody.
+    #[error(
+        "a run that a stranger may have started is given no secrets, and its steps read {}",
+        .0.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    )]
+    Untrusted(Vec<String>),
     /// The group whose turns it would wait for has no name.
     #[error("the run's concurrency group cannot be told")]
     Group(#[source] RenderError),
@@ -338,12 +347,21 @@ impl Engine {
         if !refused.is_empty() {
             return Err(RequestError::Refused(refused));
         }
-        self.check_secrets(&request.plan).await?;
+        let scope = request.plan.whole_scope(&request.params, &request.event);
+        let scope = scope.map_err(RequestError::Values)?;
+        if is_trusted(&request.event) {
+            self.check_secrets(&request.plan).await?;
+        } else {
+            let names = request.plan.secrets_foreseen(&scope);
+            if !names.is_empty() {
+                return Err(RequestError::Untrusted(names.into_iter().collect()));
+            }
+        }
         let now = self.0.tools.clock.now();
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
         let id = RunId::mint(millis, rand::random());
         let plan = PlanBlob::of(&request.plan).map_err(RequestError::Plan)?;
-        let group = group_of(&id, &request).map_err(RequestError::Group)?;
+        let group = group_of(&id, &request, scope).map_err(RequestError::Group)?;
         let first = Record::first(
             now,
             Request {
@@ -646,16 +664,10 @@ impl Engine {
 }
 
 /// The group that a run belongs to, as its plan says.
-fn group_of(id: &RunId, request: &RunRequest) -> Result<Option<Group>, RenderError> {
+fn group_of(id: &RunId, request: &RunRequest, scope: Scope) -> Result<Option<Group>, RenderError> {
     let Some(concurrency) = request.plan.concurrency() else { return Ok(None) };
-    let event = if request.event.is_null() { json!({}) } else { request.event.clone() };
-    let scope = Scope {
-        params: request.plan.params().seen(&request.params),
-        event,
-        steps: BTreeMap::new(),
-        outcomes: BTreeMap::new(),
-        run: json!({ "id": id, "pipeline": request.plan.name(), "by": request.by }),
-    };
+    let run = json!({ "id": id, "pipeline": request.plan.name(), "by": request.by });
+    let scope = Scope { run, ..scope };
     Ok(Some(Group {
         name: concurrency.name(&scope)?,
         policy: concurrency.policy,

@@ -8,6 +8,7 @@ mod resume;
 mod runners;
 mod scheduling;
 mod stuck;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

@@ -88,6 +88,10 @@ codes! {
         "Each is known, but not beside the other, or not at this place. The message names what to do instead.";
     BAD_ITEMS = "FL0113": "a list that cannot be made item by item",
         "A list of `for_each` has at most 1,000 items, each with a key of its own: 1 to 63 letters, digits, `.`, `_` and `-`.";
+    BAD_FILL = "FL0114": "a trigger gives a parameter what it does not take",
+        "What stands under `params` of a trigger, or under `inputs` of `manual`, must be a parameter of the pipeline, of its type, and fit its pattern and choices.";
+    BAD_SCHEDULE = "FL0115": "a malformed schedule",
+        "`cron` has five fields (minute, hour, day of the month, month, day of the week) or is a word such as `@daily`; `timezone` is a name of the IANA database.";
     UNKNOWN_KIND = "FL0201": "an unknown step kind",
         "`fairlead steps list` names the kinds of this build.";
     UNKNOWN_INPUT = "FL0202": "an unknown input",
@@ -103,13 +107,13 @@ codes! {
     BAD_EXPRESSION = "FL0301": "a malformed expression",
         "Between `{{` and `}}` stands one expression: a path, a comparison, a filter. There are no statements.";
     UNKNOWN_ROOT = "FL0302": "an unknown name in an expression",
-        "Expressions see `params`, `event`, `steps`, `run` and `secrets`, those of a step with `for_each` also `item` and `item_key`.";
+        "Expressions see `params`, `event`, `vars`, `steps`, `run` and `secrets`, those of a step with `for_each` also `item` and `item_key`.";
     UNKNOWN_STEP = "FL0303": "a reference to a step that is not there",
         "The name must be a step of this file.";
     UNKNOWN_OUTPUT = "FL0304": "a reference to an output that is not there",
         "`fairlead steps reference KIND` lists the outputs of a kind. An unknown output is never an empty text.";
     UNKNOWN_VALUE = "FL0305": "a reference to nothing",
-        "The parameter, event key, run key or part of an item does not exist, or not in every event that starts this pipeline.";
+        "The parameter, event key, named value, run key or part of an item does not exist, or not in every event that starts this pipeline.";
     WRONG_REFERENCE = "FL0306": "a reference of the wrong type",
         "What the expression gives can never be what the input asks for.";
     SECRET_MISUSE = "FL0307": "a secret where none may stand",
@@ -126,6 +130,10 @@ codes! {
         "The step may start although the other one has no outputs. Write `| default(…)`, or narrow `needs`.";
     MAY_BE_NULL = "FL0405": "a value of the event that may be null",
         "Not every event that starts the pipeline has it. Write `| default(…)`, let only events in that have it, or ask for it in a `when`.";
+    VAR_CYCLE = "FL0406": "named values that need each other",
+        "The message shows the circle of `vars` as a path. Write one of them without the others.";
+    OWN_RUNS = "FL0407": "a pipeline that waits for its own runs",
+        "The end of a run starts no run of the same pipeline: that would never end. Name other pipelines under `run.finished`.";
     REFUSED_BY_POLICY = "FL0501": "a step that the server does not let run",
         "`fairlead lint --config` holds the file against the `projects` of a server's configuration. Change the step, or let whoever keeps the server allow what the message names.";
 }

@@ -3,15 +3,16 @@
 mod edges;
 mod items;
 mod kinds;
+mod starts;
+mod vars;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
-use fairlead_event::Triggers;
 use fairlead_step::{Catalog, Digest, Effect, Step, StepId};
 use serde_json::{Value, json};
 
-use crate::code::{BAD_NAME, BAD_VALUE, UNBOUND_PARAM, WRONG_REFERENCE};
+use crate::code::{BAD_NAME, BAD_VALUE, WRONG_REFERENCE};
 use crate::graph::Graph;
 use crate::inputs::LeafType;
 use crate::nulls::{self, Known};
@@ -22,7 +23,7 @@ use crate::suggest::Slips;
 use crate::yaml::{Content, Node};
 use crate::{
     Concurrency, Diagnostic, Diagnostics, Gate, Need, Outcome, Params, Plan, PlanStep, Source,
-    Span, Undo, WaitFor, schema, suggest, template, triggers, yaml,
+    Span, Undo, WaitFor, schema, template, triggers, yaml,
 };
 use edges::{Edge, Edges};
 
@@ -92,10 +93,9 @@ fn check(
     found: &mut Vec<Diagnostic>,
 ) -> Option<Plan> {
     let before_on = found.len();
-    let (triggers, trigger_whens) = triggers::read(spec.on, found);
+    let (triggers, filters) = triggers::read(spec.on, found);
     let on_is_read = found.len() == before_on;
     let params = Params(spec.params.iter().map(|(param, _)| param.clone()).collect());
-    unbound_params(spec, &triggers, found);
 
     let kinds: Vec<Kinds<'_>> = (spec.steps.iter())
         .map(|step| Kinds {
@@ -106,20 +106,17 @@ fn check(
     let keys: Vec<Option<BTreeSet<String>>> = (spec.steps.iter())
         .map(|step| step.for_each.as_ref().and_then(|each| items::keys(each, found)))
         .collect();
-    let names = Names {
+    let mut names = Names {
         source,
         params: &params,
         triggers: on_is_read.then_some(&triggers),
+        vars: BTreeMap::new(),
         steps: step_names(spec, &kinds, &keys),
         slips: Slips::default(),
     };
-    for when in &trigger_whens {
-        if let Some(text) = when.node.text() {
-            let reader = Reader::Trigger { kind: when.kind, index: when.index };
-            names.condition(when.node, text, reader, found);
-            names.nulls_of_bare(when.node, text, reader, &Known::default(), found);
-        }
-    }
+    starts::check(spec, &triggers, &filters, &names, found);
+    let vars = vars::check(spec, &mut names, found);
+    let names = names;
     let concurrency = spec.concurrency.as_ref().and_then(|group| turn(group, &names, found));
 
     let places: HashMap<&str, usize> =
@@ -159,6 +156,7 @@ fn check(
         timeout: spec.timeout,
         concurrency,
         steps: Steps::new(steps.collect::<Option<_>>()?),
+        vars,
         params,
     })
 }
@@ -383,6 +381,7 @@ fn plan_step(
         cache: step.cache.map(|(cache, _)| cache),
         undo,
         undoes: None,
+        placement: step.placement.clone(),
         description: step.description.clone(),
         when,
         with: kinds::inputs_of(step.with),
@@ -405,22 +404,4 @@ fn plan_undo(undo: &UndoSpec<'_>, kinds: &Kinds<'_>) -> Option<Undo> {
 fn by_phase(spec: &Spec<'_>, mut order: Vec<usize>) -> Vec<usize> {
     order.sort_by_key(|at| spec.steps[*at].phase);
     order
-}
-
-/// An event starts a run without asking anybody.
-fn unbound_params(spec: &Spec<'_>, triggers: &Triggers, found: &mut Vec<Diagnostic>) {
-    let mut keys: Vec<&str> =
-        triggers.filters().map(|filter| filter.kind.key()).filter(|key| *key != "manual").collect();
-    keys.dedup();
-    if keys.is_empty() {
-        return;
-    }
-    for (param, span) in spec.params.iter().filter(|(param, _)| param.required()) {
-        let message = format!(
-            "parameter `{}` has no default, so {} can never start this pipeline",
-            param.name,
-            suggest::list(keys.iter().copied())
-        );
-        found.push(Diagnostic::warning(UNBOUND_PARAM, *span, message).help("give it a default"));
-    }
 }

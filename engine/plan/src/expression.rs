@@ -19,8 +19,8 @@ const FUEL: u64 = 100_000;
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
 /// The names an expression may begin with.
-pub(crate) const ROOTS: [&str; 7] =
-    ["params", "event", "steps", "run", "secrets", "item", "item_key"];
+pub(crate) const ROOTS: [&str; 8] =
+    ["params", "event", "vars", "steps", "run", "secrets", "item", "item_key"];
 
 macro_rules! environment {
     (filters: $($filter:literal = $filter_fn:expr),*; tests: $($test:literal = $test_fn:expr),*;) => {

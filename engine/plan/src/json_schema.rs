@@ -5,6 +5,7 @@ use fairlead_step::{Catalog, HumanDuration};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
+use crate::placement::{BYTES_PATTERN, CPU_PATTERN, LABEL_PATTERN};
 use crate::spec::API_VERSION;
 use crate::{ConcurrencyPolicy, ForEach, Outcome, ParamType, Retry, RunOutcome};
 
@@ -74,7 +75,8 @@ pub fn pipeline_schema(catalog: &Catalog) -> Value {
         "else": {
             "properties": {
                 "with": false, "retry": false, "timeout": false, "cache": false,
-                "for_each": false, "on_undo": false, "wait": { "$ref": "#/$defs/pause" },
+                "for_each": false, "on_undo": false, "pool": false, "labels": false,
+                "resources": false, "wait": { "$ref": "#/$defs/pause" },
             },
             "oneOf": [{ "required": ["approval"] }, { "required": ["wait"] }],
         },
@@ -116,6 +118,13 @@ pub fn pipeline_schema(catalog: &Catalog) -> Value {
             },
             "retry": retry,
             "timeout": plain::<HumanDuration>(),
+            "pool": {
+                "description": "The pool whose runners may make the attempts of the step.",
+                "type": "string",
+                "pattern": LABEL_PATTERN,
+            },
+            "labels": { "$ref": "#/$defs/labels" },
+            "resources": { "$ref": "#/$defs/resources" },
             "description": { "type": "string" },
         },
         "allOf": selections,
@@ -148,6 +157,12 @@ pub fn pipeline_schema(catalog: &Catalog) -> Value {
                 "type": "object",
                 "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$" },
                 "additionalProperties": { "$ref": "#/$defs/param" },
+            },
+            "vars": {
+                "description": "Values with a name, each made once when a run is asked for. `{{ … }}` \
+                                reads parameters, the event, and the other values.",
+                "type": "object",
+                "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$" },
             },
             "timeout": plain::<HumanDuration>(),
             "concurrency": { "$ref": "#/$defs/concurrency" },
@@ -189,6 +204,8 @@ pub fn pipeline_schema(catalog: &Catalog) -> Value {
             "pause": pause(),
             "ask_again": ask_again(),
             "for_each": for_each(),
+            "labels": labels(),
+            "resources": resources(),
             "concurrency": concurrency(),
             "inputs": inputs,
             "expression": { "type": "string", "pattern": r"\{\{[\s\S]*\}\}" },
@@ -310,6 +327,48 @@ fn for_each() -> Value {
                 },
             },
         ],
+    })
+}
+
+fn labels() -> Value {
+    json!({
+        "description": "The labels that a runner must have to make the attempts of the step.",
+        "type": "object",
+        "propertyNames": { "pattern": LABEL_PATTERN },
+        "additionalProperties": { "type": "string", "pattern": LABEL_PATTERN },
+    })
+}
+
+fn resources() -> Value {
+    let bytes = |description: &str| {
+        json!({
+            "description": description,
+            "anyOf": [
+                { "type": "integer", "minimum": 1 },
+                { "type": "string", "pattern": BYTES_PATTERN },
+            ],
+        })
+    };
+    json!({
+        "description": "How much one attempt of the step may take.",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "memory": bytes("Main memory, as in `512Mi`."),
+            "cpu": {
+                "description": "Processors, as in `2`, `0.5` or `500m`.",
+                "anyOf": [
+                    { "type": "number", "exclusiveMinimum": 0, "maximum": 1024 },
+                    { "type": "string", "pattern": CPU_PATTERN },
+                ],
+            },
+            "pids": {
+                "description": "Processes and threads at a time.",
+                "type": "integer",
+                "minimum": 1,
+            },
+            "disk": bytes("Room on the disk, as in `10Gi`."),
+        },
     })
 }
 

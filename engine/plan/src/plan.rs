@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use fairlead_event::{SourceEvent, TriggerKind, Triggers};
+use fairlead_event::Triggers;
 use fairlead_step::{Catalog, Digest, Effect, HumanDuration, Step, StepId};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::template::{self, Seen};
 use crate::{
     AskAgain, Cache, Concurrency, ForEach, Gate, Item, Outcome, ParamProblem, Params, Phase,
-    RenderError, RenderedInput, Retry, RunOutcome, Scope, StoredPlan, Undo,
+    Placement, RenderError, RenderedInput, Retry, RunOutcome, Scope, StoredPlan, Undo,
 };
 
 /// A compiled pipeline. Immutable; a run pins it, so recovery never meets another graph.
@@ -26,6 +26,8 @@ pub struct Plan {
     pub(crate) source_digest: Digest,
     pub(crate) triggers: Triggers,
     pub(crate) params: Params,
+    /// The values that the file names, each behind those that it reads.
+    pub(crate) vars: Vec<(String, Value)>,
     pub(crate) timeout: Option<HumanDuration>,
     pub(crate) concurrency: Option<Concurrency>,
     pub(crate) steps: Steps,
@@ -91,6 +93,8 @@ pub struct PlanStep {
     pub undo: Option<Undo>,
     /// The step of another plan that it takes back: see [`Plan::undo`].
     pub undoes: Option<StepId>,
+    /// Where its attempts are made, and how much each may take.
+    pub placement: Placement,
     /// One line for people.
     pub description: Option<String>,
     pub(crate) when: Option<String>,
@@ -155,39 +159,50 @@ impl Plan {
         &self.triggers
     }
 
-    /// The trigger that `event` pulls, if it pulls one: a filter lets it in, and its `when`, decided
-    /// over the event and the bound parameters, is true.
-    ///
-    /// # Errors
-    /// When no filter lets the event in for certain and a `when` could not be decided.
-    pub fn triggered_by(
-        &self,
-        event: &SourceEvent,
-        params: &Value,
-    ) -> Result<Option<TriggerKind>, RenderError> {
-        let mut scope = None;
-        let mut undecided = None;
-        for filter in self.triggers.matching(event) {
-            let Some(when) = filter.when else { return Ok(Some(filter.kind)) };
-            let scope = scope.get_or_insert_with(|| Scope {
-                params: self.params.seen(params),
-                event: event.template_value(),
-                ..Scope::default()
-            });
-            let place = format!("on.{}.when", filter.kind);
-            match template::condition(&place, when, (&*scope).into()) {
-                Ok(true) => return Ok(Some(filter.kind)),
-                Ok(false) => {}
-                Err(error) => undecided = Some(error),
-            }
-        }
-        undecided.map_or(Ok(None), Err)
-    }
-
     /// The parameters.
     #[must_use]
     pub const fn params(&self) -> &Params {
         &self.params
+    }
+
+    /// What expressions see when a run is asked for with these parameters, as [`Plan::bind`] answered
+    /// them, and this event: no step has run. The values that the file names are made here; one that
+    /// cannot be made is left out, and those that read it.
+    #[must_use]
+    pub fn scope(&self, params: &Value, event: &Value) -> Scope {
+        self.early_scope(params, event).0
+    }
+
+    /// The same, where every value must be there.
+    ///
+    /// # Errors
+    /// When a value that the file names cannot be made.
+    pub fn whole_scope(&self, params: &Value, event: &Value) -> Result<Scope, RenderError> {
+        let (scope, failed) = self.early_scope(params, event);
+        failed.map_or(Ok(scope), Err)
+    }
+
+    fn early_scope(&self, params: &Value, event: &Value) -> (Scope, Option<RenderError>) {
+        let event = if event.is_null() { Value::Object(Map::new()) } else { event.clone() };
+        let params = self.params.seen(params);
+        let mut scope = Scope { params, event, ..Scope::default() };
+        let mut failed = None;
+        for (name, value) in &self.vars {
+            match template::render(&format!("vars.{name}"), value, (&scope).into()) {
+                Ok(made) => {
+                    if let Value::Object(vars) = &mut scope.vars {
+                        vars.insert(name.clone(), made.display().clone());
+                    }
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        (scope, failed)
+    }
+
+    /// The names of the values that the file names, each behind those that it reads.
+    pub fn vars(&self) -> impl Iterator<Item = &str> {
+        self.vars.iter().map(|(name, _)| name.as_str())
     }
 
     /// How long a run may take.
@@ -240,8 +255,8 @@ impl Plan {
     /// the other: its kind in the same version, its inputs, what it needs and how that must end, its
     /// condition, its phase, its gate, and the list that it is made for.
     ///
-    /// What says only how hard it is tried (`retry`, `timeout`, `wait`, `cache`, `max_parallel`), how
-    /// it is taken back, and its description may differ. So may the steps that it needs: whether
+    /// What says only how hard it is tried (`retry`, `timeout`, `wait`, `cache`, `max_parallel`), on
+    /// which machine, how it is taken back, and its description may differ. So may the steps that it needs: whether
     /// those are the same is theirs to say.
     #[must_use]
     pub fn same_step(&self, other: &Self, id: &StepId) -> bool {
@@ -275,6 +290,14 @@ impl Plan {
                 template::secrets(&step.with).into_iter().chain(undo(step).into_iter().flatten())
             })
             .collect()
+    }
+
+    /// The names of the secrets that steps read which may run, as far as that is known before they do.
+    #[must_use]
+    pub fn secrets_foreseen(&self, scope: &Scope) -> BTreeSet<String> {
+        let steps = self.steps().iter();
+        let may_run = steps.filter(|step| step.foresee_condition(scope) != Some(false));
+        may_run.flat_map(|step| template::secrets(&step.with)).collect()
     }
 
     /// Binds parameters: see [`Params::bind`].

@@ -24,6 +24,8 @@ pub(crate) struct Names<'a> {
     pub(crate) params: &'a Params,
     /// What starts the pipeline; nothing when `on` itself could not be read.
     pub(crate) triggers: Option<&'a Triggers>,
+    /// The values that the file names, each with what is known of it.
+    pub(crate) vars: BTreeMap<&'a str, Value>,
     /// The steps by name.
     pub(crate) steps: BTreeMap<&'a str, StepNames<'a>>,
     /// How many more names are compared with those that are there.
@@ -49,6 +51,10 @@ pub(crate) enum Reader<'a> {
     Group,
     /// The `when` of a filter of a trigger, counted from 0, before there is a run.
     Trigger { kind: TriggerKind, index: usize },
+    /// What such a filter gives to parameters, before there is a run.
+    Fill { kind: TriggerKind, index: usize },
+    /// A value that the file names, when a run is requested.
+    Var,
 }
 
 /// Which part of a step reads, and what it sees of the items. An item is known by the shapes that it
@@ -70,11 +76,15 @@ impl Reader<'_> {
     fn roots(self) -> &'static [&'static str] {
         match self {
             Self::Trigger { .. } => &["event", "params"],
-            Self::Group => &["params", "event", "run"],
+            Self::Fill { .. } => &["event"],
+            Self::Var => &["params", "event", "vars"],
+            Self::Group => &["params", "event", "vars", "run"],
             Self::Step { part, .. } => match part {
                 Part::Each(_) | Part::Undo(Some(_)) => &ROOTS,
-                Part::Key(_) => &["params", "event", "steps", "run", "item"],
-                Part::Whole | Part::Undo(None) => &["params", "event", "steps", "run", "secrets"],
+                Part::Key(_) => &["params", "event", "vars", "steps", "run", "item"],
+                Part::Whole | Part::Undo(None) => {
+                    &["params", "event", "vars", "steps", "run", "secrets"]
+                }
             },
         }
     }
@@ -88,6 +98,8 @@ impl Reader<'_> {
             } => Some(items),
             Self::Step { part: Part::Whole | Part::Undo(None), .. }
             | Self::Group
+            | Self::Var
+            | Self::Fill { .. }
             | Self::Trigger { .. } => None,
         }
     }
@@ -123,7 +135,8 @@ impl Names<'_> {
         }
         let Some(name) = reference.name(0) else {
             // All of `params`, `event` or `run` may be passed on, as with `| tojson`.
-            if root != "steps" && !reference.computed {
+            let of_vars = root == "vars" && matches!(reader, Reader::Var);
+            if root != "steps" && !of_vars && !reference.computed {
                 return Ok(None);
             }
             let help = format!("write `{root}.<name>`, so that it can be checked");
@@ -133,6 +146,7 @@ impl Names<'_> {
         match root {
             "params" => self.param(name, reference, reader),
             "event" => self.event(name, reference, reader),
+            "vars" => self.var(name, reference),
             "run" => values::run_key(name, reader),
             _ => self.step(name, reference, reader),
         }
@@ -141,9 +155,21 @@ impl Names<'_> {
     fn unknown_root(&self, root: &str, reader: Reader<'_>) -> Problem {
         let roots = reader.roots();
         let (message, help) = match (root, reader) {
-            ("steps" | "run" | "secrets", Reader::Trigger { .. }) => {
+            ("steps" | "run" | "secrets" | "vars", Reader::Trigger { .. }) => {
                 let message = format!("there is no `{root}` before a run starts");
                 (message, "a trigger's condition sees `event` and `params`".to_owned())
+            }
+            ("params", Reader::Fill { .. }) => {
+                let message = "there are no `params` yet: this is what gives them".to_owned();
+                (message, "what a trigger gives to parameters sees `event`".to_owned())
+            }
+            ("steps" | "run" | "secrets" | "vars", Reader::Fill { .. }) => {
+                let message = format!("there is no `{root}` before a run starts");
+                (message, "what a trigger gives to parameters sees `event`".to_owned())
+            }
+            ("steps" | "run" | "secrets", Reader::Var) => {
+                let message = format!("there is no `{root}` when a run is asked for");
+                (message, "`vars` see `params`, `event` and one another".to_owned())
             }
             ("steps", Reader::Group) => {
                 let message = "no step has run when a run asks for its turn".to_owned();

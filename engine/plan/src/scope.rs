@@ -9,13 +9,15 @@ use serde_json::Value;
 
 use crate::Outcome;
 
-/// The values behind the roots `params`, `event`, `steps` and `run`.
+/// The values behind the roots `params`, `event`, `vars`, `steps` and `run`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scope {
     /// What [`crate::Plan::bind`] answered, as [`crate::Params::seen`] shows it: an object.
     pub params: Value,
     /// What started the run, as the event describes itself; an empty object when nothing did.
     pub event: Value,
+    /// The values that the pipeline names: see [`crate::Plan::scope`]. An object.
+    pub vars: Value,
     /// The outputs of the steps that have some.
     pub steps: BTreeMap<StepId, Value>,
     /// How the steps that have ended did so; read as `steps.<id>.outcome`.
@@ -30,6 +32,7 @@ impl Default for Scope {
         Self {
             params: empty(),
             event: empty(),
+            vars: empty(),
             steps: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             run: empty(),

@@ -4,19 +4,18 @@
 
 mod gates;
 mod params;
+mod placement;
 mod steps;
 
 use std::collections::{BTreeSet, HashMap};
 
 use fairlead_step::{HumanDuration, StepId};
 
-use crate::code::{
-    BAD_DURATION, BAD_NAME, BAD_VALUE, MISSING_KEY, NOT_SUPPORTED, UNKNOWN_KEY, WRONG_SHAPE,
-};
+use crate::code::{BAD_DURATION, BAD_NAME, BAD_VALUE, MISSING_KEY, UNKNOWN_KEY, WRONG_SHAPE};
 use crate::yaml::{Content, Entry, Node};
 use crate::{
-    Approval, AskAgain, Cache, Code, ConcurrencyPolicy, Diagnostic, Outcome, Param, Phase, Retry,
-    RunOutcome, Span, suggest,
+    Approval, AskAgain, Cache, Code, ConcurrencyPolicy, Diagnostic, Outcome, Param, Phase,
+    Placement, Retry, RunOutcome, Span, suggest,
 };
 
 /// The value of `apiVersion` that this build reads.
@@ -34,9 +33,17 @@ pub(crate) struct Spec<'n> {
     pub(crate) description: Option<String>,
     pub(crate) on: Option<&'n Node>,
     pub(crate) params: Vec<(Param, Span)>,
+    pub(crate) vars: Vec<VarSpec<'n>>,
     pub(crate) timeout: Option<HumanDuration>,
     pub(crate) concurrency: Option<GroupSpec<'n>>,
     pub(crate) steps: Vec<StepSpec<'n>>,
+}
+
+/// An entry of `vars`.
+pub(crate) struct VarSpec<'n> {
+    pub(crate) name: &'n str,
+    pub(crate) span: Span,
+    pub(crate) value: &'n Node,
 }
 
 /// `concurrency` as it was written.
@@ -63,6 +70,7 @@ pub(crate) struct StepSpec<'n> {
     pub(crate) cache: Option<(Cache, Span)>,
     pub(crate) undo: Option<UndoSpec<'n>>,
     pub(crate) on: BTreeSet<RunOutcome>,
+    pub(crate) placement: Placement,
     pub(crate) description: Option<String>,
 }
 
@@ -108,15 +116,13 @@ const PIPELINE_KEYS: &[&str] = &[
     "description",
     "on",
     "params",
+    "vars",
     "concurrency",
     "timeout",
     "steps",
     "on_failure",
     "finally",
 ];
-/// Keys of the language that this build cannot act on, and what to do until it can.
-const LATER_KEYS: &[(&str, &str)] = &[("schedule", "let cron call `fairlead run`")];
-
 /// Reads the tree.
 pub(crate) fn read<'n>(root: &'n Node, found: &mut Vec<Diagnostic>) -> Spec<'n> {
     Reader { found }.pipeline(root)
@@ -160,11 +166,6 @@ impl Reader<'_> {
         };
         for entry in entries.iter().filter(strange) {
             let key = entry.key.as_str();
-            if let Some((_, instead)) = LATER_KEYS.iter().find(|(later, _)| *later == key) {
-                let message = format!("`{key}` is known, but not supported by this version");
-                self.error(NOT_SUPPORTED, entry.key_span, message).help = Some((*instead).into());
-                continue;
-            }
             let near = suggest::nearest(key, known.iter().copied());
             let finding =
                 self.error(UNKNOWN_KEY, entry.key_span, format!("{place} has no key `{key}`"));
@@ -290,6 +291,10 @@ impl Reader<'_> {
                     for entry in self.named(value, "`params`") {
                         spec.params.extend(self.param(entry));
                     }
+                }
+                "vars" => {
+                    let entries = self.named(value, "`vars`");
+                    spec.vars.extend(entries.iter().filter_map(|entry| self.var(entry)));
                 }
                 "concurrency" => spec.concurrency = self.concurrency(value),
                 "timeout" => spec.timeout = self.duration(value, "`timeout`"),

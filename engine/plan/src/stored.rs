@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fairlead_event::Triggers;
+use fairlead_event::{TriggerKind, Triggers};
 use fairlead_step::{Digest, Effect, HumanDuration, StepId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::plan::Steps;
 use crate::spec::MAX_UNDO_NAME;
 use crate::{
-    AskAgain, Cache, Concurrency, ForEach, Gate, Need, Params, Phase, Plan, PlanStep, Retry,
-    RunOutcome, Undo,
+    AskAgain, Cache, Concurrency, ForEach, Gate, Need, Params, Phase, Placement, Plan, PlanStep,
+    Retry, RunOutcome, Undo,
 };
 
 /// A plan as it is stored. Versions are added, never changed.
@@ -28,6 +28,10 @@ pub enum StoredPlan {
     /// `concurrency`.
     #[serde(rename = "fairlead.dev/plan/v2")]
     V2(PlanV2),
+    /// Since 0.3: where attempts are made (`pool`, `labels`, `resources`), `vars`, what events give to
+    /// parameters, and more of what starts a pipeline.
+    #[serde(rename = "fairlead.dev/plan/v3")]
+    V3(PlanV3),
 }
 
 /// The format of a stored plan that a newer build wrote: its name is one of ours, and its version is not
@@ -40,7 +44,7 @@ pub fn newer_format(stored: &[u8]) -> Option<String> {
     }
     let Head { format } = serde_json::from_slice(stored).ok()?;
     let version: u32 = format.strip_prefix("fairlead.dev/plan/v")?.parse().ok()?;
-    (version > 2).then_some(format)
+    (version > 3).then_some(format)
 }
 
 /// [`StoredPlan::V1`].
@@ -133,6 +137,36 @@ struct StepV2 {
     undoes: Option<StepId>,
 }
 
+/// [`StoredPlan::V3`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanV3 {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    source_name: String,
+    source_digest: Digest,
+    #[serde(default)]
+    on: Triggers,
+    #[serde(default)]
+    params: Params,
+    /// Each behind those that it reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    vars: Vec<(String, Value)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeout: Option<HumanDuration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    concurrency: Option<Concurrency>,
+    steps: Vec<StepV3>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct StepV3 {
+    /// Everything that version 2 can say of it.
+    step: StepV2,
+    #[serde(default, skip_serializing_if = "Placement::is_empty")]
+    placement: Placement,
+}
+
 /// Why a stored plan is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the stored plan is damaged: {problem}")]
@@ -186,6 +220,23 @@ impl PlanV1 {
 }
 
 impl PlanV2 {
+    /// The same plan in the next version.
+    fn forward(self) -> PlanV3 {
+        let step = |step| StepV3 { step, placement: Placement::default() };
+        PlanV3 {
+            name: self.name,
+            description: self.description,
+            source_name: self.source_name,
+            source_digest: self.source_digest,
+            on: self.on,
+            params: self.params,
+            vars: Vec::new(),
+            timeout: self.timeout,
+            concurrency: self.concurrency,
+            steps: self.steps.into_iter().map(step).collect(),
+        }
+    }
+
     /// Whether version 1 can say it.
     fn fits_v1(&self) -> bool {
         self.concurrency.is_none()
@@ -229,44 +280,86 @@ impl PlanV2 {
     }
 }
 
+impl PlanV3 {
+    /// Whether version 2 can say it.
+    fn fits_v2(&self) -> bool {
+        self.vars.is_empty()
+            && self.steps.iter().all(|step| step.placement.is_empty())
+            && fits_v2(&self.on)
+    }
+
+    /// The same plan in version 2, which can say it.
+    fn back(self) -> PlanV2 {
+        PlanV2 {
+            name: self.name,
+            description: self.description,
+            source_name: self.source_name,
+            source_digest: self.source_digest,
+            on: self.on,
+            params: self.params,
+            timeout: self.timeout,
+            concurrency: self.concurrency,
+            steps: self.steps.into_iter().map(|step| step.step).collect(),
+        }
+    }
+}
+
+/// Whether what starts a plan is as the builds that wrote version 2 knew it.
+fn fits_v2(on: &Triggers) -> bool {
+    let kinds = [TriggerKind::RegistryPush, TriggerKind::GitPush, TriggerKind::Manual];
+    on.filters().all(|filter| kinds.contains(&filter.kind) && filter.params.is_empty())
+        && on.manual.as_ref().is_none_or(|manual| manual.inputs.is_none())
+}
+
 impl From<Plan> for StoredPlan {
     fn from(plan: Plan) -> Self {
         let steps = plan
             .steps
             .into_list()
             .into_iter()
-            .map(|step| StepV2 {
-                id: step.id,
-                kind: step.kind,
-                kind_version: step.kind_version,
-                effect: step.effect,
-                phase: step.phase,
-                needs: step.needs,
-                retry: step.retry,
-                timeout: step.timeout,
-                on: step.on,
-                description: step.description,
-                when: step.when,
-                with: step.with,
-                gate: step.gate,
-                for_each: step.for_each,
-                wait: step.wait,
-                cache: step.cache,
-                undo: step.undo,
-                undoes: step.undoes,
+            .map(|step| {
+                (
+                    step.placement,
+                    StepV2 {
+                        id: step.id,
+                        kind: step.kind,
+                        kind_version: step.kind_version,
+                        effect: step.effect,
+                        phase: step.phase,
+                        needs: step.needs,
+                        retry: step.retry,
+                        timeout: step.timeout,
+                        on: step.on,
+                        description: step.description,
+                        when: step.when,
+                        with: step.with,
+                        gate: step.gate,
+                        for_each: step.for_each,
+                        wait: step.wait,
+                        cache: step.cache,
+                        undo: step.undo,
+                        undoes: step.undoes,
+                    },
+                )
             })
+            .map(|(placement, step)| StepV3 { step, placement })
             .collect();
-        let v2 = PlanV2 {
+        let v3 = PlanV3 {
             name: plan.name,
             description: plan.description,
             source_name: plan.source_name,
             source_digest: plan.source_digest,
             on: plan.triggers,
             params: plan.params,
+            vars: plan.vars,
             timeout: plan.timeout,
             concurrency: plan.concurrency,
             steps,
         };
+        if !v3.fits_v2() {
+            return Self::V3(v3);
+        }
+        let v2 = v3.back();
         if v2.fits_v1() { Self::V1(v2.back()) } else { Self::V2(v2) }
     }
 }
@@ -277,13 +370,14 @@ impl TryFrom<StoredPlan> for Plan {
     /// Demands what every reader of a plan relies on: each name once, and each step behind the
     /// steps it needs.
     fn try_from(stored: StoredPlan) -> Result<Self, StoredPlanError> {
-        let v2 = match stored {
-            StoredPlan::V1(v1) => v1.forward(),
-            StoredPlan::V2(v2) => v2,
+        let v3 = match stored {
+            StoredPlan::V1(v1) => v1.forward().forward(),
+            StoredPlan::V2(v2) => v2.forward(),
+            StoredPlan::V3(v3) => v3,
         };
         let mut before = BTreeSet::new();
-        let mut steps = Vec::with_capacity(v2.steps.len());
-        for step in v2.steps {
+        let mut steps = Vec::with_capacity(v3.steps.len());
+        for StepV3 { step, placement } in v3.steps {
             let fail = |problem: String| Err(StoredPlanError { problem });
             for need in &step.needs {
                 if !before.contains(&need.step) {
@@ -318,17 +412,19 @@ impl TryFrom<StoredPlan> for Plan {
                 cache: step.cache,
                 undo: step.undo,
                 undoes: step.undoes,
+                placement,
             });
         }
         Ok(Self {
-            name: v2.name,
-            description: v2.description,
-            source_name: v2.source_name,
-            source_digest: v2.source_digest,
-            triggers: v2.on,
-            params: v2.params,
-            timeout: v2.timeout,
-            concurrency: v2.concurrency,
+            name: v3.name,
+            description: v3.description,
+            source_name: v3.source_name,
+            source_digest: v3.source_digest,
+            triggers: v3.on,
+            params: v3.params,
+            vars: v3.vars,
+            timeout: v3.timeout,
+            concurrency: v3.concurrency,
             steps: Steps::new(steps),
         })
     }

@@ -188,8 +188,8 @@ pub(crate) fn render(
     Ok(RenderedInput::new(filled, rendering.secrets))
 }
 
-/// Fills what can be known of `value` before its run begins: what reads parameters, the event and
-/// secrets alone. Null stands for the rest.
+/// Fills what can be known of `value` before its run begins: what reads parameters, the event, named
+/// values and secrets alone. Null stands for the rest.
 pub(crate) fn foresee(value: &Value, scope: &Scope) -> RenderedInput {
     fn fill(value: &Value, rendering: &mut Rendering<'_>, path: &mut Vec<String>) -> Value {
         match value {
@@ -231,7 +231,8 @@ pub(crate) fn foresee(value: &Value, scope: &Scope) -> RenderedInput {
 
 /// Whether the value of an expression is known before its run begins.
 fn is_foreseeable(text: &str) -> bool {
-    let early = |read: &Reference| matches!(read.root.as_str(), "params" | "event" | "secrets");
+    let early =
+        |read: &Reference| matches!(read.root.as_str(), "params" | "event" | "vars" | "secrets");
     expression::parse(text).is_ok_and(|parsed| parsed.references.iter().all(early))
 }
 
@@ -292,6 +293,7 @@ fn context(seen: Seen<'_>, reads: &[Reference]) -> Dynamic {
     let mut roots = vec![
         ("params", to_dynamic(&scope.params)),
         ("event", to_dynamic(&scope.event)),
+        ("vars", to_dynamic(&scope.vars)),
         ("run", to_dynamic(&scope.run)),
         ("steps", Dynamic::from_pairs(steps)),
     ];
@@ -389,6 +391,7 @@ fn absent(read: &Reference, seen: Seen<'_>) -> Option<String> {
     match read.root.as_str() {
         "params" if missing(&scope.params) => Some(format!("there is no parameter `{name}`")),
         "event" if missing(&scope.event) => Some(format!("this run's event has no `{name}`")),
+        "vars" if missing(&scope.vars) => Some(format!("there is no `vars.{name}`")),
         "item" if seen.item.is_some_and(|item| missing(&item.value)) => {
             Some(format!("this item has no `{name}`"))
         }

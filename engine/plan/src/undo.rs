@@ -68,6 +68,7 @@ impl Plan {
             source_digest: self.source_digest.clone(),
             triggers: Triggers::default(),
             params: self.params.clone(),
+            vars: self.vars.clone(),
             timeout: self.timeout,
             concurrency,
             steps: Steps::new(steps),
@@ -107,6 +108,8 @@ fn taken_back(
         cache: None,
         undo: None,
         undoes: Some(step.id.clone()),
+        // What reaches a place from one machine is best taken back from there.
+        placement: step.placement.clone(),
         description: None,
         when: None,
         with: undo.with,

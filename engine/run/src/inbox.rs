@@ -396,6 +396,20 @@ pub trait EventStore: Send + Sync {
     /// # Errors
     /// When the store fails.
     fn runs_of(&self, key: &str) -> BoxFuture<'_, Result<Vec<EventRun>, StoreError>>;
+
+    /// Up to where what is called `name` was looked at: the times of a schedule, the runs that ended.
+    /// None when nobody has begun.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn watermark(&self, name: &str) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>>;
+
+    /// Notes that it was looked at up to `at`. It never goes back: of several who note it, the
+    /// farthest stands.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn raise_watermark(&self, name: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
 /// The most bytes of a reason that is kept.
@@ -485,5 +499,13 @@ impl<S: EventStore + ?Sized> EventStore for Arc<S> {
 
     fn runs_of(&self, key: &str) -> BoxFuture<'_, Result<Vec<EventRun>, StoreError>> {
         (**self).runs_of(key)
+    }
+
+    fn watermark(&self, name: &str) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        (**self).watermark(name)
+    }
+
+    fn raise_watermark(&self, name: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        (**self).raise_watermark(name, at)
     }
 }

@@ -348,6 +348,8 @@ pub struct RunFilter {
     pub pipeline: Option<String>,
     /// Only those that have not ended.
     pub unfinished: bool,
+    /// Only those that ended at this time or later.
+    pub ended_since: Option<Timestamp>,
     /// Only those that make this run again or take it back.
     pub origin: Option<RunId>,
     /// Only those older than this one: the last of the page before.

@@ -351,14 +351,8 @@ impl Run {
             }
             nodes.push(Node::new(step.id.clone(), i, step.needs.len()));
         }
-        let event = if request.event.is_null() { json!({}) } else { request.event.clone() };
-        let scope = Scope {
-            params: plan.params().seen(&request.params),
-            event,
-            steps: BTreeMap::new(),
-            outcomes: BTreeMap::new(),
-            run: json!({ "id": id, "pipeline": request.pipeline, "by": request.by }),
-        };
+        let mut scope = plan.scope(&request.params, &request.event);
+        scope.run = json!({ "id": id, "pipeline": request.pipeline, "by": request.by });
         let mut run = Self {
             id,
             plan,

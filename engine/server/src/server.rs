@@ -26,7 +26,8 @@ use crate::settings::Options;
 use crate::streams::Streams;
 use crate::telemetry::{Exports, LevelsOf, Metrics, TraceExporter};
 use crate::triggers::{
-    Confirmation, Deliveries, EventAttempts, Evidence, Patience, Redelivery, Starter, Triggers,
+    Confirmation, Deliveries, EventAttempts, Evidence, Patience, Redelivery, RunEnds, Schedules,
+    Starter, Triggers,
 };
 
 /// How long requests that are being answered, and events that are being handled, may take to end
@@ -153,12 +154,12 @@ impl Server {
         let Self { ports, options } = self;
         let stopping = CancellationToken::new();
         // Before anything is driven, so that nothing of it is missed.
-        let updates = ports.engine.subscribe();
+        let (updates, ends) = (ports.engine.subscribe(), ports.engine.subscribe());
         let wakes = ports.journal.wakes();
         let parts = Parts::compose(ports, options, &stopping);
         let Parts { supervisor, tasks, api, .. } = &parts;
         let (supervisor, tasks, api) = (Arc::clone(supervisor), tasks.clone(), api.clone());
-        let loops = parts.run(updates, wakes, deliveries, heard);
+        let loops = parts.run(updates, ends, wakes, deliveries, heard);
 
         tracing::info!("listening on http://{address}");
         let stop = stopping.clone();
@@ -211,6 +212,8 @@ struct Parts {
     receiver: Receiver,
     deliveries: Deliveries,
     redelivery: Redelivery,
+    schedules: Schedules,
+    run_ends: RunEnds,
     /// The tasks that handle events.
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -311,6 +314,23 @@ impl Parts {
             stopping: stopping(),
         };
 
+        let schedules = Schedules {
+            pipelines: Arc::clone(&pipelines),
+            events: Arc::clone(&events),
+            ingest: Arc::clone(&ingest),
+            clock: Arc::clone(&clock),
+            stopping: stopping(),
+        };
+        let run_ends = RunEnds {
+            pipelines: Arc::clone(&pipelines),
+            journal: Arc::clone(&journal),
+            events: Arc::clone(&events),
+            ingest: Arc::clone(&ingest),
+            clock: Arc::clone(&clock),
+            every: options.sweep,
+            stopping: stopping(),
+        };
+
         let api = Api {
             artifacts: ArtifactsApi {
                 artifacts: Arc::clone(&ports.artifacts),
@@ -377,6 +397,8 @@ impl Parts {
             receiver,
             deliveries,
             redelivery,
+            schedules,
+            run_ends,
             tasks,
             stopping: stopping(),
             exports,
@@ -389,6 +411,7 @@ impl Parts {
     fn run(
         self,
         updates: Updates,
+        ends: Updates,
         wakes: BoxStream<'static, Wake>,
         deliveries: fairlead_event::Deliveries,
         heard: Vec<(String, SubscribedDeliveries)>,
@@ -400,6 +423,8 @@ impl Parts {
         loops.spawn(self.outbox.run());
         loops.spawn(self.deliveries.run(deliveries));
         loops.spawn(self.redelivery.run());
+        loops.spawn(self.schedules.run());
+        loops.spawn(self.run_ends.run(ends));
         let sweep = Arc::clone(&self.sweep);
         loops.spawn(async move { sweep.attend(wakes).await });
         let sweep = self.sweep;

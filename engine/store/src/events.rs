@@ -69,6 +69,20 @@ macro_rules! renew {
     };
 }
 
+pub(crate) const WATERMARK: &str = "SELECT at FROM watermark WHERE name = $1";
+
+/// Raises a watermark; `$greater` is how the databases call the greater of two.
+macro_rules! raise_watermark {
+    ($greater:literal) => {
+        concat!(
+            "INSERT INTO watermark (name, at) VALUES ($1, $2) \
+             ON CONFLICT (name) DO UPDATE SET at = ",
+            $greater,
+            "(watermark.at, excluded.at)"
+        )
+    };
+}
+
 /// The outbox must not move the time of an event that somebody has begun to handle.
 macro_rules! mark_published {
     ($keys:literal) => {
@@ -81,7 +95,7 @@ macro_rules! mark_published {
     };
 }
 
-pub(crate) use {columns, mark_published, pending, renew};
+pub(crate) use {columns, mark_published, pending, raise_watermark, renew};
 
 pub(crate) const POSTPONE: &str = concat!(
     "UPDATE event SET due_at = $3, reason = $4, claimed_by = NULL, claimed_until = NULL \

@@ -10,7 +10,7 @@ use sqlx::{ColumnIndex, Database, Decode, Encode, QueryBuilder, Row, Type};
 
 use crate::accept::Follows;
 use crate::admission::Others;
-use crate::values::{counted, damaged, run_id, status, stored, timestamp};
+use crate::values::{counted, damaged, micros, run_id, status, stored, timestamp};
 
 pub(crate) const PLAN: &str = "SELECT plan.digest, plan.bytes FROM run \
     JOIN plan ON plan.digest = run.plan WHERE run.id = $1";
@@ -179,6 +179,9 @@ where
     }
     if filter.unfinished {
         query.push(" AND ended_at IS NULL");
+    }
+    if let Some(since) = filter.ended_since {
+        query.push(" AND ended_at >= ").push_bind(micros(since));
     }
     let limit = filter.limit.min(RunFilter::MOST);
     query.push(" ORDER BY id DESC LIMIT ").push_bind(stored(limit as u64));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fairlead_exec::{Mask, ProcessHost, SecretError, SecretProvider as _};
 use fairlead_git::{Git, GitAuth};
 use fairlead_oci::Client;
-use fairlead_plan::{Plan, Scope};
+use fairlead_plan::Plan;
 use fairlead_step::{CancelToken, Secret, error_chain};
 use fairlead_step_build::engine_version;
 use fairlead_step_scan::Database;
@@ -145,7 +145,7 @@ async fn registry(context: &Context<'_>, host: &str) -> Found {
 /// What the steps of a pipeline will need and do not find. Parameters have their defaults.
 async fn steps(context: &Context<'_>, plan: &Plan, workspace: &Path) -> Vec<(&'static str, Found)> {
     let secrets = preflight::secrets(context, plan).await;
-    let scope = Scope { params: preflight::defaults(plan), ..Scope::default() };
+    let scope = plan.scope(&preflight::defaults(plan), &serde_json::Value::Null);
     let known = preflight::known(&secrets);
     let none = BTreeSet::new();
     let lacks = preflight::look(context, plan, &scope, Some(workspace), &known, &none).await;

@@ -4,7 +4,7 @@ use fairlead_run::{AuditAction, EventFilter, EventState, EventView, Retried, Sto
 use fairlead_store::Store;
 use serde_json::{Map, Value, json};
 
-use super::{Context, audit};
+use super::{Context, audit, replay::replay};
 use crate::cli::{EventsCommand, EventsListArgs};
 use crate::exit::{Exit, Stop};
 use crate::output::{Output, Style, tame};
@@ -15,9 +15,14 @@ const SHOWN: usize = 12;
 pub(crate) const FEWEST: usize = 6;
 
 pub(crate) async fn events(context: &Context<'_>, command: EventsCommand) -> Result<Exit, Stop> {
+    if let EventsCommand::Replay(args) = command {
+        return replay(context, args).await;
+    }
     let store = context.store().await?;
     let output = context.output;
     match command {
+        // It may need no store.
+        EventsCommand::Replay(_) => {}
         EventsCommand::List(args) => list(&store, output, args).await?,
         EventsCommand::Show { id, json } => show(&store, output, &id, json).await?,
         EventsCommand::Retry { id, json } => retry(context, &store, &id, json).await?,
@@ -155,7 +160,7 @@ async fn retry(context: &Context<'_>, store: &Store, id: &str, json: bool) -> Re
 }
 
 /// The event with this id, or the only one whose id begins so.
-async fn named(store: &Store, id: &str) -> Result<StoredEvent, Stop> {
+pub(super) async fn named(store: &Store, id: &str) -> Result<StoredEvent, Stop> {
     let exact = store.events().event(id).await.map_err(|e| Stop::of(&e))?;
     if let Some(event) = exact {
         return Ok(event);

@@ -14,6 +14,7 @@ mod pipeline_source;
 mod preflight;
 mod prune;
 mod remote;
+mod replay;
 mod rerun;
 pub(crate) mod runner;
 mod runs;

@@ -49,11 +49,7 @@ pub(super) async fn check(context: &Context<'_>, request: &RunRequest) -> Result
             hints.push(format!("for `{name}`, {hint}"));
         }
     }
-    let scope = Scope {
-        params: request.plan.params().seen(&request.params),
-        event: request.event.clone(),
-        ..Scope::default()
-    };
+    let scope = request.plan.scope(&request.params, &request.event);
     let known = known(&secrets);
     let folder = match &request.workspace {
         Workspace::Local { path } => Some(path.as_path()),

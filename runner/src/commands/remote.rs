@@ -393,6 +393,10 @@ async fn events_there(
 ) -> Result<Exit, Stop> {
     let output = context.output;
     match command {
+        EventsCommand::Replay(_) => {
+            return Err(Stop::usage("an event is replayed in the store of the server itself")
+                .hint("run it there without `--server`; `fairlead events retry` works from here"));
+        }
         EventsCommand::List(args) => {
             let mut path = format!("/api/v1/events?limit={}", args.limit.max(1));
             if let Some(state) = args.only {

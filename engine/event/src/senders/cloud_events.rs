@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::signature::{self, StandardWebhook};
 use super::{Head, Incoming, MAX_EVENTS, ReceiveError, Received, clip, json, line};
-use crate::{CloudEvent, CloudEventError, Custom, Headers, SourceEvent};
+use crate::{Association, CloudEvent, CloudEventError, Custom, Headers, SourceEvent};
 
 const WHAT: &str = "CloudEvent";
 
@@ -96,6 +96,10 @@ fn one(event: &CloudEvent, registry: Option<&str>) -> Result<Received, CloudEven
         SourceEvent::Requested(_) => {
             return Ok(Received::nothing("a request for a run: ask for it through the API"));
         }
+        // Whoever could report these could start what is started by nobody but this server.
+        SourceEvent::Scheduled(_) | SourceEvent::RunFinished(_) => {
+            return Ok(Received::nothing("what happens within Fairlead is not taken from others"));
+        }
         SourceEvent::Custom(_) => {
             return Ok(Received::nothing("an event in a wrapping of Fairlead's: send it as it is"));
         }
@@ -132,12 +136,18 @@ fn tidy(mut event: SourceEvent) -> SourceEvent {
         SourceEvent::Comment(comment) => {
             comment.author = line(comment.author.take());
             comment.is_fork = true;
+            // Whoever belongs to the repository may let a run read secrets: that is for a forge to say.
+            comment.association = Association::Unknown;
         }
         SourceEvent::Release(release) => {
             release.actor = line(release.actor.take());
             release.name = line(release.name.take());
         }
-        SourceEvent::ImageScanned(_) | SourceEvent::Requested(_) | SourceEvent::Custom(_) => {}
+        SourceEvent::ImageScanned(_)
+        | SourceEvent::Requested(_)
+        | SourceEvent::Scheduled(_)
+        | SourceEvent::RunFinished(_)
+        | SourceEvent::Custom(_) => {}
     }
     event
 }

@@ -148,7 +148,7 @@ fn shapes(nodes: &[Node], most: usize, names: &Names<'_>, reader: Reader<'_>) ->
 }
 
 /// A schema that `node` fits, with everything in it that can be known.
-fn shape(node: &Node, names: &Names<'_>, reader: Reader<'_>) -> Value {
+pub(super) fn shape(node: &Node, names: &Names<'_>, reader: Reader<'_>) -> Value {
     match &node.content {
         Content::Null => json!({ "type": "null" }),
         Content::Bool(_) => json!({ "type": "boolean" }),

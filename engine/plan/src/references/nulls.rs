@@ -104,8 +104,10 @@ impl Names<'_> {
         let triggers = self.triggers?;
         let field = read.field.as_str();
         let mine = |filter: &TriggerMatch<'_>| match reader {
-            Reader::Trigger { kind, index } => (filter.kind, filter.index) == (kind, index),
-            Reader::Step { .. } | Reader::Group => true,
+            Reader::Trigger { kind, index } | Reader::Fill { kind, index } => {
+                (filter.kind, filter.index) == (kind, index)
+            }
+            Reader::Step { .. } | Reader::Group | Reader::Var => true,
         };
         let (mut has_value, mut may) = (false, None);
         for filter in triggers.filters().filter(mine) {
@@ -114,9 +116,10 @@ impl Names<'_> {
             let known = match (reader, filter.when) {
                 // The condition is just being decided.
                 (Reader::Trigger { .. }, _) | (_, None) => read.known.clone(),
-                (Reader::Step { .. } | Reader::Group, Some(when)) => {
-                    read.known.clone().and(&nulls::facts(when))
-                }
+                (
+                    Reader::Step { .. } | Reader::Group | Reader::Var | Reader::Fill { .. },
+                    Some(when),
+                ) => read.known.clone().and(&nulls::facts(when)),
             };
             if known.kinds.as_ref().is_some_and(|kinds| !kinds.contains(&filter.kind)) {
                 continue;
@@ -157,7 +160,7 @@ fn narrowed(nullness: Nullness, kind: TriggerKind, field: &str, known: &Known) -
         return Nullness::Never;
     }
     // A push to git is one of a branch or of a tag, and what a branch points to is a commit.
-    let git = kind == TriggerKind::GitPush;
+    let git = matches!(kind, TriggerKind::GitPush | TriggerKind::GitTag);
     match field {
         _ if null(field) => Nullness::Always(why),
         "branch" if git && null("tag") => Nullness::Never,
@@ -186,7 +189,7 @@ fn way_out(field: &str, kind: TriggerKind, reader: Reader<'_>) -> String {
     }
     ways.push(match reader {
         Reader::Step { .. } => format!("skip the step with `when: event.{field} is not none`"),
-        Reader::Group => {
+        Reader::Group | Reader::Var | Reader::Fill { .. } => {
             format!("let it in with `when: event.{field} is not none` under the trigger alone")
         }
         Reader::Trigger { .. } => format!("ask first: `event.{field} is not none and …`"),

@@ -17,7 +17,9 @@ impl Names<'_> {
         reader: Reader<'_>,
     ) -> Result<Option<Value>, Problem> {
         match (self.params.get(name), reader) {
-            (Some(param), Reader::Trigger { .. }) if param.kind == ParamType::Image => {
+            (Some(param), Reader::Trigger { .. } | Reader::Fill { .. })
+                if param.kind == ParamType::Image =>
+            {
                 let message = format!(
                     "`params.{name}` is an image, and what it is becomes known only when the run is \
                      asked for"
@@ -44,6 +46,35 @@ impl Names<'_> {
         }
     }
 
+    pub(super) fn var(&self, name: &str, reference: &Reference) -> Result<Option<Value>, Problem> {
+        let Some(known) = self.vars.get(name) else {
+            let names = || self.vars.keys().copied();
+            let help = match suggest::nearest(name, names()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if names().len() == 0 => format!("add `vars: {{{name}: …}}`"),
+                None => format!("there are {}", suggest::list(names())),
+            };
+            let message = format!("there is no `vars.{name}`");
+            return Err(problem(UNKNOWN_VALUE, message, Some(help)));
+        };
+        let path = reference.path.get(1..).unwrap_or_default();
+        match schema::follow(known, path, known) {
+            Found::Schema(schema) if !reference.computed => Ok(Some(schema)),
+            Found::Schema(_) | Found::Open => Ok(None),
+            Found::Missing { .. } if reference.guarded => Ok(None),
+            Found::Missing { name: missing, known } => {
+                let known = || known.iter().map(String::as_str);
+                let help = match suggest::nearest(&missing, known()) {
+                    Some(near) => Some(format!("did you mean `{near}`?")),
+                    None if known().len() == 0 => None,
+                    None => Some(format!("it has {}", suggest::list(known()))),
+                };
+                let message = format!("`vars.{name}` has no `{missing}`");
+                Err(problem(UNKNOWN_VALUE, message, help))
+            }
+        }
+    }
+
     pub(super) fn event(
         &self,
         name: &str,
@@ -51,17 +82,20 @@ impl Names<'_> {
         reader: Reader<'_>,
     ) -> Result<Option<Value>, Problem> {
         let mut kinds: Vec<TriggerKind> = match (reader, self.triggers) {
-            (Reader::Trigger { kind, .. }, _) => vec![kind],
-            (Reader::Step { .. } | Reader::Group, Some(triggers)) => {
+            (Reader::Trigger { kind, .. } | Reader::Fill { kind, .. }, _) => vec![kind],
+            (Reader::Step { .. } | Reader::Group | Reader::Var, Some(triggers)) => {
                 triggers.filters().map(|filter| filter.kind).collect()
             }
-            (Reader::Step { .. } | Reader::Group, None) => return Ok(None),
+            (Reader::Step { .. } | Reader::Group | Reader::Var, None) => return Ok(None),
         };
         kinds.sort_unstable();
         kinds.dedup();
         if kinds.is_empty() {
             let message = "no event starts this pipeline, so `event` has nothing in it";
             return Err(problem(UNKNOWN_VALUE, message, Some("add a trigger under `on`".into())));
+        }
+        if name == "data" && kinds == [TriggerKind::Event] {
+            return self.data(reference, reader);
         }
         let field = |kind: &TriggerKind| kind.field(name);
         let lacking: Vec<&str> =
@@ -102,6 +136,40 @@ impl Names<'_> {
             .collect();
         schemas.dedup();
         Ok(if schemas.len() == 1 { schemas.pop() } else { Some(json!({ "anyOf": schemas })) })
+    }
+}
+
+impl Names<'_> {
+    /// What is read of the data of events: what their schemas say, where each has one.
+    fn data(&self, reference: &Reference, reader: Reader<'_>) -> Result<Option<Value>, Problem> {
+        let Some(triggers) = self.triggers else { return Ok(None) };
+        let mine = |index: usize| match reader {
+            Reader::Trigger { index: own, .. } | Reader::Fill { index: own, .. } => own == index,
+            Reader::Step { .. } | Reader::Group | Reader::Var => true,
+        };
+        let filters = triggers.event.iter().enumerate().filter(|(index, _)| mine(*index));
+        let mut given = Vec::new();
+        for (_, filter) in filters {
+            let Some(root) = &filter.schema else { return Ok(None) };
+            let path = reference.path.get(1..).unwrap_or_default();
+            match schema::follow(root, path, root) {
+                Found::Schema(schema) => given.push(schema),
+                Found::Open => return Ok(None),
+                Found::Missing { .. } if reference.guarded => return Ok(None),
+                Found::Missing { name, known } => {
+                    let known = || known.iter().map(String::as_str);
+                    let help = match suggest::nearest(&name, known()) {
+                        Some(near) => Some(format!("did you mean `{near}`?")),
+                        None if known().len() == 0 => None,
+                        None => Some(format!("its schema has {}", suggest::list(known()))),
+                    };
+                    let message = format!("the data of the event has no `{name}`");
+                    return Err(problem(UNKNOWN_VALUE, message, help));
+                }
+            }
+        }
+        given.dedup();
+        Ok((given.len() == 1 && !reference.computed).then(|| given.pop()).flatten())
     }
 }
 

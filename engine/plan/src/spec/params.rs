@@ -1,8 +1,8 @@
-//! `params`: what a run is given.
+//! `params`: what a run is given; `vars`: values that the file names.
 
 use regex::Regex;
 
-use super::Reader;
+use super::{Reader, VarSpec};
 use crate::code::{BAD_DEFAULT, BAD_NAME, BAD_PATTERN, BAD_VALUE, WRONG_SHAPE};
 use crate::yaml::{Content, Entry, Node};
 use crate::{Param, ParamType, Span};
@@ -13,14 +13,7 @@ impl Reader<'_> {
         Entry { key, key_span, value }: &Entry,
     ) -> Option<(Param, Span)> {
         const KEYS: &[&str] = &["type", "default", "pattern", "enum", "description"];
-        let good = key.len() <= 63
-            && key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !good {
-            let message = format!("`{}` is not a parameter's name", key.escape_debug());
-            self.error(BAD_NAME, *key_span, message).help =
-                Some("use letters, digits and `_`, and begin with a letter".into());
-        }
+        let good = self.identifier(key, *key_span, "a parameter's name");
         let place = format!("parameter `{key}`");
         let mut param = Param {
             name: key.clone(),
@@ -108,5 +101,32 @@ impl Reader<'_> {
             }
         }
         good.then_some((param, *key_span))
+    }
+
+    /// A value that the file names.
+    pub(super) fn var<'n>(
+        &mut self,
+        Entry { key, key_span, value }: &'n Entry,
+    ) -> Option<VarSpec<'n>> {
+        let good = self.identifier(key, *key_span, "the name of a value");
+        if value.content == Content::Null {
+            let message = format!("`{key}` of `vars` has no value");
+            self.error(BAD_VALUE, *key_span, message);
+            return None;
+        }
+        good.then_some(VarSpec { name: key, span: *key_span, value })
+    }
+
+    /// Whether expressions can name it.
+    fn identifier(&mut self, key: &str, span: Span, what: &str) -> bool {
+        let good = key.len() <= 63
+            && key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !good {
+            let message = format!("`{}` is not {what}", key.escape_debug());
+            self.error(BAD_NAME, span, message).help =
+                Some("use letters, digits and `_`, and begin with a letter".into());
+        }
+        good
     }
 }

@@ -7,7 +7,7 @@ use fairlead_step::{HumanDuration, StepId};
 use super::{MAX_STEPS, MAX_UNDO_NAME, NeedSpec, Reader, StepSpec, UndoSpec};
 use crate::code::{BAD_DURATION, BAD_NAME, BAD_VALUE, CONFLICT, TOO_LARGE, WRONG_SHAPE};
 use crate::yaml::{Content, Entry, Node};
-use crate::{Cache, Label, Outcome, Phase, Retry, RetryOn, RunOutcome, Span, suggest};
+use crate::{Cache, Label, Outcome, Phase, Placement, Retry, RetryOn, RunOutcome, Span, suggest};
 
 const STEP_KEYS: &[&str] = &[
     "uses",
@@ -21,11 +21,15 @@ const STEP_KEYS: &[&str] = &[
     "timeout",
     "cache",
     "on_undo",
+    "pool",
+    "labels",
+    "resources",
     "description",
     "on",
 ];
 /// The keys of a step that say how its kind works; a gate has no kind.
-const WORK_KEYS: [&str; 5] = ["with", "retry", "cache", "for_each", "on_undo"];
+const WORK_KEYS: [&str; 8] =
+    ["with", "retry", "cache", "for_each", "on_undo", "pool", "labels", "resources"];
 
 impl Reader<'_> {
     pub(super) fn steps<'n>(
@@ -94,6 +98,7 @@ impl Reader<'_> {
                 Phase::Main | Phase::Finally => BTreeSet::from(RunOutcome::ALL),
                 Phase::OnFailure => failures(),
             },
+            placement: Placement::default(),
             description: None,
             gate,
         };
@@ -114,6 +119,9 @@ impl Reader<'_> {
                 "timeout" => step.timeout = self.duration(value, "`timeout`"),
                 "cache" => step.cache = self.cache(value).map(|cache| (cache, *key_span)),
                 "on_undo" => step.undo = self.on_undo(value, *key_span),
+                "pool" => step.placement.pool = self.pool(value),
+                "labels" => step.placement.labels = self.labels(value),
+                "resources" => step.placement.resources = self.resources(value),
                 "on" if phase == Phase::OnFailure => step.on = self.on_failure_on(value),
                 "on" if phase == Phase::Finally => step.on = self.finally_on(value),
                 "description" => {
@@ -126,6 +134,7 @@ impl Reader<'_> {
             // Each has been told; nothing further is made of them.
             (step.with, step.retry, step.cache) = (None, Retry::default(), None);
             (step.for_each, step.undo, step.timeout) = (None, None, None);
+            step.placement = Placement::default();
         }
         if step.undo.is_some() && key.len() > MAX_UNDO_NAME {
             let message = format!("`{key}` is longer than {MAX_UNDO_NAME} characters");

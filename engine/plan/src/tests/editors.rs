@@ -20,6 +20,7 @@ fn good_files_fit_the_schema() {
         r#"a: {uses: scan, with: {image: "{{ event.image }}", limit: "{{ params.count }}", offline: "{{ params.fast }}", fail_on: {severity: critical}}}"#,
         r#"a: {uses: sign, with: {image: "{{ event.image }}", key: {type: private, pem: "{{ secrets.x }}"}}}"#,
         "a: {uses: note}, b: {uses: note, with: {lines: [x]}, needs: {a: [passed, failed]}, when: true, retry: {max: 2, backoff: 1s..2m, on: any}, timeout: 5m}\n---\nz: {uses: note, on: always}",
+        "a: {uses: note, pool: arm64, labels: {kubernetes.io/arch: arm64}, resources: {memory: 512Mi, cpu: 1.5, pids: 100, disk: 1000000}}, b: {uses: note, resources: {cpu: 500m, memory: 2G}}",
     ] {
         let yaml = pipeline(steps);
         compile(&Source::new("pipeline.yaml", yaml.as_str()), &catalog).unwrap();
@@ -50,6 +51,12 @@ fn bad_files_do_not() {
         "a: {uses: note, timeout: 5}",
         "a: {uses: note, needs: {b: [gone]}}",
         "a: {uses: note, on: [failed]}",
+        "a: {uses: note, pool: 'a b'}",
+        "a: {uses: note, labels: {a: 1}}",
+        "a: {uses: note, resources: {memory: 1.5Gi}}",
+        "a: {uses: note, resources: {cpu: 0}}",
+        "a: {uses: note, resources: {gpu: 1}}",
+        "a: {approval: {from: [qa]}, pool: arm64}",
     ] {
         let yaml = pipeline(steps);
         assert!(!schema.is_valid(&as_json(&yaml)), "{yaml}");

@@ -211,10 +211,9 @@ steps:
     10:31: error[FL0109]: `repository` of `registry.push`: invalid type: integer `3`, expected a pattern or a list of patterns
     10:40: error[FL0302]: there is no `steps` before a run starts (a trigger's condition sees `event` and `params`)
     10:53: error[FL0305]: the event has no `tagg` (did you mean `tag`?)
-    11:12: error[FL0101]: `manual` has no key `who` (it has no settings)
-    12:3: error[FL0105]: `schedule` is known, but not supported by this version (let cron call `fairlead run`)
+    11:12: error[FL0101]: `manual` has no key `who` (it has `inputs`)
     13:3: error[FL0101]: there is no trigger `gitpush` (did you mean `git.push`?)
-    15:3: warning[FL0111]: parameter `v` has no default, so `registry.push`, `git.push` can never start this pipeline (give it a default)
+    15:3: warning[FL0111]: parameter `v` has no default, so `registry.push`, `git.push`, `schedule` can never start this pipeline (give it a default, or a value under `params` of the trigger)
     "#);
 }
 
@@ -325,7 +324,7 @@ fn references_lead_somewhere_or_are_errors() {
     7:122: error[FL0305]: the event has no `tga` (did you mean `tag`?)
     8:42: error[FL0305]: `run.summary` is known only when every main step has ended (read it in a step under `on_failure` or `finally`)
     8:59: error[FL0305]: `run` has no `it` (did you mean `id`?)
-    8:83: error[FL0302]: there is no `version` (expressions see `params`, `event`, `steps`, `run`, `secrets`; a text stands in quotes)
+    8:83: error[FL0302]: there is no `version` (expressions see `params`, `event`, `vars`, `steps`, `run`, `secrets`; a text stands in quotes)
     8:100: error[FL0305]: what this reads of `steps` cannot be known beforehand (write `steps.<name>`, so that it can be checked)
     8:133: error[FL0305]: what this reads of `steps` cannot be known beforehand (write `steps.<name>`, so that it can be checked)
     8:148: error[FL0304]: which output this reads cannot be known beforehand (write `steps.build.<output>`)
@@ -365,7 +364,7 @@ fn expressions_are_checked_before_anything_runs() {
     5:62: error[FL0301]: an expression cannot stand in a key
     6:31: warning[FL0403]: step `d` never runs: its condition is always false
     7:33: warning[FL0403]: step `e` never runs: `d` never does
-    9:31: error[FL0302]: there is no `no` (expressions see `params`, `event`, `steps`, `run`, `secrets`; a text stands in quotes)
+    9:31: error[FL0302]: there is no `no` (expressions see `params`, `event`, `vars`, `steps`, `run`, `secrets`; a text stands in quotes)
     10:31: warning[FL0403]: step `h` never runs: its condition is always false
     "#);
 }

@@ -39,45 +39,45 @@ fn a_group_is_checked() {
     .collect();
     assert_snapshot!(said.join("\n"), @r#"
     {group: "{{ params.v }}", policy: supersed, max: 0, limit: 3}
-       5:10: warning of v
+       5:10: warning[FL0111]: parameter `v` has no default, so `git.push` can never start this pipeline (give it a default, or a value under `params` of the trigger)
        6:48: error[FL0104]: `policy` cannot be `supersed` (did you mean `supersede`?)
        6:63: error[FL0104]: `max` wants a whole number from 1
        6:66: error[FL0101]: `concurrency` has no key `limit` (it has `group`, `policy`, `max`)
     {policy: reject}
-       5:10: warning of v
+       5:10: warning[FL0111]: parameter `v` has no default, so `git.push` can never start this pipeline (give it a default, or a value under `params` of the trigger)
        6:14: error[FL0102]: `concurrency` has no `group` (name the group, as in `group: "release/{{ params.version }}"`)
     {group: x, max: many}
-       5:10: warning of v
+       5:10: warning[FL0111]: parameter `v` has no default, so `git.push` can never start this pipeline (give it a default, or a value under `params` of the trigger)
        6:30: error[FL0104]: `max` wants a whole number from 1
     {group: x, max: -1, policy: 3}
-       5:10: warning of v
+       5:10: warning[FL0111]: parameter `v` has no default, so `git.push` can never start this pipeline (give it a default, or a value under `params` of the trigger)
        6:30: error[FL0104]: `max` wants a whole number from 1
        6:42: error[FL0103]: `policy` wants a text, and this is a number
     [x]
-       5:10: warning of v
+       5:10: warning[FL0111]: parameter `v` has no default, so `git.push` can never start this pipeline (give it a default, or a value under `params` of the trigger)
        6:14: error[FL0103]: `concurrency` wants a mapping, and this is a list
     ""
-       5:10: warning of v
+       5:10: warning[FL0111]: parameter `v` has no default, so `git.push` can never start this pipeline (give it a default, or a value under `params` of the trigger)
        6:14: error[FL0104]: the name of the group is empty (name the group, as in `group: "release/{{ params.version }}"`)
     {group: " "}
-       5:10: warning of v
+       5:10: warning[FL0111]: parameter `v` has no default, so `git.push` can never start this pipeline (give it a default, or a value under `params` of the trigger)
        6:22: error[FL0104]: the name of the group is empty (name the group, as in `group: "release/{{ params.version }}"`)
     "{{ steps.a.outcome }} {{ secrets.x }} {{ run.summary }} {{ item }} {{ params.w }} {{ event.x }}"
-       5:10: warning of v
+       5:10: warning[FL0111]: parameter `v` has no default, so `git.push` can never start this pipeline (give it a default, or a value under `params` of the trigger)
        6:18: error[FL0302]: no step has run when a run asks for its turn (the name of a group sees `params`, `event` and `run`)
        6:40: error[FL0307]: no secret can be read here (secrets are for inputs of steps that are made for them)
        6:56: error[FL0305]: `run.summary` is known only when every main step has ended (read it in a step under `on_failure` or `finally`)
-       6:74: error[FL0302]: there is no `item` (expressions see `params`, `event`, `run`; a text stands in quotes)
+       6:74: error[FL0302]: there is no `item` (expressions see `params`, `event`, `vars`, `run`; a text stands in quotes)
        6:85: error[FL0305]: there is no parameter `w` (did you mean `v`?)
        6:100: error[FL0305]: the event has no `x` (there are `kind`, `repository`, `clone_url`, `ssh_url`, `ref`, `branch`, `tag`, `before`, `after`, `commit`, `created`, `forced`, …)
     "{{ run.id"
-       5:10: warning of v
+       5:10: warning[FL0111]: parameter `v` has no default, so `git.push` can never start this pipeline (give it a default, or a value under `params` of the trigger)
        6:15: error[FL0301]: a `{{` has no `}}` (to write two braces as they are: `{{ "{{" }}`)
     "{{ event.paths }}"
-       5:10: warning of v
+       5:10: warning[FL0111]: parameter `v` has no default, so `git.push` can never start this pipeline (give it a default, or a value under `params` of the trigger)
        6:14: error[FL0306]: the name of the group is a text, and `event.paths` is a list
     "{{ params.n }}"
-       5:10: warning of v
+       5:10: warning[FL0111]: parameter `v` has no default, so `git.push` can never start this pipeline (give it a default, or a value under `params` of the trigger)
     "#);
     let long = check(&format!(
         "apiVersion: fairlead.dev/v1\nkind: Pipeline\nname: a\nconcurrency: {}\nsteps: {{a: {{uses: note}}}}\n",
@@ -99,6 +99,7 @@ fn the_name_of_a_group_is_never_empty() {
         let scope = crate::Scope {
             params: plan.bind(&std::collections::BTreeMap::new()).unwrap(),
             event: serde_json::json!({ "before": null, "actor": ["x"] }),
+            vars: serde_json::json!({}),
             steps: std::collections::BTreeMap::new(),
             outcomes: std::collections::BTreeMap::new(),
             run: serde_json::json!({}),

@@ -6,8 +6,12 @@ mod findings;
 mod images;
 mod language;
 mod nulls;
+mod placement;
 mod plans;
 mod properties;
+mod starts;
+mod timetable;
+mod vars;
 
 use crate::{Compiled, Source, compile};
 
@@ -63,7 +67,7 @@ steps:
     wait: {deadline: 2h, every: 1m}
     retry: {max: 1}
     timeout: 5m
-  one: {uses: build, with: {image: registry.example.com/one}}
+  one: {uses: build, pool: arm64, labels: {kubernetes.io/arch: arm64, disk: fast}, resources: {memory: 512Mi, cpu: 1.5, pids: 200, disk: 10G}, with: {image: registry.example.com/one}}
   plain: {uses: scan, for_each: [web, api, 3, true], cache: true, with: {image: "{{ steps.one.image }}"}}
   soak: {wait: {for: 30m}, needs: [scan]}
   moment: {wait: {until: "{{ params.at }}"}, when: params.version != "v0"}

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{fakes, pipeline};
 use crate::draw::{self, StepStatus};
-use crate::{Outcome, Plan, PlanStep, Scope, Source, compile};
+use crate::{Answer, Outcome, Plan, PlanStep, Scope, Source, compile};
 
 fn plan(yaml: &str) -> Plan {
     match compile(&Source::new("pipeline.yaml", yaml), &fakes::catalog()) {
@@ -87,7 +87,7 @@ fn a_damaged_plan_is_refused() {
     assert_snapshot!([swapped, twice, other].join("\n"), @r#"
     the stored plan is damaged: step `clean` stands before `report`, which it needs
     the stored plan is damaged: step `build` stands twice
-    unknown variant `fairlead.dev/plan/v9`, expected `fairlead.dev/plan/v1` or `fairlead.dev/plan/v2`
+    unknown variant `fairlead.dev/plan/v9`, expected one of `fairlead.dev/plan/v1`, `fairlead.dev/plan/v2`, `fairlead.dev/plan/v3`
     "#);
 }
 
@@ -121,6 +121,7 @@ fn scope() -> Scope {
     Scope {
         params: json!({"version": "v1.2.3", "count": 3, "fast": true}),
         event: json!({"tag": "1.0", "actor": null, "paths": ["a", "b"]}),
+        vars: json!({}),
         steps: BTreeMap::from([
             (
                 "build".parse().unwrap(),
@@ -348,7 +349,7 @@ steps: {a: {uses: note}}
             actor: None,
             at: None,
         });
-        plan.triggered_by(&event, &plan.bind(&BTreeMap::new()).unwrap()).unwrap().is_some()
+        matches!(plan.answer(&event), Answer::Starts(_))
     };
     assert!(pulled("r.example.com/apps/shop", "v2"));
     assert!(!pulled("r.example.com/apps/shop", "v1"));

@@ -36,6 +36,19 @@ pub async fn event_store_conformance<E: EventStore, J: Journal>(factory: impl As
     what_was_given_up_is_listed_and_tried_again(&events).await;
     let (events, journal) = factory().await;
     an_event_starts_a_pipeline_once(&events, &journal).await;
+    let (events, _journal) = factory().await;
+    a_watermark_never_goes_back(&events).await;
+}
+
+async fn a_watermark_never_goes_back(events: &impl EventStore) {
+    assert_eq!(events.watermark("a").await.expect("an answer"), None);
+    for (at, want) in [(5, 5), (3, 5), (9, 9)] {
+        events.raise_watermark("a", time(at)).await.expect("noted");
+        assert_eq!(events.watermark("a").await.expect("an answer"), Some(time(want)));
+    }
+    let all = (1..=20).map(|at| events.raise_watermark("b", time(at)));
+    join_all(all).await.into_iter().for_each(|noted| noted.expect("noted"));
+    assert_eq!(events.watermark("b").await.expect("an answer"), Some(time(20)));
 }
 
 fn event(number: i64) -> NewEvent {

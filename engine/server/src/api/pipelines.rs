@@ -91,9 +91,10 @@ pub(crate) async fn start(
             Problem::bad_request(format!("the body is not `{{\"params\": {{…}}}}`: {e}"))
         })?
     };
-    let mut given: BTreeMap<String, Value> = body.params.clone().into_iter().collect();
-    let bound = pipeline.plan.bind(&given);
-    if let Err(problems) = &bound {
+    let given: BTreeMap<String, Value> = body.params.clone().into_iter().collect();
+    let plan = &pipeline.plan;
+    let filled = plan.requested(&given).and_then(|given| Ok((plan.bind(&given)?, given)));
+    if let Err(problems) = &filled {
         let errors = problems.iter().map(|problem| match &problem.hint {
             Some(hint) => format!("{problem}; {hint}"),
             None => problem.to_string(),
@@ -107,6 +108,7 @@ pub(crate) async fn start(
         );
         return Err(problem.errors(errors.collect()));
     }
+    let (bound, mut given) = filled.unwrap_or_default();
     let key = match headers.get("idempotency-key") {
         Some(value) => idempotency_key(value)?,
         None => format!("{:032x}", rand::random::<u128>()),
@@ -122,7 +124,7 @@ pub(crate) async fn start(
     // Before anything is kept: a request whose image is not there leaves nothing behind. One that came
     // before has its run, whatever its tag stands for by now.
     if api.events.event(event.dedup_key().as_str()).await?.is_none() {
-        let images = resolved(&api, pipeline, bound.unwrap_or_default()).await?;
+        let images = resolved(&api, pipeline, bound).await?;
         given.extend(images.into_iter().map(|(name, image)| (name, image.to_string().into())));
     }
     let detail = Map::from_iter([("event".to_owned(), event.dedup_key().to_string().into())]);

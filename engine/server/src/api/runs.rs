@@ -58,6 +58,7 @@ pub(crate) async fn list(
         run: query.run.as_deref().map(run_id).transpose()?,
         pipeline: query.pipeline,
         unfinished: query.unfinished,
+        ended_since: None,
         origin: query.origin.as_deref().map(run_id).transpose()?,
         before,
         limit,

@@ -426,6 +426,8 @@ pub(super) struct Harness {
     takings: Arc<AtomicUsize>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) collector: Arc<Collector>,
+    /// Pipelines beside those that every harness has.
+    pub(super) more: Vec<&'static str>,
     pub(super) clock: Arc<Ticking>,
     /// How much one address may ask.
     pub(super) limits: Limits,
@@ -487,6 +489,7 @@ impl Harness {
             metrics: Arc::new(Metrics::new()),
             collector: Arc::default(),
             takings: Arc::default(),
+            more: Vec::new(),
             clock: Arc::default(),
             limits: Limits {
                 requests: 1_000_000,
@@ -532,7 +535,7 @@ impl Harness {
 
     fn plans(&self) -> impl Iterator<Item = Arc<Plan>> {
         let catalog = self.catalog();
-        PIPELINES.into_iter().map(move |text| {
+        PIPELINES.into_iter().chain(self.more.iter().copied()).map(move |text| {
             let source = Source::new("test.yaml", text);
             let compiled = fairlead_plan::compile(&source, &catalog);
             Arc::new(compiled.unwrap_or_else(|e| panic!("{e:?}")).plan)
@@ -542,9 +545,10 @@ impl Harness {
     /// Creates so many runs of a pipeline that nobody takes up.
     pub(super) async fn leave_lying(&self, pipeline: &str, count: usize) {
         let (engine, plan) = (self.engine(), self.plans().find(|plan| plan.name() == pipeline));
+        let plan = plan.unwrap();
         let request = RunRequest {
-            plan: plan.unwrap(),
-            params: serde_json::json!({}),
+            params: plan.bind(&BTreeMap::new()).unwrap(),
+            plan,
             event: serde_json::json!({}),
             event_id: None,
             started_by: None,

@@ -13,6 +13,7 @@ mod harness;
 mod images;
 mod pipelines;
 mod requests;
+mod schedules;
 mod starts;
 mod take_ups;
 mod telemetry;

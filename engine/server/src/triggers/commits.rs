@@ -212,6 +212,8 @@ async fn standing(
         | SourceEvent::Requested(_)
         | SourceEvent::ImageDeleted(_)
         | SourceEvent::ImageScanned(_)
+        | SourceEvent::Scheduled(_)
+        | SourceEvent::RunFinished(_)
         | SourceEvent::Custom(_) => Standing::Holds(Box::new(event.clone())),
     })
 }

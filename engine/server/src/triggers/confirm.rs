@@ -71,7 +71,11 @@ impl Confirmation {
             | SourceEvent::Comment(_)
             | SourceEvent::Release(_) => commits::confirmed(self, key, source, event, young).await,
             // Nobody is there to be asked: it is worth what the proof of its source is worth.
-            SourceEvent::Requested(_) | SourceEvent::Custom(_) => Ok(Some(event)),
+            SourceEvent::Custom(_)
+            // Nobody but this server makes these.
+            | SourceEvent::Requested(_)
+            | SourceEvent::Scheduled(_)
+            | SourceEvent::RunFinished(_) => Ok(Some(event)),
         }
     }
 
@@ -197,6 +201,8 @@ async fn agrees(resolver: &dyn ImageResolver, event: &SourceEvent) -> Result<boo
         | SourceEvent::PullRequest(_)
         | SourceEvent::Comment(_)
         | SourceEvent::Release(_)
+        | SourceEvent::Scheduled(_)
+        | SourceEvent::RunFinished(_)
         | SourceEvent::Custom(_) => return Ok(true),
     };
     // A tag that is gone is gone whatever became of the manifest.

@@ -1,13 +1,12 @@
 //! The triggers: events are matched with the triggers of every pipeline, and start
 //! runs, each event at most one of each pipeline.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fairlead_event::SourceEvent;
+use fairlead_event::{Requested, SourceEvent};
+use fairlead_plan::Answer;
 use fairlead_run::StoredEvent;
 use fairlead_step::Workspace;
-use serde_json::{Value, json};
 
 use super::attempts::Failure;
 use super::confirm::{Confirmation, From};
@@ -37,28 +36,12 @@ impl Triggers {
     /// Starts what the event starts.
     async fn start(&self, from: From<'_>, event: SourceEvent) -> Result<(), Failure> {
         let From { key, source, .. } = from;
-        let event = match event {
-            SourceEvent::Requested(request) => {
-                return match self.pipelines.get(&request.pipeline) {
-                    Some(pipeline) => {
-                        let given: BTreeMap<String, Value> = request.params.into_iter().collect();
-                        let trigger = Trigger {
-                            key,
-                            event: json!({ "kind": "manual", "actor": request.by }),
-                            by: request.by,
-                            workspace: Workspace::EMPTY,
-                        };
-                        match self.starter.request_run(pipeline, &given, trigger).await? {
-                            Started::Run(_) => Ok(()),
-                            Started::Refused(why) => Err(Failure::Never(why)),
-                        }
-                    }
-                    None => {
-                        let name = request.pipeline;
-                        Err(Failure::Never(format!("there is no pipeline `{name}` any more")))
-                    }
-                };
-            }
+        let by = match &event {
+            SourceEvent::Requested(request) => return self.requested(key, request, &event).await,
+            SourceEvent::Scheduled(_) => "schedule".to_owned(),
+            // Whoever asked for the run that ended asked for what follows: they may not approve it
+            // where a requester may not.
+            SourceEvent::RunFinished(ended) => ended.by.clone(),
             SourceEvent::ImagePushed(_)
             | SourceEvent::GitPushed(_)
             | SourceEvent::PullRequest(_)
@@ -66,7 +49,7 @@ impl Triggers {
             | SourceEvent::Release(_)
             | SourceEvent::ImageDeleted(_)
             | SourceEvent::ImageScanned(_)
-            | SourceEvent::Custom(_) => event,
+            | SourceEvent::Custom(_) => format!("source {source}"),
         };
         if let SourceEvent::ImagePushed(push) = &event {
             self.evidence.tell(push, self.confirmation.young(from.received_at)).await?;
@@ -84,35 +67,60 @@ impl Triggers {
         let mut refused = Vec::new();
         for pipeline in wanted {
             let name = pipeline.plan.name();
-            let given = BTreeMap::new();
-            let params = match pipeline.plan.bind(&given) {
-                Ok(params) => params,
-                Err(problems) => {
-                    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                    let problems = problems.join("; ");
-                    refused.push(format!("`{name}` cannot be started by an event: {problems}"));
+            let pulled = match pipeline.plan.answer(&event) {
+                Answer::Starts(pulled) => pulled,
+                Answer::No(reasons) => {
+                    let broken = reasons.iter().filter(|unfit| unfit.broken);
+                    let broken: Vec<String> = broken.map(ToString::to_string).collect();
+                    if broken.is_empty() {
+                        tracing::debug!(event = key, "`{name}` does not want the event");
+                    } else {
+                        let why = broken.join("; ");
+                        refused.push(format!("`{name}` cannot be started by an event: {why}"));
+                    }
                     continue;
                 }
             };
-            match pipeline.plan.triggered_by(&event, &params) {
-                Ok(Some(_)) => {
-                    let by = format!("source {source}");
-                    let workspace = workspace.clone();
-                    let trigger = Trigger { key, event: event.template_value(), by, workspace };
-                    match self.starter.request_run(pipeline, &given, trigger).await? {
-                        Started::Run(_) => {}
-                        Started::Refused(why) => {
-                            refused.push(format!("`{name}` cannot be started: {why}"));
-                        }
-                    }
-                }
-                Ok(None) => tracing::debug!(event = key, "`{name}` does not want the event"),
-                Err(error) => {
-                    refused.push(format!("`{name}` cannot decide about the event: {error}"));
+            let workspace = workspace.clone();
+            let trigger = Trigger { key, event: pulled.event, by: by.clone(), workspace };
+            match self.starter.request_run(pipeline, &pulled.given, trigger).await? {
+                Started::Run(_) => {}
+                Started::Refused(why) => {
+                    refused.push(format!("`{name}` cannot be started: {why}"));
                 }
             }
         }
         if refused.is_empty() { Ok(()) } else { Err(Failure::Never(refused.join("; "))) }
+    }
+
+    /// Starts what somebody asked for.
+    async fn requested(
+        &self,
+        key: &str,
+        request: &Requested,
+        event: &SourceEvent,
+    ) -> Result<(), Failure> {
+        let name = &request.pipeline;
+        let Some(pipeline) = self.pipelines.get(name) else {
+            return Err(Failure::Never(format!("there is no pipeline `{name}` any more")));
+        };
+        match pipeline.plan.answer(event) {
+            Answer::Starts(pulled) => {
+                let by = request.by.clone();
+                let trigger = Trigger { key, event: pulled.event, by, workspace: Workspace::EMPTY };
+                match self.starter.request_run(pipeline, &pulled.given, trigger).await? {
+                    Started::Run(_) => Ok(()),
+                    Started::Refused(why) => Err(Failure::Never(why)),
+                }
+            }
+            Answer::No(reasons) => {
+                let reasons: Vec<String> = reasons.iter().map(|unfit| unfit.why.clone()).collect();
+                Err(Failure::Never(match reasons.as_slice() {
+                    [] => format!("pipeline `{name}` takes no requests any more"),
+                    _ => reasons.join("; "),
+                }))
+            }
+        }
     }
 }
 

@@ -8,6 +8,8 @@ mod decide;
 mod deliveries;
 mod evidence;
 mod redelivery;
+mod run_ends;
+mod schedules;
 mod starts;
 
 pub(crate) use attempts::{EventAttempts, Patience};
@@ -16,4 +18,6 @@ pub(crate) use decide::Triggers;
 pub(crate) use deliveries::Deliveries;
 pub(crate) use evidence::Evidence;
 pub(crate) use redelivery::Redelivery;
+pub(crate) use run_ends::RunEnds;
+pub(crate) use schedules::Schedules;
 pub(crate) use starts::{Started, Starter, Trigger};

@@ -123,6 +123,8 @@ impl Starter {
                 | RequestError::Refused(_)
                 | RequestError::Seal(_)
                 | RequestError::Plan(_)
+                | RequestError::Values(_)
+                | RequestError::Untrusted(_)
                 | RequestError::Group(_)),
             ) => {
                 let why = error_chain(&error);

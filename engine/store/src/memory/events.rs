@@ -247,4 +247,15 @@ impl EventStore for Memory {
         };
         ready(Ok(of_key.map(run).collect()))
     }
+
+    fn watermark(&self, name: &str) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        ready(Ok(self.state().watermarks.get(name).copied()))
+    }
+
+    fn raise_watermark(&self, name: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        let mut state = self.state();
+        let mark = state.watermarks.entry(name.to_owned()).or_insert(at);
+        *mark = at.max(*mark);
+        ready(Ok(()))
+    }
 }

@@ -206,6 +206,7 @@ impl State {
                 && filter.run.as_ref().is_none_or(|id| run.summary.id == *id)
                 && filter.origin.as_ref().is_none_or(|of| run.summary.origin.as_ref() == Some(of))
                 && !(filter.unfinished && run.has_ended())
+                && (filter.ended_since).is_none_or(|since| run.summary.ended_at >= Some(since))
         };
         let limit = filter.limit.min(RunFilter::MOST);
         let newest_first = self.runs.values().rev().filter(wanted).take(limit);

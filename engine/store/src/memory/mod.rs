@@ -34,6 +34,7 @@ struct State {
     /// The last pushes to each tag by their numbers, and when they were received.
     tags: BTreeMap<String, BTreeMap<u64, (Timestamp, TagPush)>>,
     started: BTreeMap<(String, String), RunId>,
+    watermarks: BTreeMap<String, Timestamp>,
     remembered: BTreeMap<String, CachedResult>,
     /// In the order in which they were made.
     tokens: Vec<StoredToken>,

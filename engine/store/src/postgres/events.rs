@@ -230,6 +230,30 @@ impl EventStore for Postgres {
             rows.into_iter().map(events::event_run).collect()
         })
     }
+
+    fn watermark(&self, name: &str) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        let name = name.to_owned();
+        Box::pin(async move {
+            let work = on(|db| {
+                let query = sqlx::query_scalar(events::WATERMARK).bind(name.clone());
+                Box::pin(async move { query.fetch_optional(db).await })
+            });
+            let doing = || "look up a watermark".to_owned();
+            let at: Option<i64> = self.pool.call(doing, work).await?;
+            at.map(timestamp).transpose()
+        })
+    }
+
+    fn raise_watermark(&self, name: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        let name = name.to_owned();
+        Box::pin(async move {
+            let query = || {
+                let query = sqlx::query(events::raise_watermark!("greatest"));
+                query.bind(name.clone()).bind(micros(at))
+            };
+            self.change(query).await.map(drop)
+        })
+    }
 }
 
 type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;

@@ -193,6 +193,23 @@ impl EventStore for Sqlite {
             rows.into_iter().map(events::event_run).collect()
         })
     }
+
+    fn watermark(&self, name: &str) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        let query = sqlx::query_scalar(events::WATERMARK).bind(name.to_owned());
+        Box::pin(async move {
+            let at: Option<i64> = query
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(|error| store_error("look up a watermark", error))?;
+            at.map(timestamp).transpose()
+        })
+    }
+
+    fn raise_watermark(&self, name: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        let query = sqlx::query(events::raise_watermark!("max"));
+        let query = query.bind(name.to_owned()).bind(micros(at));
+        Box::pin(async move { self.change(query).await.map(drop) })
+    }
 }
 
 type Query = sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;

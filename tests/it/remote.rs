@@ -17,6 +17,7 @@ steps:
   say: {uses: command, with: {program: echo, args: ["{{ params.word }}"], capture: stdout}}
   gate: {approval: {from: [ann]}, needs: [note]}
   last: {uses: command, needs: [gate], with: {program: cat, args: [link], capture: stdout}}
+  tell: {uses: command, needs: [gate], with: {program: echo, args: [going on]}}
 "#;
 
 /// A client with a folder to pack, far from the server's.
@@ -62,11 +63,11 @@ fn a_folder_is_packed_and_run_at_a_server_and_watched_from_afar() {
 
     // Somebody follows, somebody votes, and both see the end.
     let follower = client.start(["logs", "-f", &run]);
-    eventually("what was written before", PATIENCE, || follower.log().contains("packed here"));
+    eventually("what was written before", PATIENCE, || follower.log().contains("the workspace is archive"));
     let refused = client.run(["approve", &run, "gate", "--as", "bob"]).code(2);
     assert!(refused.stderr.contains("in the name of another"), "{}", refused.stderr);
     let _ = client.run(["approve", &run, "gate", "--reason", "fine"]).code(0);
-    eventually("what was written after", PATIENCE, || follower.log().contains("── last"));
+    eventually("what was written after", PATIENCE, || follower.log().contains("going on"));
     let shown = client.run(["show", &run, "--json"]).code(0);
     let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
     assert_eq!(shown["status"], "passed");
@@ -81,7 +82,7 @@ fn a_folder_is_packed_and_run_at_a_server_and_watched_from_afar() {
     assert_eq!(again["steps"]["last"]["outputs"]["stdout"], "and more");
     assert_ne!(again["run"], run.as_str());
     let pruned = client.run(["prune", "--json"]).code(0);
-    assert!(pruned.stdout.contains("\"removed\":false"), "{}", pruned.stdout);
+    assert!(pruned.stdout.contains("\"removed\": false"), "{}", pruned.stdout);
     let _ = client.run(["events", "list"]).code(0);
 
     // A file may not take the name of a pipeline of the server, and that one is asked for by its name.

@@ -19,9 +19,10 @@ use crate::settings::HARMLESS;
 const MARK: &str = "FAIRLEAD_SEALED";
 
 /// The variables besides the harmless ones that stay: they hold no secret, and others read them.
-const STAYS: [&str; 20] = [
+const STAYS: [&str; 21] = [
     "FAIRLEAD_STATE",
     "FAIRLEAD_ADVISORIES",
+    "FAIRLEAD_ARTIFACTS",
     "FAIRLEAD_SECRETS_DIR",
     "FAIRLEAD_PLAIN_HTTP",
     "FAIRLEAD_REGISTRY_CA",

@@ -63,7 +63,9 @@ fn a_folder_is_packed_and_run_at_a_server_and_watched_from_afar() {
 
     // Somebody follows, somebody votes, and both see the end.
     let follower = client.start(["logs", "-f", &run]);
-    eventually("what was written before", PATIENCE, || follower.log().contains("the workspace is archive"));
+    eventually("what was written before", PATIENCE, || {
+        follower.log().contains("the workspace is archive")
+    });
     let refused = client.run(["approve", &run, "gate", "--as", "bob"]).code(2);
     assert!(refused.stderr.contains("in the name of another"), "{}", refused.stderr);
     let _ = client.run(["approve", &run, "gate", "--reason", "fine"]).code(0);

@@ -11,7 +11,9 @@ mod placed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use fairlead_plan::PlanStep;
 use fairlead_run::{AttemptToken, LogKey, LogLine, StepResult};
@@ -41,14 +43,63 @@ pub struct Demand {
 impl Demand {
     /// What a step of a plan asks for; `default` is the pool of those that name none.
     pub(crate) fn of(step: &PlanStep, default: Option<&Arc<str>>) -> Self {
-        match default {
+        let placement = &step.placement;
+        let named = placement.pool.as_deref().map(Into::into);
+        match named.or_else(|| default.cloned()) {
             None => Self::default(),
             Some(pool) => Self {
-                pool: Some(Arc::clone(pool)),
-                labels: BTreeMap::new(),
+                pool: Some(pool),
+                labels: placement.labels.clone(),
                 kind: Some((step.kind.clone(), step.kind_version.clone())),
             },
         }
+    }
+}
+
+/// No runners: for a process that must not make what is meant for a pool.
+pub struct NoRunners;
+
+impl Attempts for NoRunners {
+    fn open(&self, _: &RunId) -> Box<dyn AttemptSession> {
+        Box::new(NoSession)
+    }
+
+    fn room(&self, demand: &Demand, _: usize) -> Result<(), NoRoom> {
+        let pool = demand.pool.as_deref().unwrap_or_default();
+        let why = format!(
+            "pool `{pool}` needs runners, and this process has no way to them: give it `--nats`"
+        );
+        Err(NoRoom { why })
+    }
+
+    fn when_room_changes(&self, _: Box<dyn Fn() + Send + Sync>) {}
+}
+
+/// Nobody has room, so nothing is ever started in it.
+struct NoSession;
+
+impl Stream for NoSession {
+    type Item = AttemptEvent;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<AttemptEvent>> {
+        Poll::Pending
+    }
+}
+
+impl AttemptSession for NoSession {
+    fn start(&mut self, _: JobSpec, _: Slot, _: oneshot::Receiver<()>) {}
+
+    fn stop(&mut self, _: &AttemptToken) {}
+
+    fn living<'a>(
+        &'a mut self,
+        under_way: &'a [UnderWay],
+    ) -> BoxFuture<'a, Result<BTreeSet<AttemptToken>, Unreachable>> {
+        Box::pin(std::future::ready(LocalSession::only_here(under_way)))
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
     }
 }
 

@@ -24,7 +24,7 @@ use std::sync::atomic::AtomicU32;
 use std::task::Poll;
 use std::time::Duration;
 
-use fairlead_plan::{RunOutcome, is_trusted};
+use fairlead_plan::{PlanStep, RunOutcome, is_trusted};
 use fairlead_run::{
     AttemptToken, CancelReason, Command, Failure, Journal, Lease, Record, Run, RunEvent, RunStatus,
     Seq, SignalId, StepResult, bounded_text,
@@ -102,6 +102,18 @@ pub(crate) struct Tools {
     pub(crate) meter: Arc<dyn Meter>,
     /// How many writes were begun.
     pub(crate) writes: AtomicU32,
+}
+
+impl Tools {
+    /// Where attempts of a step are made. A process without runners, such as that of a person who runs a
+    /// pipeline, makes all of them itself.
+    pub(crate) fn demand_of(&self, step: &PlanStep) -> Demand {
+        let default = self.default_pool.as_ref();
+        if default.is_none() && self.attempts.elsewhere.is_none() {
+            return Demand::default();
+        }
+        Demand::of(step, default)
+    }
 }
 
 /// Everything that can happen to the task.
@@ -261,7 +273,10 @@ impl<'e> Dispatcher<'e> {
             step: step.clone(),
             attempt,
             token: token.clone(),
-            demand: self.demand_of(step),
+            // Wherever this process would make it: whoever began it may have gone by its pool.
+            demand: self.run.step(step).map_or_else(Demand::default, |step| {
+                Demand::of(step.plan(), self.tools.default_pool.as_ref())
+            }),
         });
         under_way.collect()
     }
@@ -446,9 +461,7 @@ impl<'e> Dispatcher<'e> {
     /// Where attempts of a step may be made.
     fn demand_of(&self, step: &StepId) -> Demand {
         let step = self.run.step(step);
-        step.map_or_else(Demand::default, |step| {
-            Demand::of(step.plan(), self.tools.default_pool.as_ref())
-        })
+        step.map_or_else(Demand::default, |step| self.tools.demand_of(step.plan()))
     }
 
     /// A slot for the next attempt of this demand, or a place in the queue for one.
@@ -516,6 +529,7 @@ impl<'e> Dispatcher<'e> {
         }
         let Demand { pool, labels, .. } = self.demand_of(step);
         let workspace = &self.run.request().workspace;
+        let resources = planned.placement.resources;
         if pool.is_some() {
             // A runner may know less of projects than this process does.
             let pipeline = &self.run.request().pipeline;
@@ -536,7 +550,12 @@ impl<'e> Dispatcher<'e> {
                 .map_or_else(Vec::new, |_| JobSpec::artifacts_of(&input, workspace)),
             input,
             workspace: workspace.clone(),
-            limits: Limits { timeout: planned.timeout, ..Limits::default() },
+            limits: Limits {
+                timeout: planned.timeout,
+                memory: resources.memory,
+                cpu: resources.cpu_millis,
+                pids: resources.pids,
+            },
             cache: planned.cache,
             pool: pool.map(|pool| pool.to_string()),
             labels,

@@ -22,7 +22,7 @@ use futures::stream::BoxStream;
 use serde_json::{Value, json};
 
 use crate::DispatchError;
-use crate::attempts::{Attempts, Demand, LocalAttempts, PlacedAttempts};
+use crate::attempts::{Attempts, LocalAttempts, PlacedAttempts};
 use crate::cancel::{Cancellation, cancellation};
 use crate::dispatcher::{Dispatcher, Driven, LONGEST_SLEEP, Parked, Tools};
 use crate::host::Host;
@@ -617,7 +617,7 @@ impl Engine {
             return BTreeMap::new();
         }
         let waiting = run.steps().filter_map(|step| {
-            let demand = Demand::of(step.plan(), tools.default_pool.as_ref());
+            let demand = tools.demand_of(step.plan());
             Some((step.id().clone(), why.get(&demand)?.clone()))
         });
         waiting.collect()
@@ -655,8 +655,7 @@ impl Engine {
 
     async fn check_secrets(&self, plan: &Plan) -> Result<(), SecretsMissing> {
         // What a runner needs it looks up itself, and this process need not know it.
-        let default = self.0.tools.default_pool.as_ref();
-        let names = plan.secrets_of(|step| Demand::of(step, default).pool.is_none());
+        let names = plan.secrets_of(|step| self.0.tools.demand_of(step).pool.is_none());
         let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         let secrets = self.0.tools.host.secrets_for(plan.name());
         fetch(&*secrets, &names).await.map(drop).map_err(SecretsMissing)

@@ -41,7 +41,7 @@ mod writing;
 pub use attempts::conformance;
 pub use attempts::{
     AttemptEvent, AttemptResult, AttemptSession, Attempts, Demand, JobError, JobSpec, Limits,
-    LocalAttempts, NoRoom, UnderWay, Unreachable,
+    LocalAttempts, NoRoom, NoRunners, UnderWay, Unreachable,
 };
 pub use cancel::{Cancellation, Canceller, cancellation};
 pub use dispatcher::{Driven, Parked};

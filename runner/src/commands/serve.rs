@@ -8,7 +8,8 @@ use std::time::Duration;
 use fairlead_bus::{InProcess, JetStream, JetStreamOptions};
 use fairlead_event::{Bus, is_pool_name};
 use fairlead_exec::{
-    Engine, EngineOptions, Refusal, RemoteAttempts, RemoteOptions, RunFolders, SecretProvider as _,
+    Engine, EngineOptions, NoRunners, Refusal, RemoteAttempts, RemoteOptions, RunFolders,
+    SecretProvider as _,
 };
 use fairlead_oci::Client;
 use fairlead_plan::{Plan, Scope};
@@ -364,6 +365,9 @@ async fn with_runners(
         });
         options.runners = Some(Arc::new(runners));
         options.default_pool.clone_from(&args.default_pool);
+    } else {
+        // What is meant for a pool is not made on a server's own machine.
+        options.runners = Some(Arc::new(NoRunners));
     }
     Ok(options)
 }

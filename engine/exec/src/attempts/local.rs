@@ -86,6 +86,16 @@ impl Attempts for LocalAttempts {
 }
 
 impl LocalSession {
+    /// What lives, where only this process makes attempts: what an earlier one made ended with it, and
+    /// what is in a pool is not ours to tell.
+    pub(super) fn only_here(under_way: &[UnderWay]) -> Result<BTreeSet<AttemptToken>, Unreachable> {
+        let elsewhere = under_way.iter().find_map(|attempt| {
+            let pool = attempt.demand.pool.as_ref()?;
+            Some(Unreachable { step: attempt.step.clone(), pool: pool.to_string() })
+        });
+        elsewhere.map_or_else(|| Ok(BTreeSet::new()), Err)
+    }
+
     /// What the end of a task stands for.
     fn ended(&mut self, end: Result<(Id, AttemptResult), JoinError>) -> Option<AttemptEvent> {
         let (task, end) = match end {
@@ -158,12 +168,7 @@ impl AttemptSession for LocalSession {
         &'a mut self,
         under_way: &'a [UnderWay],
     ) -> BoxFuture<'a, Result<BTreeSet<AttemptToken>, Unreachable>> {
-        // What an earlier process made ended with it, and what is in a pool is not ours to tell.
-        let elsewhere = under_way.iter().find_map(|attempt| {
-            let pool = attempt.demand.pool.as_ref()?;
-            Some(Unreachable { step: attempt.step.clone(), pool: pool.to_string() })
-        });
-        Box::pin(std::future::ready(elsewhere.map_or_else(|| Ok(BTreeSet::new()), Err)))
+        Box::pin(std::future::ready(Self::only_here(under_way)))
     }
 
     fn tidy(&self) {

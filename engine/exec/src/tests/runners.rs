@@ -4,6 +4,7 @@
 use fairlead_bus::InProcessJobs;
 use fairlead_event::JobBus as _;
 use fairlead_run::AttemptEnd;
+use fairlead_step::StepId;
 
 use super::ports::{LEASE, go, remote, runner_options};
 use super::*;
@@ -273,4 +274,34 @@ async fn an_engine_without_a_way_to_runners_calls_nothing_lost() {
     assert!(!story.contains("lost"), "{story}");
     assert_eq!(finished(&engine, &run).await, RunOutcome::Cancelled);
     assert!(bus.connected());
+}
+
+#[tokio::test]
+async fn a_step_that_names_a_pool_is_made_there_and_the_others_here() {
+    let (bench, bus) = (bench(), InProcessJobs::default());
+    let mut options = options_on(remote(&bus, &bench.store), &bench.store, &bench);
+    options.default_pool = None;
+    let engine = Engine::new(options);
+    let folder = tempfile::tempdir().unwrap();
+    let mut runner = runner_options(&bus, &bench.catalog, folder.path());
+    runner.labels.insert("disk".into(), "fast".into());
+    let _runner = go(runner);
+    let yaml = "steps:
+  here: {uses: fake, with: {do: sh, text: 'echo here'}}
+  there: {uses: fake, pool: conformance, labels: {disk: fast}, with: {do: sh, text: 'echo there'}}
+  nowhere: {uses: fake, pool: conformance, labels: {disk: slow}, with: {do: pass}}
+";
+    let run = requested(&engine, &bench, yaml).await;
+    let finishing = tokio::spawn({
+        let (engine, run) = (engine.clone(), run.clone());
+        async move { finished(&engine, &run).await }
+    });
+    until("two are made", || bench.world.began().len() == 2).await;
+    let why = engine.why_waiting(&bench.load(&run).await);
+    let nowhere = why.get(&"nowhere".parse::<StepId>().unwrap()).map(String::as_str);
+    assert_eq!(nowhere, Some("none of the 1 runners of pool `conformance` has disk=slow"));
+    engine.cancel(&run, "tester", None);
+    assert_eq!(finishing.await.unwrap(), RunOutcome::Cancelled);
+    assert_eq!(bench.log(&run, "here").await, "here\n");
+    assert_eq!(bench.log(&run, "there").await, "attempt 1 is made on runner r1\nthere\n");
 }

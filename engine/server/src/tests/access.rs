@@ -187,6 +187,10 @@ impl Names {
     async fn of(harness: &Harness, serving: &Serving) -> Self {
         let run = start(serving, "build").await;
         harness.ended(1).await;
+        // A document that the run's journal names.
+        let stored = harness.store.journal().load(&run.parse().unwrap()).await.unwrap();
+        let plan = stored.plan.bytes().clone();
+        let plan = harness.store.artifacts().put("plan", "application/json", plan).await.unwrap();
         let events = harness.store.events();
         let filter = fairlead_run::EventFilter { limit: 1, ..Default::default() };
         let event = events.list(filter).await.unwrap().remove(0).key;
@@ -195,6 +199,7 @@ impl Names {
         kept(harness, revocable).await;
         Self(BTreeMap::from([
             ("{run}", run),
+            ("{digest}", plan.digest.to_string()),
             ("{step}", "note".to_owned()),
             ("{pipeline}", "build".to_owned()),
             ("{event}", event),

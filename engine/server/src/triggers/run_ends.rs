@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::Ingest;
-use crate::ports::Pipelines;
+use crate::ports::{Pipeline, Pipelines};
 
 /// What stands for a source in the events of runs. No configured one can be called so.
 pub(crate) const SOURCE: &str = "fairlead.runs";
@@ -43,7 +43,7 @@ pub(crate) struct RunEnds {
 impl RunEnds {
     /// Makes the events, until the server stops. Nothing where no pipeline waits for any.
     pub(crate) async fn run(self, mut updates: Updates) {
-        let waits = |pipeline: &crate::Pipeline| !pipeline.plan.triggers().run_finished.is_empty();
+        let waits = |pipeline: &Pipeline| !pipeline.plan.triggers().run_finished.is_empty();
         if !self.pipelines.iter().any(waits) {
             return;
         }

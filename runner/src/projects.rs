@@ -54,6 +54,9 @@ impl Permits {
     }
 }
 
+/// The secrets of each project, by its name.
+type SecretsOfProjects = BTreeMap<String, Arc<ProjectSecrets>>;
+
 /// The policy of `projects`, and the secrets of each, which it has.
 ///
 /// # Errors
@@ -61,7 +64,7 @@ impl Permits {
 pub(crate) fn policy(
     projects: &BTreeMap<String, ProjectSettings>,
     stores: &Stores,
-) -> Result<(Policy, BTreeMap<String, Arc<ProjectSecrets>>), Vec<String>> {
+) -> Result<(Policy, SecretsOfProjects), Vec<String>> {
     let (mut made, mut known, mut problems) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for (name, settings) in projects {
         let ProjectSettings { pipelines, allow, containers, secrets, secrets_folder } =

@@ -31,12 +31,10 @@ fn failed(doing: &str, error: Failed) -> StoreError {
 }
 
 fn of_run(doing: &str, run: &RunId, error: Failed) -> StoreError {
-    match error {
-        Failed::Refused { status: StatusCode::NOT_FOUND, .. } => {
-            StoreError::NoSuchRun { run: run.clone() }
-        }
-        error => failed(doing, error),
+    if let Failed::Refused { status: StatusCode::NOT_FOUND, .. } = error {
+        return StoreError::NoSuchRun { run: run.clone() };
     }
+    failed(doing, error)
 }
 
 /// A change that the server makes by itself.

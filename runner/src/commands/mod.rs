@@ -166,7 +166,7 @@ pub(crate) async fn run(
     let command = match context.client()? {
         Some(client) => match remote::run(&context, &client, command).await? {
             remote::Done::Here(exit) => return Ok(exit),
-            remote::Done::AsIfHere(command) => command,
+            remote::Done::AsIfHere(command) => *command,
         },
         None => command,
     };

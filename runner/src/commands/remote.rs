@@ -27,7 +27,7 @@ pub(crate) enum Done {
     /// The server did it.
     Here(Exit),
     /// It only reads, or has to do with this machine alone.
-    AsIfHere(Command),
+    AsIfHere(Box<Command>),
 }
 
 pub(crate) async fn run(
@@ -71,7 +71,7 @@ pub(crate) async fn run(
         | Command::Steps(StepsCommand::List | StepsCommand::Reference { .. })
         | Command::Schema(_)
         | Command::GuardProcesses(_)
-        | Command::Completions { .. }) => return Ok(Done::AsIfHere(command)),
+        | Command::Completions { .. }) => return Ok(Done::AsIfHere(Box::new(command))),
     };
     Ok(Done::Here(exit))
 }

@@ -42,7 +42,7 @@ pub(crate) struct SourceSettings {
 #[derive(Debug)]
 enum Store {
     Command(Command),
-    Vault(Vault),
+    Vault(Box<Vault>),
 }
 
 /// The stores of a configuration, by name.
@@ -64,7 +64,9 @@ impl Stores {
                 StoreSettings::Command(settings) => {
                     Command::new(settings, Arc::clone(processes)).map(Store::Command)
                 }
-                StoreSettings::Vault(settings) => Vault::new(settings).map(Store::Vault),
+                StoreSettings::Vault(settings) => {
+                    Vault::new(settings).map(|vault| Store::Vault(Box::new(vault)))
+                }
             };
             match store {
                 Ok(store) => {

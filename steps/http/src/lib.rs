@@ -24,7 +24,6 @@ pub fn install_crypto() {
 }
 
 /// The beginnings of a client that connects where `egress` lets it, and follows no redirect.
-#[must_use]
 pub fn builder(egress: &Egress) -> reqwest::ClientBuilder {
     install_crypto();
     reqwest::Client::builder()

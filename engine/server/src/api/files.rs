@@ -321,13 +321,11 @@ fn refused(error: &RerunError) -> Problem {
 }
 
 fn not_begun(error: RequestError) -> Problem {
-    match error {
-        RequestError::Store(error) => error.into(),
-        error => {
-            let status = StatusCode::UNPROCESSABLE_ENTITY;
-            Problem::new(status, "no-run", "there cannot be such a run", error_chain(&error))
-        }
+    if let RequestError::Store(error) = error {
+        return error.into();
     }
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    Problem::new(status, "no-run", "there cannot be such a run", error_chain(&error))
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {

@@ -188,9 +188,11 @@ pub(crate) fn request(
 /// When the gate `step` was left: by its last vote, or when its time came.
 fn gate_end(records: &[Record], step: &StepId) -> Option<Timestamp> {
     let mut ends = records.iter().rev();
-    let end = ends.find(|record| match record.event() {
-        RunEvent::Voted { step: of, .. } | RunEvent::GateDue { step: of } => of == step,
-        _ => false,
+    let end = ends.find(|record| {
+        matches!(
+            record.event(),
+            RunEvent::Voted { step: of, .. } | RunEvent::GateDue { step: of } if of == step
+        )
     });
     end.map(Record::at)
 }

@@ -256,7 +256,7 @@ sources:
   registry: {kind: distribution, registry: "$REGISTRY", secret: registry_hook}
 projects:
   default:
-    allow: {kinds: [sbom, scan, command], host_programs: [tee]}
+    allow: {kinds: [sbom, scan, command], host_programs: [echo]}
 END
 shown 'fairlead serve --pipelines pipelines --config serve.yaml --nats …' true
 "$BINARY" serve --pipelines pipelines --config "$DEMO/serve.yaml" --listen "${SERVER#*//}" \

@@ -98,6 +98,7 @@ def serving(registry: int, *arguments: str) -> Iterator[Server]:
     (folder / "server.yaml").write_text(
         f"sources:\n  registry: {{kind: distribution, registry: '127.0.0.1:{registry}', "
         "secret: registry-token}\n"
+        "projects:\n  default: {allow: {kinds: [command], host_programs: ['true']}}\n"
     )
     server = Server(("127.0.0.1", free_port()), folder / "state")
     command = [

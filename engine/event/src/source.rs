@@ -341,22 +341,11 @@ impl SourceEvent {
     /// [`SourceEvent::dedup_key`] is all there is to say.
     #[must_use]
     pub fn place(&self) -> Option<Place> {
-        match self {
-            Self::ImagePushed(ImagePushed {
-                repository, tag: Some(tag), digest: Some(_), ..
-            }) => Some(Place(format!("{repository}:{tag}"))),
-            Self::ImagePushed(_)
-            | Self::GitPushed(_)
-            | Self::Requested(_)
-            | Self::PullRequest(_)
-            | Self::Comment(_)
-            | Self::Release(_)
-            | Self::ImageDeleted(_)
-            | Self::ImageScanned(_)
-            | Self::Custom(_)
-            | Self::Scheduled(_)
-            | Self::RunFinished(_) => None,
-        }
+        let Self::ImagePushed(push) = self else { return None };
+        let ImagePushed { repository, tag: Some(tag), digest: Some(_), .. } = push else {
+            return None;
+        };
+        Some(Place(format!("{repository}:{tag}")))
     }
 
     /// What the event is about, for people and for the `subject` of its CloudEvent: the image with

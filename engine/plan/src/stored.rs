@@ -317,32 +317,29 @@ impl From<Plan> for StoredPlan {
             .steps
             .into_list()
             .into_iter()
-            .map(|step| {
-                (
-                    step.placement,
-                    StepV2 {
-                        id: step.id,
-                        kind: step.kind,
-                        kind_version: step.kind_version,
-                        effect: step.effect,
-                        phase: step.phase,
-                        needs: step.needs,
-                        retry: step.retry,
-                        timeout: step.timeout,
-                        on: step.on,
-                        description: step.description,
-                        when: step.when,
-                        with: step.with,
-                        gate: step.gate,
-                        for_each: step.for_each,
-                        wait: step.wait,
-                        cache: step.cache,
-                        undo: step.undo,
-                        undoes: step.undoes,
-                    },
-                )
+            .map(|step| StepV3 {
+                placement: step.placement,
+                step: StepV2 {
+                    id: step.id,
+                    kind: step.kind,
+                    kind_version: step.kind_version,
+                    effect: step.effect,
+                    phase: step.phase,
+                    needs: step.needs,
+                    retry: step.retry,
+                    timeout: step.timeout,
+                    on: step.on,
+                    description: step.description,
+                    when: step.when,
+                    with: step.with,
+                    gate: step.gate,
+                    for_each: step.for_each,
+                    wait: step.wait,
+                    cache: step.cache,
+                    undo: step.undo,
+                    undoes: step.undoes,
+                },
             })
-            .map(|(placement, step)| StepV3 { step, placement })
             .collect();
         let v3 = PlanV3 {
             name: plan.name,

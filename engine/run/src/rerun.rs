@@ -1,10 +1,11 @@
 //! Runs that begin from another one: a part of it made again, or what it did taken back.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use fairlead_plan::{Item, Outcome, Phase, Plan};
+use fairlead_plan::{Item, Outcome, ParamProblem, Phase, Plan, RunOutcome};
 use fairlead_step::{RunId, StepId};
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::run::{Made, State, Why};
 use crate::{AttemptEnd, Kept, KeptOutputs, Origin, Purpose, ResultRef, Run};
@@ -114,6 +115,25 @@ impl Run {
         }
         let (run, purpose) = (self.id().clone(), Purpose::Retry);
         Ok(Origin { run, purpose, from: from.to_vec(), kept })
+    }
+
+    /// The parameters of this run, bound to another plan; those that it does not know are left out.
+    ///
+    /// # Errors
+    /// As [`Plan::bind`].
+    pub fn params_for(&self, plan: &Plan) -> Result<Value, Vec<ParamProblem>> {
+        let params = self.request().params.as_object().into_iter().flatten();
+        let known = params.filter(|(name, _)| plan.params().get(name).is_some());
+        let given: BTreeMap<String, Value> =
+            known.map(|(name, value)| (name.clone(), value.clone())).collect();
+        plan.bind(&given)
+    }
+
+    /// Whether this run has taken back what another one did, or is about to.
+    #[must_use]
+    pub fn takes_back(&self) -> bool {
+        let undoes = self.request().origin.as_ref().is_some_and(|it| it.purpose == Purpose::Undo);
+        undoes && self.ended().is_none_or(|(outcome, _)| outcome == RunOutcome::Passed)
     }
 
     /// The plan that takes back what this run did, in reverse, and what its run begins with. What was

@@ -31,16 +31,11 @@ pub(crate) const LEAST_PAGE: usize = MAX_LINE_BYTES + MOST_BESIDE_TEXT;
 pub(crate) const MOST_PAGE: usize = 4 << 20;
 
 fn write_line(into: &mut String, line: &LogLine) {
-    let stream = match line.stream {
-        Stream::Stdout => 'o',
-        Stream::Stderr => 'e',
-        Stream::Step => 's',
-    };
     let mut text = line.text.as_str();
     if text.len() > MAX_LINE_BYTES {
         text = &text[..text.floor_char_boundary(MAX_LINE_BYTES)];
     }
-    let _ = write!(into, "{} {stream} ", line.at);
+    let _ = write!(into, "{} {} ", line.at, line.stream.letter());
     into.extend(text.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }));
     into.push('\n');
 }
@@ -48,12 +43,7 @@ fn write_line(into: &mut String, line: &LogLine) {
 fn read_line(line: &str) -> Option<LogLine> {
     let (at, rest) = line.split_once(' ')?;
     let (stream, text) = rest.split_once(' ')?;
-    let stream = match stream {
-        "o" => Stream::Stdout,
-        "e" => Stream::Stderr,
-        "s" => Stream::Step,
-        _ => return None,
-    };
+    let stream = Stream::of_letter(stream)?;
     Some(LogLine { at: at.parse().ok()?, stream, text: text.to_owned() })
 }
 

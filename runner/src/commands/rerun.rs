@@ -1,15 +1,14 @@
 //! `fairlead retry` and `fairlead undo`: runs that begin from another one.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use fairlead_exec::RunRequest;
-use fairlead_plan::Plan;
+use fairlead_plan::ParamProblem;
 use fairlead_run::{AuditAction, Origin, RerunError, Run, RunFilter, RunStatus};
 use fairlead_step::{RunId, Workspace};
 use fairlead_store::Store;
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::{Context, audit, drive, load, named_run};
 use crate::cli::{RetryArgs, UndoArgs};
@@ -23,7 +22,7 @@ pub(crate) async fn retry(context: &Context<'_>, args: RetryArgs) -> Result<Exit
         None => None,
         Some(file) => {
             let plan = crate::load::plan(file, &context.catalog, context.output)?;
-            let params = rebind(&old, &plan)?;
+            let params = old.params_for(&plan).map_err(|problems| unfit(&problems))?;
             Some((Arc::new(plan), params))
         }
     };
@@ -43,22 +42,9 @@ pub(crate) async fn retry(context: &Context<'_>, args: RetryArgs) -> Result<Exit
     Ok(drive::request_and_drive_in(context, store, request, args.drive).await?.0)
 }
 
-/// The parameters of a run, bound to another plan; those that it does not know are left out.
-fn rebind(old: &Run, plan: &Plan) -> Result<Value, Stop> {
-    let given: BTreeMap<String, Value> = match &old.request().params {
-        Value::Object(params) => params
-            .iter()
-            .filter(|(name, _)| plan.params().get(name).is_some())
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            BTreeMap::new()
-        }
-    };
-    plan.bind(&given).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        Stop::usage(format!("the parameters do not fit the new plan: {}", lines.join("; ")))
-    })
+fn unfit(problems: &[ParamProblem]) -> Stop {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Stop::usage(format!("the parameters do not fit the new plan: {}", lines.join("; ")))
 }
 
 pub(crate) async fn undo(context: &Context<'_>, args: UndoArgs) -> Result<Exit, Stop> {
@@ -115,13 +101,7 @@ async fn taken_back(store: &Store, run: &RunId) -> Result<Option<(RunId, RunStat
     let later = store.journal().list(filter).await.map_err(|e| Stop::of(&e))?;
     for summary in later {
         let (_, state) = load(&*store.journal(), &summary.id).await?;
-        let origin = state.request().origin.as_ref();
-        let undoes = origin.is_some_and(|o| o.purpose == fairlead_run::Purpose::Undo);
-        let counts = match state.ended() {
-            None => true,
-            Some((outcome, _)) => outcome == fairlead_plan::RunOutcome::Passed,
-        };
-        if undoes && counts {
+        if state.takes_back() {
             return Ok(Some((summary.id, summary.status)));
         }
     }

@@ -44,6 +44,29 @@ pub enum Stream {
     Step,
 }
 
+impl Stream {
+    /// The letter for it, where lines of logs are kept as text.
+    #[must_use]
+    pub const fn letter(self) -> char {
+        match self {
+            Self::Stdout => 'o',
+            Self::Stderr => 'e',
+            Self::Step => 's',
+        }
+    }
+
+    /// The stream that has this letter.
+    #[must_use]
+    pub fn of_letter(letter: &str) -> Option<Self> {
+        match letter {
+            "o" => Some(Self::Stdout),
+            "e" => Some(Self::Stderr),
+            "s" => Some(Self::Step),
+            _ => None,
+        }
+    }
+}
+
 /// How far a step is, for a person who watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {

@@ -14,7 +14,7 @@ const HEADER: &str = "X-JFrog-Event-Auth";
 const NAME: &str = "x-jfrog-event-auth";
 
 pub(super) fn head(head: &Head<'_>) -> Result<(), ReceiveError> {
-    head.headers.get(NAME).map(drop).ok_or(ReceiveError::Unsigned { header: HEADER })
+    signature::required(head.headers, NAME, HEADER).map(drop)
 }
 
 /// Which of the two a webhook sends is set there. Neither is of use to who does not know the secret.
@@ -23,7 +23,7 @@ pub(super) fn verify(
     headers: &Headers,
     body: &[u8],
 ) -> Result<(), ReceiveError> {
-    let value = headers.get(NAME).ok_or(ReceiveError::Unsigned { header: HEADER })?;
+    let value = signature::required(headers, NAME, HEADER)?;
     if signature::hmac_hex_fits(secret.expose().as_bytes(), body, value) {
         return Ok(());
     }

@@ -13,10 +13,10 @@ use crate::{
 
 const WHAT: &str = "webhook of Bitbucket";
 const SIGNATURE: &str = "X-Hub-Signature";
+const NAME: &str = "x-hub-signature";
 
 pub(super) fn head(head: &Head<'_>) -> Result<(), ReceiveError> {
-    let value = head.headers.get("x-hub-signature");
-    value.map(drop).ok_or(ReceiveError::Unsigned { header: SIGNATURE })
+    signature::required(head.headers, NAME, SIGNATURE).map(drop)
 }
 
 pub(super) fn verify(
@@ -24,12 +24,7 @@ pub(super) fn verify(
     headers: &Headers,
     body: &[u8],
 ) -> Result<(), ReceiveError> {
-    let value =
-        headers.get("x-hub-signature").ok_or(ReceiveError::Unsigned { header: SIGNATURE })?;
-    let fits = value
-        .strip_prefix("sha256=")
-        .is_some_and(|hex| signature::hmac_hex_fits(secret.expose().as_bytes(), body, hex));
-    if fits { Ok(()) } else { Err(ReceiveError::WrongSignature { header: SIGNATURE }) }
+    signature::hub(secret, headers, body, (NAME, SIGNATURE))
 }
 
 /// What a webhook says that it is.

@@ -8,10 +8,10 @@ use super::{Head, ReceiveError, Received, clip, ghcr, push_body, signature};
 use crate::{Headers, SourceEvent};
 
 const SIGNATURE: &str = "X-Hub-Signature-256";
+const NAME: &str = "x-hub-signature-256";
 
 pub(super) fn head(head: &Head<'_>) -> Result<(), ReceiveError> {
-    let value = head.headers.get("x-hub-signature-256");
-    value.map(drop).ok_or(ReceiveError::Unsigned { header: SIGNATURE })
+    signature::required(head.headers, NAME, SIGNATURE).map(drop)
 }
 
 pub(super) fn verify(
@@ -19,13 +19,8 @@ pub(super) fn verify(
     headers: &Headers,
     body: &[u8],
 ) -> Result<(), ReceiveError> {
-    let value =
-        headers.get("x-hub-signature-256").ok_or(ReceiveError::Unsigned { header: SIGNATURE })?;
     // `X-Hub-Signature` beside it is HMAC-SHA1 and proves nothing today.
-    let fits = value
-        .strip_prefix("sha256=")
-        .is_some_and(|hex| signature::hmac_hex_fits(secret.expose().as_bytes(), body, hex));
-    if fits { Ok(()) } else { Err(ReceiveError::WrongSignature { header: SIGNATURE }) }
+    signature::hub(secret, headers, body, (NAME, SIGNATURE))
 }
 
 /// What a webhook says that it is.

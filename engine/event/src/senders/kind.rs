@@ -118,43 +118,13 @@ impl SenderKind {
     /// in the configuration.
     #[must_use]
     pub const fn needs_registry(self) -> bool {
-        match self {
-            Self::Distribution
-            | Self::Zot
-            | Self::Harbor
-            | Self::DockerHub
-            | Self::Ghcr
-            | Self::Quay
-            | Self::Acr
-            | Self::Ecr
-            | Self::Artifactory
-            | Self::Nexus => true,
-            Self::GitHub
-            | Self::GitLab
-            | Self::Gitea
-            | Self::Bitbucket
-            | Self::BitbucketDataCenter
-            | Self::CloudEvents => false,
-        }
+        !self.is_forge() && !matches!(self, Self::CloudEvents)
     }
 
     /// Whether its events may be of images.
     #[must_use]
     pub const fn reports_images(self) -> bool {
-        match self {
-            Self::GitHub | Self::Gitea | Self::CloudEvents => true,
-            Self::GitLab | Self::Bitbucket | Self::BitbucketDataCenter => false,
-            Self::Distribution
-            | Self::Zot
-            | Self::Harbor
-            | Self::DockerHub
-            | Self::Ghcr
-            | Self::Quay
-            | Self::Acr
-            | Self::Ecr
-            | Self::Artifactory
-            | Self::Nexus => true,
-        }
+        self.needs_registry() || matches!(self, Self::GitHub | Self::Gitea | Self::CloudEvents)
     }
 
     /// Whether it is a forge, which reports pushes of branches and tags.

@@ -14,7 +14,7 @@ const HEADER: &str = "X-Nexus-Webhook-Signature";
 const NAME: &str = "x-nexus-webhook-signature";
 
 pub(super) fn head(head: &Head<'_>) -> Result<(), ReceiveError> {
-    head.headers.get(NAME).map(drop).ok_or(ReceiveError::Unsigned { header: HEADER })
+    signature::required(head.headers, NAME, HEADER).map(drop)
 }
 
 pub(super) fn verify(
@@ -22,7 +22,7 @@ pub(super) fn verify(
     headers: &Headers,
     body: &[u8],
 ) -> Result<(), ReceiveError> {
-    let hex = headers.get(NAME).ok_or(ReceiveError::Unsigned { header: HEADER })?;
+    let hex = signature::required(headers, NAME, HEADER)?;
     let key = secret.expose().as_bytes();
     // What is signed is the body without white space, however it is sent.
     let fits = signature::hmac_sha1_hex_fits(key, body, hex)

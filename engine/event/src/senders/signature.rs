@@ -112,6 +112,28 @@ impl<'a> StandardWebhook<'a> {
     }
 }
 
+/// What stands in a header that must be there: `name` is how it is looked up, `header` how it is told.
+pub(super) fn required<'h>(
+    headers: &'h Headers,
+    name: &str,
+    header: &'static str,
+) -> Result<&'h str, ReceiveError> {
+    headers.get(name).ok_or(ReceiveError::Unsigned { header })
+}
+
+/// `sha256=` and the HMAC of the raw body, as GitHub writes it and others do after it.
+pub(super) fn hub(
+    secret: &Secret<String>,
+    headers: &Headers,
+    body: &[u8],
+    (name, header): (&str, &'static str),
+) -> Result<(), ReceiveError> {
+    let fits = required(headers, name, header)?
+        .strip_prefix("sha256=")
+        .is_some_and(|hex| hmac_hex_fits(secret.expose().as_bytes(), body, hex));
+    if fits { Ok(()) } else { Err(ReceiveError::WrongSignature { header }) }
+}
+
 /// A secret that is all of a header's value.
 pub(super) fn plain_header(
     secret: &Secret<String>,
@@ -119,7 +141,7 @@ pub(super) fn plain_header(
     name: &str,
     header: &'static str,
 ) -> Result<(), ReceiveError> {
-    let value = headers.get(name).ok_or(ReceiveError::Unsigned { header })?;
+    let value = required(headers, name, header)?;
     let fits = same_text(secret.expose(), value.trim());
     if fits { Ok(()) } else { Err(ReceiveError::WrongSignature { header }) }
 }

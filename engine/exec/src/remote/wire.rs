@@ -204,17 +204,9 @@ pub(crate) fn open<H: DeserializeOwned>(frame: &Bytes) -> Option<(H, Bytes)> {
     Some((header, frame.slice(4 + length..)))
 }
 
-const fn stream_letter(stream: Stream) -> char {
-    match stream {
-        Stream::Stdout => 'o',
-        Stream::Stderr => 'e',
-        Stream::Step => 's',
-    }
-}
-
 /// Adds a line in the form in which it is spooled and sent: nanoseconds, stream, text.
 pub(crate) fn write_line(into: &mut String, line: &LogLine) {
-    let _ = write!(into, "{} {} ", line.at.as_nanosecond(), stream_letter(line.stream));
+    let _ = write!(into, "{} {} ", line.at.as_nanosecond(), line.stream.letter());
     if line.text.contains(['\n', '\r']) {
         into.extend(line.text.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }));
     } else {
@@ -230,12 +222,7 @@ pub(crate) fn read_lines(bytes: &[u8]) -> Vec<LogLine> {
     let read = |line: &str| {
         let (at, rest) = line.split_once(' ')?;
         let (stream, text) = rest.split_once(' ')?;
-        let stream = match stream {
-            "o" => Stream::Stdout,
-            "e" => Stream::Stderr,
-            "s" => Stream::Step,
-            _ => return None,
-        };
+        let stream = Stream::of_letter(stream)?;
         let at = Timestamp::from_nanosecond(at.parse().ok()?).ok()?;
         Some(LogLine { at, stream, text: text.to_owned() })
     };

@@ -13,8 +13,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use fairlead_exec::{RequestError, Requested, RunRequest};
-use fairlead_plan::{MAX_SOURCE_BYTES, Plan, RunOutcome, Source, compile};
-use fairlead_run::{AuditAction, Journal, Origin, Purpose, RerunError, Run, RunFilter};
+use fairlead_plan::{MAX_SOURCE_BYTES, Plan, Source, compile};
+use fairlead_run::{AuditAction, Journal, Origin, RerunError, Run, RunFilter};
 use fairlead_step::{Artifacts, Catalog, Digest, StepId, Workspace, error_chain};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -90,12 +90,8 @@ pub(crate) async fn start(
             .hint("ask for that one by its name, or give the file another `name`"));
     }
     let given: BTreeMap<String, Value> = params.into_iter().collect();
-    let params = plan.bind(&given).map_err(|problems| {
-        let errors = problems.iter().map(ToString::to_string).collect();
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        let detail = format!("the parameters do not fit those of `{}`", plan.name());
-        Problem::new(status, "params", "the parameters do not fit", detail).errors(errors)
-    })?;
+    let fitting = format!("those of `{}`", plan.name());
+    let params = plan.bind(&given).map_err(|problems| Problem::params(&fitting, &problems))?;
     let workspace = api.workspace(archive).await?.unwrap_or(Workspace::EMPTY);
     let request = RunRequest {
         plan: Arc::new(plan),
@@ -127,7 +123,9 @@ pub(crate) async fn retry(
         Some(file) => {
             let plan = api.compiled(file)?;
             api.check_replan(&old, &plan)?;
-            let params = rebind(&old, &plan)?;
+            let params = old
+                .params_for(&plan)
+                .map_err(|problems| Problem::params("the new plan", &problems))?;
             Some((Arc::new(plan), params))
         }
     };
@@ -252,10 +250,7 @@ impl FileRequests {
                 continue;
             }
             let state = restore(&*self.journal, &summary.id).await?;
-            let origin = state.request().origin.as_ref();
-            let undoes = origin.is_some_and(|origin| origin.purpose == Purpose::Undo);
-            let counts = state.ended().is_none_or(|(outcome, _)| outcome == RunOutcome::Passed);
-            if undoes && counts {
+            if state.takes_back() {
                 return Ok(Some(summary.id));
             }
         }
@@ -293,19 +288,6 @@ fn not_of_clients(old: &Run) -> Problem {
         format!("`{name}` is a pipeline of this server: its runs are made again by its own file");
     Problem::new(StatusCode::FORBIDDEN, "not-of-clients", "that is the server's to say", detail)
         .hint("change the pipeline where the server has it from")
-}
-
-/// The parameters of a run, bound to another plan; those that it does not know are left out.
-fn rebind(old: &Run, plan: &Plan) -> Result<Value, Problem> {
-    let params = old.request().params.as_object().cloned().unwrap_or_default();
-    let known = |(name, _): &(String, Value)| plan.params().get(name).is_some();
-    let given: BTreeMap<String, Value> = params.into_iter().filter(known).collect();
-    plan.bind(&given).map_err(|problems| {
-        let errors = problems.iter().map(ToString::to_string).collect();
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        let detail = "the parameters do not fit the new plan";
-        Problem::new(status, "params", "the parameters do not fit", detail).errors(errors)
-    })
 }
 
 /// What tells the same request from another one, in the form that the store keeps of events.

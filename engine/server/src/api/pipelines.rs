@@ -95,18 +95,7 @@ pub(crate) async fn start(
     let plan = &pipeline.plan;
     let filled = plan.requested(&given).and_then(|given| Ok((plan.bind(&given)?, given)));
     if let Err(problems) = &filled {
-        let errors = problems.iter().map(|problem| match &problem.hint {
-            Some(hint) => format!("{problem}; {hint}"),
-            None => problem.to_string(),
-        });
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        let problem = Problem::new(
-            status,
-            "params",
-            "the parameters do not fit",
-            format!("the parameters do not fit those of `{name}`"),
-        );
-        return Err(problem.errors(errors.collect()));
+        return Err(Problem::params(&format!("those of `{name}`"), problems));
     }
     let (bound, mut given) = filled.unwrap_or_default();
     let key = match headers.get("idempotency-key") {

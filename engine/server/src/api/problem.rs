@@ -5,6 +5,7 @@ use std::fmt;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use fairlead_plan::ParamProblem;
 use fairlead_run::StoreError;
 use fairlead_step::error_chain;
 use serde::Serialize;
@@ -58,6 +59,17 @@ impl Problem {
 
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the proof is missing or wrong", detail)
+    }
+
+    /// For parameters that do not fit `what`.
+    pub(crate) fn params(what: &str, problems: &[ParamProblem]) -> Self {
+        let errors = problems.iter().map(|problem| match &problem.hint {
+            Some(hint) => format!("{problem}; {hint}"),
+            None => problem.to_string(),
+        });
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let detail = format!("the parameters do not fit {what}");
+        Self::new(status, "params", "the parameters do not fit", detail).errors(errors.collect())
     }
 
     /// For an address that has to wait.

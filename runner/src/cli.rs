@@ -367,7 +367,7 @@ pub(crate) struct DriveArgs {
     /// The configuration of a server (YAML): who to be at the forges that a run's commit is fetched from
     #[arg(long, env = "FAIRLEAD_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Do not stay when the run only waits for its turn, people, a moment or evidence: exit with 6
+    /// Do not stay when the run only waits to be admitted, people, a moment or evidence: exit with 6
     #[arg(long)]
     pub(crate) no_wait: bool,
 }

@@ -21,7 +21,7 @@ pub enum Exit {
     Cancelled,
     /// 5: the run was interrupted and can be resumed.
     Interrupted,
-    /// 6: the run waits for its turn, people, a moment or evidence, and `--no-wait` was given.
+    /// 6: the run waits to be admitted, people, a moment or evidence, and `--no-wait` was given.
     Waits,
     /// 7: a runner gave up attempts: it handed them back, or nobody took their ends.
     GaveUp,

@@ -195,7 +195,7 @@ impl<'o> Live<'o> {
                 );
                 let behind =
                     behind.as_ref().map_or(String::new(), |run| format!(", behind run {run}"));
-                self.line(&format!("waits for its turn: {what}{behind}"));
+                self.line(&format!("waits to be admitted: {what}{behind}"));
             }
             RunEvent::Expanded { step, items } => {
                 let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();

@@ -76,7 +76,7 @@ def once(contender: Contender, number: int, log: str, count: bool, look: bool = 
 
 
 def take_turns(contenders: list[Contender], runs: int, log: str) -> None:
-    """One run each that does not count, `runs` rounds in which each has its turn, and one in which the memory
+    """One run each that does not count, `runs` rounds in which each is admitted, and one in which the memory
     of each is looked at."""
     for number in range(runs + 1):
         # Nobody always goes first.

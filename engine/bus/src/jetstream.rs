@@ -316,7 +316,7 @@ impl Shared {
         let ours = format!("{}-{name}", self.options.stream);
         match self.context.stream_by_subject(subject).await {
             Ok(found) if found == ours => Ok((found, DeliverPolicy::All)),
-            // Somebody else's stream may hold years of pushes; they are not news.
+            // Somebody else's stream may hold years of pushes; they are nothing new.
             Ok(found) => Ok((found, DeliverPolicy::New)),
             Err(_) => {
                 let config = stream_config(&ours, subject.to_owned());

@@ -1,4 +1,4 @@
-//! A run waits for its turn: in its group, and where the runs of a store are limited.
+//! A run waits to be admitted: in its group, and where the runs of a store are limited.
 
 use fairlead_plan::{Concurrency, ConcurrencyPolicy};
 use fairlead_run::{Admission, CancelReason, RunEvent, Seq, Signal, StoreError};
@@ -8,13 +8,13 @@ use crate::DispatchError;
 use crate::dispatcher::Dispatcher;
 
 impl Dispatcher<'_> {
-    /// Whether the run has still to ask for its turn. One that began without a limit goes on so.
+    /// Whether the run has still to ask to be admitted. One that began without a limit goes on so.
     pub(crate) fn needs_admission(&self) -> bool {
         let limited = self.tools.max_runs.is_some();
         !self.run.is_admitted() || (limited && self.run.seq() == Seq(1))
     }
 
-    /// Asks for the run's turn; false when it has to wait. A run that never gets one is ended.
+    /// Asks to admit the run; false when it has to wait. A run that never gets one is ended.
     pub(crate) async fn admit(&mut self) -> Result<bool, DispatchError> {
         let records = self.seal(vec![RunEvent::Admitted])?;
         let reason = match self.ask_for_admission(&records).await? {
@@ -53,7 +53,7 @@ impl Dispatcher<'_> {
             let now = self.tools.clock.now();
             match self.while_held(self.tools.journal.post(holder, now, signal)).await? {
                 Ok(_) | Err(StoreError::RunEnded { .. } | StoreError::NoSuchRun { .. }) => {}
-                // It is asked again with the next try for a turn.
+                // It is asked again with the next try to be admitted.
                 Err(error) => tracing::warn!(
                     run = %self.run.id(), "cannot tell run {holder} to stop: {}", error_chain(&error)
                 ),

@@ -1,4 +1,4 @@
-//! Results that are remembered: by the digest of all that goes into an attempt of a pure kind.
+//! Results that are cached: by the digest of all that goes into an attempt of a pure kind.
 
 use fairlead_run::CachedResult;
 use fairlead_step::{Digest, Effect, StepContext, error_chain};

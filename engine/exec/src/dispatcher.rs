@@ -69,7 +69,7 @@ const PARK_FROM: Duration = Duration::from_secs(10);
 pub enum Driven {
     /// The run is over.
     Ended(RunOutcome),
-    /// The run only waits: for its turn, for people, for a moment, or for evidence. Its lease is given
+    /// The run only waits: for admission, for people, for a moment, or for evidence. Its lease is given
     /// back, and it is to be driven again when it is woken (see [`fairlead_run::Wake`]) or its time
     /// comes.
     Parked(Parked),
@@ -210,7 +210,7 @@ impl<'e> Dispatcher<'e> {
 
     async fn steer(&mut self, cancel: &mut Cancellation) -> Result<Driven, DispatchError> {
         let is_new = self.run.seq() == Seq(1);
-        // Of the run as it was found: one that now gets its turn was not interrupted.
+        // Of the run as it was found: one that now is admitted was not interrupted.
         let living = self
             .living()
             .await

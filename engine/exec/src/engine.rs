@@ -69,7 +69,7 @@ pub struct EngineOptions {
     /// four, when it is not given.
     pub max_parallel: Option<NonZeroUsize>,
     /// How many runs of the store may go on at a time, those that only wait for people, a moment or
-    /// evidence not counted; the others wait for their turn. No limit when it is not given.
+    /// evidence not counted; the others wait to be admitted. No limit when it is not given.
     pub max_runs: Option<NonZeroU32>,
     /// The runners, for steps that name a pool.
     pub runners: Option<Arc<dyn Attempts>>,
@@ -197,7 +197,7 @@ pub enum RequestError {
         .0.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
     )]
     Untrusted(Vec<String>),
-    /// The group whose turns it would wait for has no name.
+    /// The group it would wait in has no name.
     #[error("the run's concurrency group cannot be told")]
     Group(#[source] RenderError),
     /// The journal did not take it.

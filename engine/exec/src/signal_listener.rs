@@ -77,7 +77,7 @@ impl SignalListener {
                 }
             }
             Wake::All => self.driven().values().for_each(|driven| driven.signaled.notify_one()),
-            // Who waits for a turn is not driven.
+            // Who waits to be admitted is not driven.
             Wake::Admission => {}
         }
     }

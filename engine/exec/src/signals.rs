@@ -80,7 +80,7 @@ impl Dispatcher<'_> {
         Vec::new()
     }
 
-    /// Whether a request to stop has an effect. A successor says it as often as it asks for its turn,
+    /// Whether a request to stop has an effect. A successor says it as often as it asks to be admitted,
     /// and means to stop the main steps alone.
     fn listens_to(&self, reason: &CancelReason) -> bool {
         let again = match reason {

@@ -138,7 +138,7 @@ impl RunFolders {
         let folder = self.folder(layout.run);
         let slot = Arc::clone(self.slots().entry(layout.run.clone()).or_default());
         let _turn = match slot.try_lock() {
-            Ok(turn) => turn,
+            Ok(slot) => slot,
             Err(_) => {
                 layout.log.line(Stream::Step, "another step of the run lays its workspace out");
                 slot.lock().await

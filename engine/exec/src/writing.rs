@@ -46,7 +46,7 @@ impl Dispatcher<'_> {
         self.written(records, write, ()).await
     }
 
-    /// Asks for the run's turn, in one transaction with the record that says so.
+    /// Asks to admit the run, in one transaction with the record that says so.
     pub(crate) async fn ask_for_admission(
         &self,
         records: &[Record],

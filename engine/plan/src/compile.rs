@@ -117,7 +117,8 @@ fn check(
     starts::check(spec, &triggers, &filters, &names, found);
     let vars = vars::check(spec, &mut names, found);
     let names = names;
-    let concurrency = spec.concurrency.as_ref().and_then(|group| turn(group, &names, found));
+    let concurrency =
+        spec.concurrency.as_ref().and_then(|group| concurrency_group(group, &names, found));
 
     let places: HashMap<&str, usize> =
         spec.steps.iter().enumerate().map(|(at, step)| (step.id.as_str(), at)).collect();
@@ -288,7 +289,7 @@ fn moment(node: &Node, names: &Names<'_>, reader: Reader<'_>, found: &mut Vec<Di
 }
 
 /// Checks the name of the group.
-fn turn(
+fn concurrency_group(
     spec: &GroupSpec<'_>,
     names: &Names<'_>,
     found: &mut Vec<Diagnostic>,

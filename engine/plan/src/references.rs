@@ -172,7 +172,7 @@ impl Names<'_> {
                 (message, "`vars` see `params`, `event` and one another".to_owned())
             }
             ("steps", Reader::Group) => {
-                let message = "no step has run when a run asks for its turn".to_owned();
+                let message = "no step has run when a run asks to be admitted".to_owned();
                 (message, "the name of a group sees `params`, `event` and `run`".to_owned())
             }
             ("item_key", Reader::Step { part: Part::Key(_), .. }) => {

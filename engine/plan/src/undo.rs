@@ -28,7 +28,7 @@ impl Plan {
     /// is made again from what it was made from, for the keys that are given.
     ///
     /// Nothing starts this plan but a request. It has the parameters, the limit of time and the group
-    /// of the old one; it waits for its turn there, whatever the policy, as nobody would want it to
+    /// of the old one; it waits to be admitted there, whatever the policy, as nobody would want it to
     /// be refused.
     #[must_use]
     pub fn undo(&self, done: &[(StepId, Option<Item>)]) -> Option<Self> {

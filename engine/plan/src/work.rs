@@ -116,7 +116,7 @@ pub enum WaitFor {
 pub struct AskAgain {
     /// How long after the first question a "no" is final.
     pub deadline: HumanDuration,
-    /// The longest pause between two questions. News of the evidence shortens it.
+    /// The longest pause between two questions. Evidence that arrives shortens it.
     pub every: HumanDuration,
 }
 

@@ -36,7 +36,7 @@ impl Run {
     ///
     /// Level-triggered: each command is answered until the fact that settles it was applied, so it
     /// is safe to ask at any time, and recovery is no special case. A run that has ended wants
-    /// nothing, nor does one that waits for its turn. At most one [`Command::WaitUntil`], the last of
+    /// nothing, nor does one that waits to be admitted. At most one [`Command::WaitUntil`], the last of
     /// them, says when to ask again if nothing else happens.
     #[must_use]
     pub fn commands(&self, now: Timestamp) -> Vec<Command> {

@@ -139,16 +139,16 @@ pub enum ApplyError {
         why: String,
     },
     /// It does not ask again.
-    #[error("step `{step}` is not waiting for news")]
+    #[error("step `{step}` is not waiting for a notification")]
     NotAsking {
         /// The step.
         step: StepId,
     },
-    /// The run waits for its turn.
-    #[error("it is not the run's turn yet")]
+    /// The run waits to be admitted.
+    #[error("the run is not admitted yet")]
     NotAdmitted,
-    /// The run need not, or need no longer, wait for its turn.
-    #[error("the run has its turn")]
+    /// The run need not, or need no longer, wait to be admitted.
+    #[error("the run is admitted")]
     AlreadyAdmitted,
     /// Everything that can be stopped is stopping.
     #[error("the run is being cancelled")]

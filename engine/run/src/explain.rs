@@ -140,7 +140,10 @@ impl fmt::Display for Unblock {
             }
             Self::Time { at } => write!(f, "the time {at}"),
             Self::Evidence { step, asks_at, deadline } => {
-                write!(f, "a yes of `{step}`, which asks again at {asks_at} or at once on news")?;
+                write!(
+                    f,
+                    "a yes of `{step}`, which asks again at {asks_at} or at once when notified"
+                )?;
                 match deadline {
                     Some(deadline) => write!(f, ", until {deadline}"),
                     None => Ok(()),
@@ -211,7 +214,7 @@ impl Run {
             RunStatus::Queued => {
                 let group = self.request().group.as_ref();
                 why.push(match (group, self.queued()) {
-                    (Some(group), _) => format!("it waits for its turn in group `{group}`"),
+                    (Some(group), _) => format!("it waits to be admitted in group `{group}`"),
                     (None, _) => "as many runs go on as may at a time".to_owned(),
                 });
                 match self.queued().and_then(|queue| queue.behind.clone()) {
@@ -353,7 +356,7 @@ impl Run {
 
     fn waiting_told(&self, i: usize, why: &mut Vec<String>, unblocks: &mut Vec<Unblock>) {
         if !self.is_admitted() {
-            why.push("the run waits for its turn".to_owned());
+            why.push("the run waits to be admitted".to_owned());
             return;
         }
         let planned = self.planned(i);

@@ -125,7 +125,7 @@ pub struct Request {
     pub workspace: Workspace,
     /// The version of the engine that took the request.
     pub engine: String,
-    /// The group whose turns the run waits for, where its plan has one.
+    /// The concurrency group the run waits in, where its plan has one.
     pub group: Option<String>,
     /// The run that this one makes again or takes back, where it does.
     pub origin: Option<Origin>,
@@ -371,14 +371,14 @@ pub enum RunEvent {
         /// The lease under which it goes on.
         epoch: Epoch,
     },
-    /// The run waits for its turn. Written once, when the first try found no room.
+    /// The run waits to be admitted. Written once, when the first try found no room.
     Queued {
         /// The group; none when it is the limit of all runs that is reached.
         group: Option<String>,
         /// The run right before it: one that waits longer, or one that has the place.
         behind: Option<RunId>,
     },
-    /// The run has its turn, and keeps it until it ends.
+    /// The run is admitted, and keeps it until it ends.
     Admitted,
     /// The items of a step are known.
     Expanded {
@@ -410,7 +410,7 @@ pub enum RunEvent {
         /// The step.
         step: StepId,
     },
-    /// There is news for a step that asks again: it asks now.
+    /// A step that asks again was notified: it asks now.
     Woken {
         /// The step.
         step: StepId,

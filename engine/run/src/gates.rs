@@ -119,7 +119,7 @@ impl Run {
                 && let Some(next) = approval.from.get(ballots.len())
                 && !by.is(next)
             {
-                return no(format!("it is the turn of {next}"));
+                return no(format!("{next} votes next"));
             }
         }
         Ok(())
@@ -213,7 +213,7 @@ impl Run {
         Ok(())
     }
 
-    /// Takes in that there is news for step `i`, which asks again.
+    /// Takes in a notification for step `i`, which asks again.
     pub(crate) fn woken(&mut self, i: usize, at: Timestamp) -> Result<(), ApplyError> {
         let State::Asking { attempt, due } = self.nodes[i].state else {
             return Err(ApplyError::NotAsking { step: self.name(i) });

@@ -196,7 +196,7 @@ pub struct NewRun {
     /// The dedup key of the stored event that started it, where one did. One event starts at most one
     /// run of a pipeline, whoever asks and however often.
     pub started_by: Option<String>,
-    /// The group whose turns it waits for, where it has one. Its place is that of its creation.
+    /// The concurrency group it waits in, where it has one. Its place is that of its creation.
     pub group: Option<Group>,
 }
 
@@ -248,7 +248,7 @@ pub struct Head {
 /// Where a run is, for lists. The one who writes the records says it: see [`Batch::status`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RunStatus {
-    /// It waits for its turn.
+    /// It waits to be admitted.
     Queued,
     /// It has not ended.
     Running,
@@ -277,7 +277,7 @@ impl RunStatus {
         }
     }
 
-    /// Whether a run with its turn leaves it to others to go on meanwhile, as far as the limit of all
+    /// Whether an admitted run leaves it to others to go on meanwhile, as far as the limit of all
     /// runs is concerned: it waits for people, for a moment, or for evidence.
     #[must_use]
     pub const fn rests(self) -> bool {
@@ -325,10 +325,10 @@ pub struct RunSummary {
     /// Whether a live process holds its lease. False beside [`RunStatus::Running`] means that it
     /// was interrupted and waits to be resumed.
     pub held: bool,
-    /// Its place in the order in which the store created its runs, which is the order of turns. Ids are
+    /// Its place in the order in which the store created its runs, which is the order of admission. Ids are
     /// in the order of time too, but those of one moment, or of two clocks, may not be in this one.
     pub number: u64,
-    /// The group whose turns it waits for.
+    /// The concurrency group it waits in.
     pub group: Option<String>,
     /// The run that it makes again or takes back.
     pub origin: Option<RunId>,
@@ -428,10 +428,10 @@ pub struct Batch {
     pub taken: Vec<SignalId>,
 }
 
-/// What came of asking for a turn.
+/// What came of asking to be admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// The run has its turn, and the batch is written. It keeps the turn until it ends, whoever
+    /// The run is admitted, and the batch is written. It stays so until it ends, whoever
     /// drives it.
     Admitted,
     /// It has to wait, and nothing was written.
@@ -459,7 +459,7 @@ pub enum Admission {
 pub enum Wake {
     /// At this one: a signal was posted, or whoever drove it does not renew its lease any more.
     Run(RunId),
-    /// At those that wait for their turn: a place became free, or a newcomer changed the order.
+    /// At those that wait to be admitted: a place became free, or a newcomer changed the order.
     Admission,
     /// At all: hints may have been lost.
     All,
@@ -492,13 +492,13 @@ pub trait Journal: Send + Sync {
     /// [`AppendError::Fenced`] when the epoch is not the run's current one.
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<(), AppendError>>;
 
-    /// Asks for the turn of a run, in one transaction with the batch that says so. A run without a
+    /// Asks to admit a run, in one transaction with the batch that says so. A run without a
     /// group needs one only where `most` is given: how many runs of the whole store may go on at a
     /// time, those that rest ([`RunStatus::rests`]) not counted; they go on again without asking. A run
-    /// that has its turn is told so, and the batch is written.
+    /// that is admitted is told so, and the batch is written.
     ///
     /// A run has to wait while a run of its group that was created before it waits, unless its policy
-    /// takes the place of those; and while as many as its group allows have their turn and have not
+    /// takes the place of those; and while as many as its group allows are admitted and have not
     /// ended.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! News: which of the steps that ask again are asking about what there is news of.
+//! Notifications: which of the steps that ask again are asking about what one tells of.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::Run;
 
-/// What there is news of.
+/// What a notification tells of.
 enum About<'a> {
     /// An image in its repository.
     Image(ImageRef, Digest),

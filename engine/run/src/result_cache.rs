@@ -1,4 +1,4 @@
-//! The port to results that are remembered, so that the same work is not done twice.
+//! The port to cached results, so that the same work is not done twice.
 
 use std::sync::Arc;
 

@@ -202,7 +202,7 @@ pub struct Run {
     pub(crate) tallies: [Tally; 3],
     pub(crate) scope: Scope,
     pub(crate) cancel: Option<Cancel>,
-    /// Whether it has its turn, or needs none.
+    /// Whether it is admitted, or needs none.
     pub(crate) admitted: bool,
     /// Whether it was told so.
     told_admitted: bool,
@@ -212,7 +212,7 @@ pub struct Run {
     ended: Option<(RunOutcome, Timestamp)>,
 }
 
-/// That a run waits, or waited, for its turn.
+/// That a run waits, or waited, to be admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
     /// The group; none when it is the limit of all runs that was reached.
@@ -457,7 +457,7 @@ impl Run {
             RunEvent::CacheHit { step, attempt, token, key, run, outputs } => {
                 let i = self.running(step, *attempt, Some(token))?;
                 self.nodes[i].made = Some(Made::Here { record: record.seq(), attempt: *attempt });
-                self.remembered(i, (run, key), outputs, at);
+                self.cache_hit(i, (run, key), outputs, at);
             }
             RunEvent::Started { step, attempt, token } => {
                 self.started(self.find(step)?, *attempt, token, at)?;
@@ -670,19 +670,19 @@ impl Run {
         }
     }
 
-    /// Whether it has its turn, or needs none.
+    /// Whether it is admitted, or needs none.
     #[must_use]
     pub const fn is_admitted(&self) -> bool {
         self.admitted
     }
 
-    /// That it waits, or waited, for its turn.
+    /// That it waits, or waited, to be admitted.
     #[must_use]
     pub const fn queued(&self) -> Option<&Queue> {
         self.queued.as_ref()
     }
 
-    /// Whether nothing is under way and nothing can begin, because it waits for its turn, for people,
+    /// Whether nothing is under way and nothing can begin, because it waits to be admitted, for people,
     /// for a moment or for evidence.
     #[must_use]
     pub fn only_waits(&self) -> bool {

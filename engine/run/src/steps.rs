@@ -133,7 +133,7 @@ impl Run {
     }
 
     /// Takes in that an attempt ended with an earlier run's result.
-    pub(crate) fn remembered(
+    pub(crate) fn cache_hit(
         &mut self,
         i: usize,
         (run, key): (&RunId, &Digest),
@@ -325,7 +325,7 @@ impl Run {
     /// What one more request to cancel would stop; nothing when everything is stopping already.
     pub(crate) fn next_cancel_scope(&self) -> Option<CancelScope> {
         match &self.cancel {
-            // Before its turn nothing was done that would have to be tidied up or told.
+            // Before it was admitted nothing was done that would have to be tidied up or told.
             None if self.main().left > 0 && self.admitted => Some(CancelScope::Main),
             None => Some(CancelScope::All),
             Some(cancel) => match cancel.scope {

@@ -103,7 +103,7 @@ impl fmt::Display for AttemptEnd {
 /// Where a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepStatus {
-    /// It waits for other steps, or for its turn.
+    /// It waits for other steps, or for admission.
     Waiting,
     /// An attempt is under way.
     Running {
@@ -126,7 +126,7 @@ pub enum StepStatus {
     Asking {
         /// The attempt to come.
         attempt: u32,
-        /// When, unless there is news before.
+        /// When, unless it is notified before.
         due: Timestamp,
     },
     /// An attempt that must not be made twice was lost, and a person must decide.

@@ -7,7 +7,7 @@ use crate::identity::Limits;
 /// How patient the server is. The defaults suit production; tests are less patient.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How many runs are driven at a time. Others wait their turn, safely journaled.
+    /// How many runs are driven at a time. Others wait to be admitted, safely journaled.
     pub max_runs: usize,
     /// How long runs may take to end when the server is told to stop. What is not over then is left
     /// for the next start.

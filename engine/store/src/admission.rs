@@ -1,4 +1,4 @@
-//! Whose turn it is. Each store counts what there is to count, in one transaction; what follows from
+//! Who is admitted. Each store counts what there is to count, in one transaction; what follows from
 //! it is decided here.
 
 use std::num::NonZeroU32;
@@ -7,7 +7,7 @@ use fairlead_plan::ConcurrencyPolicy;
 use fairlead_run::Admission;
 use fairlead_step::RunId;
 
-/// The runs of a group beside the one that asks for its turn, none of which has ended.
+/// The runs of a group beside the one that asks to be admitted, none of which has ended.
 #[derive(Debug, Default)]
 pub(crate) struct Others {
     /// The latest of those that were created later and take the place of those before them.
@@ -16,7 +16,7 @@ pub(crate) struct Others {
     pub(crate) before: Option<RunId>,
     /// How many of those there are.
     pub(crate) waiting_before: u64,
-    /// Those that have their turn, in the order of their creation.
+    /// Those that are admitted, in the order of their creation.
     pub(crate) holders: Vec<RunId>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) const fn takes_places(policy: ConcurrencyPolicy) -> bool {
     }
 }
 
-/// Why a run of a group has no turn yet; none when the group has room for it.
+/// Why a run of a group has not been admitted yet; none when the group has room for it.
 pub(crate) fn in_group(wish: Wish, others: &Others) -> Option<Admission> {
     if let Some(by) = &others.successor {
         return Some(Admission::Superseded { by: by.clone() });
@@ -44,7 +44,7 @@ pub(crate) fn in_group(wish: Wish, others: &Others) -> Option<Admission> {
     let holders = others.holders.len() as u64;
     match wish.policy {
         // Who does not wait is refused as soon as those before it will fill the group: whether they
-        // asked for their turn a moment earlier or later must not decide.
+        // asked to be admitted a moment earlier or later must not decide.
         ConcurrencyPolicy::Reject => {
             let holder = others.holders.first().or(others.before.as_ref());
             let full = holders + others.waiting_before >= max;
@@ -61,7 +61,7 @@ pub(crate) fn in_group(wish: Wish, others: &Others) -> Option<Admission> {
     }
 }
 
-/// Why a run has no turn yet although its group, if it has one, has room: `going` runs of the store
+/// Why a run has not been admitted yet although its group, if it has one, has room: `going` runs of the store
 /// have theirs.
 pub(crate) fn in_store(most: Option<NonZeroU32>, going: u64, others: &Others) -> Option<Admission> {
     most.filter(|most| going >= u64::from(most.get())).map(|_| wait(None, others))

@@ -1,4 +1,4 @@
-//! The ports of `fairlead-run` in memory, in SQLite and in Postgres: the journal, events, remembered
+//! The ports of `fairlead-run` in memory, in SQLite and in Postgres: the journal, events, cached
 //! results, logs and artifacts. No stable API.
 //!
 //! In SQLite a store is one folder: `fairlead.db` with the journal and the events, `leases/` with a
@@ -168,7 +168,7 @@ impl Store {
         Arc::clone(&self.events)
     }
 
-    /// The results that are remembered.
+    /// The cached results.
     #[must_use]
     pub fn result_cache(&self) -> Arc<dyn ResultCache> {
         Arc::clone(&self.result_cache)

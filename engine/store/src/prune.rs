@@ -121,9 +121,9 @@ pub struct PruneReport {
     pub events: Amount,
     /// Keys of events that went long ago, and pushes to tags.
     pub keys: Amount,
-    /// Results that were remembered long ago.
-    pub remembered: Amount,
-    /// Artifacts that neither a record nor a remembered result names. What only a result of this
+    /// Results that were cached long ago.
+    pub cached_results: Amount,
+    /// Artifacts that neither a record nor a cached result names. What only a result of this
     /// pass named goes with the next one.
     pub artifacts: Amount,
 }
@@ -179,8 +179,8 @@ pub(crate) trait Retention: Send + Sync {
         dry: bool,
     ) -> BoxFuture<'_, Result<Amount, StoreError>>;
 
-    /// Removes results that were remembered before `cutoff`.
-    fn remove_remembered(
+    /// Removes results that were cached before `cutoff`.
+    fn remove_cached_results(
         &self,
         cutoff: Timestamp,
         dry: bool,
@@ -244,7 +244,7 @@ pub(crate) async fn prune(
     // After the artifacts, so that what these results name is not taken from under a run that has
     // just recalled one and not written it down yet.
     if let Some(cutoff) = cutoff {
-        report.remembered = retention.remove_remembered(cutoff, dry).await?;
+        report.cached_results = retention.remove_cached_results(cutoff, dry).await?;
     }
     Ok(report)
 }

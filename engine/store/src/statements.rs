@@ -138,8 +138,8 @@ pub(crate) fn keys(cutoff: Timestamp, most: u64) -> [Sweep; 2] {
     ]
 }
 
-/// The results that were remembered before a time.
-pub(crate) fn remembered(cutoff: Timestamp) -> Sweep {
+/// The results that were cached before a time.
+pub(crate) fn cached_results(cutoff: Timestamp) -> Sweep {
     Sweep {
         doing: "remove cached results",
         count: concat!(amount!("outputs"), " FROM remembered WHERE at < $1"),

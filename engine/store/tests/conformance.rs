@@ -97,24 +97,24 @@ async fn the_events_in_postgres() {
     in_postgres!(event_store_conformance, sides);
 }
 
-fn remembered(store: Store) -> Arc<dyn ResultCache> {
+fn result_cache(store: Store) -> Arc<dyn ResultCache> {
     store.result_cache()
 }
 
 #[tokio::test]
 async fn the_results_in_memory() {
-    result_cache_conformance(async || remembered(Store::memory())).await;
+    result_cache_conformance(async || result_cache(Store::memory())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_results_in_sqlite() {
     let stores = Stores::default();
-    result_cache_conformance(async || remembered(stores.on_disk().await)).await;
+    result_cache_conformance(async || result_cache(stores.on_disk().await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_results_in_postgres() {
-    in_postgres!(result_cache_conformance, remembered);
+    in_postgres!(result_cache_conformance, result_cache);
 }
 
 fn tokens(store: Store) -> Arc<dyn TokenStore> {

@@ -244,8 +244,8 @@ async fn two_stores_on_one_folder_wake_each_other() {
     assert!(!wakes.exists(), "who does not listen pays nothing");
 
     let mut heard = two.journal().wakes();
-    let news = Signal::Notice { about: "sha256:abc".to_owned(), why: "it is there".to_owned() };
-    one.journal().post(&run_id(1), time(), news.clone()).await.unwrap();
+    let notice = Signal::Notice { about: "sha256:abc".to_owned(), why: "it is there".to_owned() };
+    one.journal().post(&run_id(1), time(), notice.clone()).await.unwrap();
     hear(&mut heard, &Wake::Run(run_id(1))).await;
     let group = Group {
         name: "g".to_owned(),
@@ -265,7 +265,7 @@ async fn two_stores_on_one_folder_wake_each_other() {
 
     // A folder that is gone wakes nobody, and breaks nothing.
     std::fs::remove_dir_all(&wakes).unwrap();
-    one.journal().post(&run_id(1), time(), news).await.unwrap();
+    one.journal().post(&run_id(1), time(), notice).await.unwrap();
     two.close().await;
     while heard.next().await.is_some() {}
 }

@@ -446,19 +446,19 @@ async fn what_is_named_stays(harness: Harness) {
     let origin = Origin { run: run_id(3), purpose: Purpose::Retry, from: vec![], kept: vec![kept] };
     harness.create(harness.new_run(4, "a", Some(origin))).await;
     harness.end(4, 1, "own").await;
-    harness.ended(5, "a", 60, "remembered").await;
-    harness.remember(5, 1, "remembered").await;
+    harness.ended(5, "a", 60, "cached").await;
+    harness.remember(5, 1, "cached").await;
     harness.ended(6, "a", 60, "signaled").await;
-    let news =
+    let notice =
         fairlead_run::Signal::Notice { about: named("signaled").to_string(), why: "".into() };
     harness.create(harness.new_run(7, "a", None)).await;
-    harness.store.journal().post(&run_id(7), harness.now, news).await.expect("an answer");
+    harness.store.journal().post(&run_id(7), harness.now, notice).await.expect("an answer");
     harness.put("nobody's").await;
 
     let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     assert_eq!(report.runs, ids([1, 3, 5, 6]));
     assert_eq!(report.artifacts.count, 1);
-    for of in ["shared", "kept", "own", "remembered", "signaled"] {
+    for of in ["shared", "kept", "own", "cached", "signaled"] {
         assert!(harness.has(of).await, "{of}");
     }
     assert!(!harness.has("nobody's").await);
@@ -501,7 +501,7 @@ async fn events_and_results_go_by_their_age(harness: Harness) {
     let report = harness.prune(&harness.rules().older_than(DAY * 30)).await;
     assert_eq!(report.events, Amount { count: 1, bytes: 2 });
     let bytes = named("1").to_string().len() as u64;
-    assert_eq!(report.remembered, Amount { count: 1, bytes });
+    assert_eq!(report.cached_results, Amount { count: 1, bytes });
     for (key, stays) in [("old", false), ("young", true), ("waiting", true), ("linked", true)] {
         assert_eq!(
             harness.store.events().event(key).await.expect("an answer").is_some(),
@@ -620,8 +620,8 @@ async fn what_a_killed_pass_left_is_found(harness: Harness) {
     }
     harness.ended(61, "a", 1, "60").await;
     let rules = harness.rules().older_than(DAY * 30);
-    for turns in 0.. {
-        let mut left = turns;
+    for rounds in 0.. {
+        let mut left = rounds;
         let pass = harness.store.prune(&rules, false);
         let mut pass = std::pin::pin!(pass);
         let done = std::future::poll_fn(|context| match pass.as_mut().poll(context) {

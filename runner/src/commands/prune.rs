@@ -44,7 +44,7 @@ pub(crate) fn as_json(report: &PruneReport, removed: bool) -> Value {
         ("plans", report.plans),
         ("events", report.events),
         ("event keys", report.keys),
-        ("cached results", report.remembered),
+        ("cached results", report.cached_results),
         ("artifacts", report.artifacts),
     ];
     let of = |amount: &Amount| json!({ "count": amount.count, "bytes": amount.bytes });

@@ -44,7 +44,7 @@ fn cancel() -> Signal {
 }
 
 /// The run goes on in `poor`, which cannot make one of its steps, and ends there; then the one that
-/// waits behind it has its turn.
+/// waits behind it is admitted.
 async fn ends_and_frees_its_group(
     bench: &Bench,
     poor: &Bench,

@@ -15,7 +15,7 @@ use fairlead_step::{Effect, RunId, StepId};
 use crate::rng::Rng;
 use crate::steps::Outside;
 
-/// Watches the store while runs go on: who has a turn, and who asked for what.
+/// Watches the store while runs go on: who is admitted, and who asked for what.
 #[derive(Default)]
 pub(crate) struct Watch(Mutex<Seen>);
 
@@ -70,7 +70,7 @@ impl Watch {
             batch.records.iter().any(|record| matches!(record.event(), RunEvent::Ended { .. }));
     }
 
-    /// A run asked for its turn, and was answered.
+    /// A run asked to be admitted, and was answered.
     pub(crate) fn asked(&self, batch: &Batch, admission: &Admission, most: Option<NonZeroU32>) {
         let mut guard = self.seen();
         let seen = &mut *guard;
@@ -105,7 +105,7 @@ impl Watch {
                 let overtaken = before.filter(|m| !m.admitted && !m.ended).map(|m| m.id.clone());
                 let overtaken: Vec<RunId> = overtaken.collect();
                 if *policy == ConcurrencyPolicy::Queue && !overtaken.is_empty() {
-                    seen.problems.push(format!("{} has its turn before {overtaken:?}", batch.run));
+                    seen.problems.push(format!("{} is admitted before {overtaken:?}", batch.run));
                 }
             }
             Admission::Superseded { by } => {
@@ -231,7 +231,7 @@ fn may_start(run: &Run, step: &StepId, attempt: u32) -> Result<(), String> {
     let no = |why: String| Err(format!("`{step}` attempt {attempt} starts, and {why}"));
     let Some(view) = run.step(step) else { return no("there is no such step".to_owned()) };
     if !run.is_admitted() {
-        return no("the run has no turn".to_owned());
+        return no("the run is not admitted".to_owned());
     }
     if let Some(outcome) = view.outcome() {
         return no(format!("it has ended: {outcome}"));

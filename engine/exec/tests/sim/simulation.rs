@@ -343,7 +343,7 @@ impl Simulation {
                             }
                             StepStatus::Asking { .. } if rng.one_in(6) => {
                                 let about = step.id().to_string();
-                                said.push(Signal::Notice { about, why: "news".to_owned() });
+                                said.push(Signal::Notice { about, why: "notified".to_owned() });
                             }
                             StepStatus::Open { .. }
                             | StepStatus::Asking { .. }
@@ -424,7 +424,7 @@ fn decision(run: &Run, step: &StepId, attempt: u32, done: bool, rng: &mut Rng) -
 async fn serve(engine: Engine, journal: Arc<Faulty>, clock: Arc<dyn Clock>, shared: Arc<Shared>) {
     let mut wakes = journal.wakes();
     let mut driving: BTreeSet<RunId> = BTreeSet::new();
-    // Who was let go, or waits for a turn, is not asked again at once.
+    // Who was let go, or waits to be admitted, is not asked again at once.
     let mut not_before: BTreeMap<RunId, Instant> = BTreeMap::new();
     let mut drives: JoinSet<(RunId, Result<Driven, DriveError>)> = JoinSet::new();
     loop {

@@ -28,7 +28,7 @@ use crate::steps::Outside;
 /// A fault of the engine or the store that the simulator must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plant {
-    /// A turn is given although there is no room.
+    /// A run is admitted although there is no room.
     AdmissionForAll,
     /// A record is confirmed and not kept.
     LostRecords,

@@ -180,7 +180,7 @@ impl Reader<'_> {
     /// `true`, `false`, or how long a result stands.
     fn cache(&mut self, node: &Node) -> Option<Cache> {
         match &node.content {
-            Content::Bool(remembered) => remembered.then_some(Cache { ttl: None }),
+            Content::Bool(cached) => cached.then_some(Cache { ttl: None }),
             Content::Map(_) => {
                 let mut cache = Cache { ttl: None };
                 for Entry { key, value, .. } in self.fields(node, "`cache`", &["ttl"]) {

@@ -64,7 +64,7 @@ fn a_group_is_checked() {
        6:22: error[FL0104]: the name of the group is empty (name the group, as in `group: "release/{{ params.version }}"`)
     "{{ steps.a.outcome }} {{ secrets.x }} {{ run.summary }} {{ item }} {{ params.w }} {{ event.x }}"
        5:10: warning[FL0111]: parameter `v` has no default, so `git.push` can never start this pipeline (give it a default, or a value under `params` of the trigger)
-       6:18: error[FL0302]: no step has run when a run asks for its turn (the name of a group sees `params`, `event` and `run`)
+       6:18: error[FL0302]: no step has run when a run asks to be admitted (the name of a group sees `params`, `event` and `run`)
        6:40: error[FL0307]: no secret can be read here (secrets are for inputs of steps that are made for them)
        6:56: error[FL0305]: `run.summary` is known only when every main step has ended (read it in a step under `on_failure` or `finally`)
        6:74: error[FL0302]: there is no `item` (expressions see `params`, `event`, `vars`, `run`; a text stands in quotes)

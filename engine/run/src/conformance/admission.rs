@@ -19,7 +19,7 @@ pub(super) async fn conformance<J: Journal>(factory: impl AsyncFn() -> J) {
     who_does_not_wait_is_refused(&factory().await).await;
     a_newcomer_takes_the_place_of_those_that_wait(&factory().await).await;
     the_store_may_be_limited_as_a_whole(&factory().await).await;
-    turns_are_refused_like_appends(&factory().await).await;
+    admissions_are_refused_like_appends(&factory().await).await;
     of_many_at_once_only_so_many_are_admitted(&factory().await).await;
 }
 
@@ -75,7 +75,7 @@ async fn a_queue_keeps_the_order_of_creation(journal: &impl Journal) {
     assert_eq!(other.ask(None).await, Admission::Admitted, "another group, another queue");
     assert_eq!(second.ask(None).await, waits(Some(3), &[3]));
     assert_eq!(third.ask(None).await, waits(Some(2), &[3]));
-    assert_eq!(first.ask(None).await, Admission::Admitted, "who has a turn is told so");
+    assert_eq!(first.ask(None).await, Admission::Admitted, "who is admitted is told so");
     let stored = journal.load(&run_id(3)).await.expect("the run is there");
     assert_eq!(stored.records.len(), 3, "and each time the batch is written");
 
@@ -114,7 +114,7 @@ async fn a_turn_is_kept_whoever_drives(journal: &impl Journal) {
     let mut second = driver(journal, 2, Queue, 1).await;
     assert_eq!(first.ask(None).await, Admission::Admitted);
     drop(first);
-    assert_eq!(second.ask(None).await, waits(Some(1), &[1]), "a lease is not a turn");
+    assert_eq!(second.ask(None).await, waits(Some(1), &[1]), "a lease is no admission");
     let mut again = Driver::of(journal, &run_id(1)).await;
     assert_eq!(again.ask(None).await, Admission::Admitted);
     // A waiting run that ends gives way, too.
@@ -177,7 +177,7 @@ async fn the_store_may_be_limited_as_a_whole(journal: &impl Journal) {
     assert_eq!(drivers[1].ask(two).await, waits(None, &[]));
     assert_eq!(rejecting.ask(two).await, waits(None, &[4]), "its group is not what is full");
     assert_eq!(drivers[2].ask(Some(most(3))).await, Admission::Admitted);
-    assert_eq!(drivers[2].ask(two).await, Admission::Admitted, "a turn is kept");
+    assert_eq!(drivers[2].ask(two).await, Admission::Admitted, "what is admitted stays so");
     grouped.end().await;
     drivers.remove(0).end().await;
     assert_eq!(drivers[0].ask(two).await, Admission::Admitted);
@@ -202,7 +202,7 @@ async fn the_store_may_be_limited_as_a_whole(journal: &impl Journal) {
     assert_eq!(seventh.ask(Some(most(4))).await, Admission::Admitted);
 }
 
-async fn turns_are_refused_like_appends(journal: &impl Journal) {
+async fn admissions_are_refused_like_appends(journal: &impl Journal) {
     let mut first = driver(journal, 1, Queue, 1).await;
     let mut second = driver(journal, 2, Queue, 1).await;
     let ask = |driver: &Driver<'_, _>| driver.batch(vec![RunEvent::Admitted], RunStatus::Running);
@@ -238,7 +238,7 @@ async fn turns_are_refused_like_appends(journal: &impl Journal) {
     let mut nothing = second.batch(vec![], RunStatus::Running);
     nothing.taken.clear();
     let admitted = journal.admit(nothing, None).await.expect("an answer");
-    assert_eq!(admitted, Admission::Admitted, "a turn needs no record");
+    assert_eq!(admitted, Admission::Admitted, "admission needs no record");
 }
 
 async fn of_many_at_once_only_so_many_are_admitted(journal: &impl Journal) {
@@ -246,7 +246,7 @@ async fn of_many_at_once_only_so_many_are_admitted(journal: &impl Journal) {
     for number in 1..=12 {
         queued.push(driver(journal, number, Queue, 3).await);
     }
-    // Whoever asks too early asks again: after so many rounds all have their turn that get one.
+    // Whoever asks too early asks again: after so many rounds all are admitted that get one.
     let mut with_turn = Vec::new();
     for _ in 0..4 {
         let asked = join_all(queued.iter_mut().map(|driver| driver.ask(None))).await;
@@ -264,5 +264,5 @@ async fn of_many_at_once_only_so_many_are_admitted(journal: &impl Journal) {
     let eight = Some(most(8));
     let asked = join_all(others.iter_mut().map(|driver| driver.ask(eight))).await;
     let admitted = asked.iter().filter(|admission| **admission == Admission::Admitted).count();
-    assert_eq!(admitted, 5, "three had their turn before: {asked:?}");
+    assert_eq!(admitted, 5, "three were admitted before: {asked:?}");
 }

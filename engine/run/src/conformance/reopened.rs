@@ -17,7 +17,7 @@ use crate::{Admission, AppendError, Journal, ResultCache, RunStatus, check_chain
 /// At the first promise that is broken.
 pub async fn reopened_conformance<J: Journal, R: ResultCache>(open: impl AsyncFn() -> (J, R)) {
     let key = Digest::sha256(b"what went in");
-    let (journal, remembered) = open().await;
+    let (journal, cache) = open().await;
     for number in 1..=3 {
         journal.create(run_in(number, group("g", Queue, 1))).await.expect("created");
     }
@@ -32,16 +32,16 @@ pub async fn reopened_conformance<J: Journal, R: ResultCache>(open: impl AsyncFn
         journal.post(&run_id(2), time(1), signal).await.expect("posted");
     }
     let posted = journal.signals(&run_id(2)).await.expect("a list");
-    remembered.remember(&key, result(1)).await.expect("kept");
+    cache.remember(&key, result(1)).await.expect("kept");
     let mut lines = Vec::new();
     for number in 1..=4 {
         lines.push(listed(&journal, &run_id(number)).await);
     }
     drop(first);
-    drop((journal, remembered));
+    drop((journal, cache));
 
-    let (journal, remembered) = open().await;
-    assert_eq!(remembered.recall(&key).await.expect("an answer"), Some(result(1)));
+    let (journal, cache) = open().await;
+    assert_eq!(cache.recall(&key).await.expect("an answer"), Some(result(1)));
     for mut line in lines {
         line.held = false;
         let mut again = listed(&journal, &line.id).await;

@@ -13,24 +13,24 @@ use crate::{CachedResult, ResultCache};
 /// # Panics
 /// At the first promise that is broken.
 pub async fn result_cache_conformance<R: ResultCache>(factory: impl AsyncFn() -> R) {
-    let remembered = &factory().await;
+    let cache = &factory().await;
     let (key, other) = (Digest::sha256(b"what went in"), Digest::sha256(b"something else"));
-    assert_eq!(remembered.recall(&key).await.expect("an answer"), None);
+    assert_eq!(cache.recall(&key).await.expect("an answer"), None);
     let first = result(1);
-    remembered.remember(&key, first.clone()).await.expect("kept");
-    assert_eq!(remembered.recall(&key).await.expect("an answer"), Some(first));
-    assert_eq!(remembered.recall(&other).await.expect("an answer"), None);
+    cache.remember(&key, first.clone()).await.expect("kept");
+    assert_eq!(cache.recall(&key).await.expect("an answer"), Some(first));
+    assert_eq!(cache.recall(&other).await.expect("an answer"), None);
 
     let second = result(2);
-    remembered.remember(&key, second.clone()).await.expect("kept");
-    assert_eq!(remembered.recall(&key).await.expect("an answer"), Some(second.clone()));
+    cache.remember(&key, second.clone()).await.expect("kept");
+    assert_eq!(cache.recall(&key).await.expect("an answer"), Some(second.clone()));
 
     // Two runs may do the same work at once; one of the results stays, as a whole.
-    let done = join_all((10..20).map(|n| remembered.remember(&other, result(n)))).await;
+    let done = join_all((10..20).map(|n| cache.remember(&other, result(n)))).await;
     assert!(done.iter().all(Result::is_ok), "{done:?}");
-    let stays = remembered.recall(&other).await.expect("an answer").expect("one is there");
+    let stays = cache.recall(&other).await.expect("an answer").expect("one is there");
     assert!((10..20).any(|n| stays == result(n)), "{stays:?}");
-    assert_eq!(remembered.recall(&key).await.expect("an answer"), Some(second));
+    assert_eq!(cache.recall(&key).await.expect("an answer"), Some(second));
 }
 
 pub(super) fn result(number: u64) -> CachedResult {

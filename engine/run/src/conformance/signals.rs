@@ -24,7 +24,7 @@ pub(super) async fn conformance<J: Journal>(factory: impl AsyncFn() -> J) {
     many_may_post_at_once(&factory().await).await;
 }
 
-fn news(about: &str) -> Signal {
+fn notice(about: &str) -> Signal {
     Signal::Notice { about: about.to_owned(), why: "it is there".to_owned() }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn every_signal() -> Vec<Signal> {
             decision: Decision::Passed { outputs: json!({ "text": "\u{0}'\"" }) },
             reason: Some("seen".to_owned()),
         },
-        news("sha256:abc"),
+        notice("sha256:abc"),
     ]
 }
 
@@ -60,7 +60,7 @@ async fn signals_wait_until_they_are_taken(journal: &impl Journal) {
         posted.push(StoredSignal { id, at: time(n), signal });
     }
     assert!(posted.is_sorted_by(|one, next| one.id < next.id), "numbers rise: {posted:?}");
-    journal.post(&run_id(2), time(1), news("b")).await.expect("posted");
+    journal.post(&run_id(2), time(1), notice("b")).await.expect("posted");
     let waiting = async || journal.signals(&run_id(1)).await.expect("a list");
     assert_eq!(waiting().await, posted);
     assert!(listed(journal, &run_id(1)).await.signaled);
@@ -83,17 +83,17 @@ async fn signals_wait_until_they_are_taken(journal: &impl Journal) {
 }
 
 async fn a_run_that_ended_takes_no_signal(journal: &impl Journal) {
-    let nobody = journal.post(&run_id(1), time(1), news("a")).await;
+    let nobody = journal.post(&run_id(1), time(1), notice("a")).await;
     assert!(matches!(nobody, Err(StoreError::NoSuchRun { .. })), "{nobody:?}");
     journal.create(new_run(1, "one", None)).await.expect("created");
     let driver = Driver::of(journal, &run_id(1)).await;
-    journal.post(&run_id(1), time(1), news("a")).await.expect("posted");
+    journal.post(&run_id(1), time(1), notice("a")).await.expect("posted");
     driver.end().await;
     assert_eq!(journal.signals(&run_id(1)).await.expect("a list"), [], "they went with the end");
     assert!(!listed(journal, &run_id(1)).await.signaled);
-    let late = journal.post(&run_id(1), time(2), news("b")).await;
+    let late = journal.post(&run_id(1), time(2), notice("b")).await;
     assert!(matches!(late, Err(StoreError::RunEnded { .. })), "{late:?}");
-    let large = journal.post(&run_id(1), time(2), news(&"x".repeat(3 << 20))).await;
+    let large = journal.post(&run_id(1), time(2), notice(&"x".repeat(3 << 20))).await;
     assert!(matches!(large, Err(StoreError::TooLarge { .. })), "{large:?}");
 }
 
@@ -101,7 +101,7 @@ async fn what_was_refused_has_taken_nothing(journal: &impl Journal) {
     journal.create(run_in(1, group("g", Queue, 1))).await.expect("created");
     journal.create(run_in(2, group("g", Queue, 1))).await.expect("created");
     let driver = Driver::of(journal, &run_id(2)).await;
-    let id = journal.post(&run_id(2), time(1), news("a")).await.expect("posted");
+    let id = journal.post(&run_id(2), time(1), notice("a")).await.expect("posted");
     let batch = |events: Vec<RunEvent>| {
         let mut batch = driver.batch(events, RunStatus::Running);
         batch.taken = vec![id];
@@ -188,7 +188,7 @@ async fn hints_arrive(journal: &impl Journal) {
     let mut free = Driver::of(journal, &run_id(2)).await;
     let batch = free.batch(vec![fact()], RunStatus::Waiting);
     free.append(batch).await.expect("appended");
-    journal.post(&run_id(2), time(1), news("a")).await.expect("posted");
+    journal.post(&run_id(2), time(1), notice("a")).await.expect("posted");
     wakes_until(&mut one, &Wake::Run(run_id(2))).await;
     wakes_until(&mut two, &Wake::Run(run_id(2))).await;
     free.end().await;
@@ -199,7 +199,7 @@ async fn hints_arrive(journal: &impl Journal) {
     holder.end().await;
     let heard = wakes_until(&mut late, &Wake::Admission).await;
     assert!(!heard.contains(&Wake::Run(run_id(2))), "from now on: {heard:?}");
-    // A run that has its turn without a group frees one, too.
+    // A run that is admitted without a group frees one, too.
     journal.create(new_run(3, "one", None)).await.expect("created");
     let mut single = Driver::of(journal, &run_id(3)).await;
     assert_eq!(single.ask(std::num::NonZeroU32::new(1)).await, Admission::Admitted);
@@ -212,7 +212,7 @@ async fn many_may_post_at_once(journal: &impl Journal) {
     journal.create(new_run(1, "one", None)).await.expect("created");
     let mut driver = Driver::of(journal, &run_id(1)).await;
     let posts = join_all((0..30).map(|n| {
-        let signal = news(&n.to_string());
+        let signal = notice(&n.to_string());
         async move { journal.post(&run_id(1), time(n), signal).await.expect("posted") }
     }));
     let appends = async {

@@ -1,4 +1,4 @@
-//! Runs that wait for their turn, and the ways to stop a run: by a person, by a successor, by a group
+//! Runs that wait to be admitted, and the ways to stop a run: by a person, by a successor, by a group
 //! without room, by time.
 
 use fairlead_plan::{Outcome, RunOutcome};
@@ -54,10 +54,10 @@ fn a_run_of_a_group_begins_with_its_turn_and_not_before() {
     assert_eq!(world.tell(RunEvent::Admitted), Err(ApplyError::AlreadyAdmitted));
     assert_eq!(world.tell(queued()), Err(ApplyError::AlreadyAdmitted));
     let left = world.run.deadline().unwrap().duration_since(world.now);
-    assert_eq!(left, SignedDuration::from_secs(60), "waiting for the turn takes no time");
+    assert_eq!(left, SignedDuration::from_secs(60), "waiting to be admitted takes no time");
     world.settle();
     assert_eq!(world.status("a"), StepStatus::Running { attempt: 1 });
-    assert_eq!(world.restart(1).len(), 1, "its turn survives a crash");
+    assert_eq!(world.restart(1).len(), 1, "admission survives a crash");
     assert_eq!(world.status("a"), StepStatus::Running { attempt: 2 });
 }
 

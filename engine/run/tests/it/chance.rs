@@ -1,4 +1,4 @@
-//! Random plans with everything in them, under random outcomes, votes, news, crashes, late results,
+//! Random plans with everything in them, under random outcomes, votes, notifications, crashes, late results,
 //! cancellations and jumps of the clock. Whatever happens, a run keeps its promises, and so does every
 //! prefix of its journal.
 
@@ -194,7 +194,7 @@ fn outside(world: &World, chance: &mut Chance<'_>) -> Vec<RunEvent> {
             }
             StepStatus::Asking { .. } => {
                 if chance.of(3) == 1 {
-                    facts.push(RunEvent::Woken { step: step.id().clone(), why: "news".into() });
+                    facts.push(RunEvent::Woken { step: step.id().clone(), why: "notified".into() });
                 }
             }
             StepStatus::Waiting
@@ -252,8 +252,8 @@ fn check_now(world: &World) {
 /// Drives a run to its end, as chance has it.
 fn drive(world: &mut World, chance: &mut Chance<'_>) {
     let mut late: Vec<RunEvent> = Vec::new();
-    for turn in 0.. {
-        assert!(turn < 3000, "the run does not end:\n{}", world.picture());
+    for round in 0.. {
+        assert!(round < 3000, "the run does not end:\n{}", world.picture());
         let commands = world.commands();
         if world.run.ended().is_some() {
             assert_eq!(commands, []);
@@ -341,7 +341,7 @@ fn drive(world: &mut World, chance: &mut Chance<'_>) {
                     let outputs = json!({ "ok": true });
                     world
                         .tell(RunEvent::CacheHit { step, attempt, token, key, run, outputs })
-                        .expect("a remembered result is taken");
+                        .expect("a cached result is taken");
                 }
             }
             _ => {

@@ -234,12 +234,12 @@ fn a_step_that_asks_and_one_that_needs_a_person() {
       a person must decide of a lost attempt
       2 things that were said to it wait for whoever drives it next
       goes on with: a process that takes the run up (fairlead resume 01m3250v0000000001)
-      goes on with: a yes of `evidence`, which asks again at 2026-09-21T14:17:20Z or at once on news, until 2026-09-21T14:23:20Z
+      goes on with: a yes of `evidence`, which asks again at 2026-09-21T14:17:20Z or at once when notified, until 2026-09-21T14:23:20Z
       goes on with: a decision whether attempt 1 of `ship` took effect (fairlead settle 01m3250v0000000001 ship --passed|--failed|--again)
       evidence is asking
         attempt 1 said no at 2026-09-21T14:13:20Z: not yet
         the answer was no, and there is time to ask again
-        goes on with: a yes of `evidence`, which asks again at 2026-09-21T14:17:20Z or at once on news, until 2026-09-21T14:23:20Z
+        goes on with: a yes of `evidence`, which asks again at 2026-09-21T14:17:20Z or at once when notified, until 2026-09-21T14:23:20Z
       ship is needs-attention
         attempt 1 ended at 2026-09-21T14:13:23Z: the attempt was lost: the process ended
         `fake` must not be made twice: somebody has to look whether attempt 1 took effect
@@ -292,20 +292,20 @@ fn a_run_tells_of_its_turn_its_driver_and_its_end() {
     let mut queued = group(vec![step("a")]);
     assert_snapshot!(told(&queued, LEFT), @r"
     run 01m3250v0000000001 is queued
-      it waits for its turn in group `release`
+      it waits to be admitted in group `release`
       goes on with: a process that takes the run up (fairlead resume 01m3250v0000000001)
       a is waiting
-        the run waits for its turn
+        the run waits to be admitted
     ");
     let fact = RunEvent::Queued { group: Some("release".into()), behind: Some(behind.clone()) };
     queued.tell(fact).unwrap();
     assert_snapshot!(told(&queued, LEFT), @r"
     run 01m3250v0000000001 is queued
-      it waits for its turn in group `release`
+      it waits to be admitted in group `release`
       it stood behind run 01ksr4920000000002 when it began to wait
       goes on with: the end of run 01ksr4920000000002 (fairlead explain 01ksr4920000000002)
       a is waiting
-        the run waits for its turn
+        the run waits to be admitted
     ");
 
     let mut limited = World::new(plan(vec![step("a")], None));
@@ -315,7 +315,7 @@ fn a_run_tells_of_its_turn_its_driver_and_its_end() {
       as many runs go on as may at a time
       goes on with: the end of any run that goes on
       a is waiting
-        the run waits for its turn
+        the run waits to be admitted
     ");
 
     let mut new = World::new(plan(vec![step("a")], None));
@@ -468,7 +468,7 @@ fn everything_that_lets_a_run_go_on_is_one_sentence() {
     assert_snapshot!(all.iter().map(line).collect::<Vec<_>>().join("\n"), @r"
     2 approvals at `a` by qa or ann | fairlead approve 01ksr4920000000002 a
     the time 2026-09-21T14:13:20Z | 
-    a yes of `a`, which asks again at 2026-09-21T14:13:20Z or at once on news, until 2026-09-21T14:13:20Z | 
+    a yes of `a`, which asks again at 2026-09-21T14:13:20Z or at once when notified, until 2026-09-21T14:13:20Z | 
     a decision whether attempt 3 of `a` took effect | fairlead settle 01ksr4920000000002 a --passed|--failed|--again
     the end of `a` | 
     the end of run 01ksr4920000000002 | fairlead explain 01ksr4920000000002

@@ -66,7 +66,7 @@ fn approvals_in_order_come_one_after_another() {
     let (bob, ada) = (voter("bob", &["qa", "boss"]), voter("ada", &["qa"]));
     assert_eq!(
         refusal(&mut world, &voter("max", &["boss"]), Vote::Approve),
-        "max cannot vote at gate `ask`: it is the turn of qa"
+        "max cannot vote at gate `ask`: qa votes next"
     );
     world.vote("ask", &bob, Vote::Approve).unwrap();
     assert_eq!(

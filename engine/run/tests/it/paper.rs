@@ -26,7 +26,7 @@ struct History<'a> {
     open: BTreeMap<StepId, (Option<Timestamp>, Vec<&'a Voter>)>,
     asking: BTreeSet<StepId>,
     items: BTreeMap<StepId, Vec<StepId>>,
-    has_turn: bool,
+    is_admitted: bool,
     queued: bool,
     cancels: usize,
 }
@@ -47,7 +47,7 @@ impl<'a> History<'a> {
             open: BTreeMap::new(),
             asking: BTreeSet::new(),
             items: BTreeMap::new(),
-            has_turn: request.group.is_none(),
+            is_admitted: request.group.is_none(),
             queued: false,
             cancels: 0,
         };
@@ -118,7 +118,7 @@ impl<'a> History<'a> {
 
     /// Whether what stands in the way of a step is out of it.
     fn begins(&self, step: &StepId) {
-        assert!(self.has_turn, "{step} before its turn");
+        assert!(self.is_admitted, "{step} before it is admitted");
         assert!(!self.ended.contains_key(step), "{step} has ended");
         assert!(!self.stopping.contains(step), "{step} is to stop");
         assert!(!self.undecided.contains(step), "{step} waits for a person");
@@ -225,7 +225,7 @@ impl<'a> History<'a> {
     fn cancel(&mut self) {
         self.cancels += 1;
         assert!(self.cancels <= 2, "there is nothing left to cancel");
-        let all = self.cancels == 2 || !self.has_turn || self.phases_ended(Phase::OnFailure);
+        let all = self.cancels == 2 || !self.is_admitted || self.phases_ended(Phase::OnFailure);
         if all {
             self.cancels = 2;
         }
@@ -252,10 +252,10 @@ impl<'a> History<'a> {
             RunEvent::Requested(_) => panic!("it is requested once"),
             RunEvent::Resumed { .. } => {}
             RunEvent::Queued { .. } => {
-                assert!(!self.queued && self.made.is_empty(), "it waits for its turn once");
-                (self.queued, self.has_turn) = (true, false);
+                assert!(!self.queued && self.made.is_empty(), "it waits to be admitted once");
+                (self.queued, self.is_admitted) = (true, false);
             }
-            RunEvent::Admitted => self.has_turn = true,
+            RunEvent::Admitted => self.is_admitted = true,
             RunEvent::Expanded { step, items } => {
                 self.expanded(step, items.iter().map(|item| item.key.as_str()));
             }
@@ -304,7 +304,7 @@ impl<'a> History<'a> {
                 assert_eq!(self.made.get(step).map(|made| made + 1), Some(*attempt));
             }
             RunEvent::Skipped { step, .. } => {
-                assert!(self.has_turn, "{step} before its turn");
+                assert!(self.is_admitted, "{step} before it is admitted");
                 assert_eq!(self.made.get(step), None, "{step} was begun");
                 self.end(step, Outcome::Skipped);
             }

@@ -1,4 +1,4 @@
-//! Runs that begin from another one, and results that are remembered.
+//! Runs that begin from another one, and cached results.
 
 use fairlead_plan::{Outcome, Plan, RunOutcome};
 use fairlead_run::{

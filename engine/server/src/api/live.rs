@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::problem::Problem;
 use super::runs::{run_id, stream as stream_name};
-use crate::streams::{News, Streams};
+use crate::streams::{Followed, Streams};
 
 /// How often a stream that has nothing to say says so.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
@@ -30,8 +30,8 @@ pub(crate) async fn events(
     let following = streams.follow(run, seen.unwrap_or(0)).await?;
     let events = stream::unfold(following, |mut following| async move {
         loop {
-            let news = following.next().await?;
-            if let Some(event) = shown(&news) {
+            let followed = following.next().await?;
+            if let Some(event) = shown(&followed) {
                 return Some((Ok::<_, Infallible>(event), following));
             }
         }
@@ -39,13 +39,13 @@ pub(crate) async fn events(
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)))
 }
 
-fn shown(news: &News) -> Option<Event> {
-    let update = match news {
-        News::Record(record) => {
+fn shown(followed: &Followed) -> Option<Event> {
+    let update = match followed {
+        Followed::Record(record) => {
             let event = Event::default().event("record").id(record.seq().0.to_string());
             return Some(event.data(record.bytes()));
         }
-        News::Live(update) => update,
+        Followed::Live(update) => update,
     };
     let (kind, data) = match &**update {
         Update::Line { log, line } => {

@@ -1,5 +1,5 @@
-//! Who waits for a turn, group by group, in the order of turns; and which groups are to be asked
-//! whether the first of them has one now. A store gives turns in that order alone, so whoever stands
+//! Who waits to be admitted, group by group, in the order of admission; and which groups are to be asked
+//! whether the first of them has one now. A store admits in that order alone, so whoever stands
 //! behind the first of a group need not ask.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -10,9 +10,9 @@ use fairlead_step::RunId;
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// Whose turns it waits for; none for a run that only the limit of all runs may hold back.
+    /// The group it waits in; none for a run that only the limit of all runs may hold back.
     group: Option<String>,
-    /// Its place in the order of turns.
+    /// Its place in the order of admission.
     number: u64,
 }
 
@@ -22,7 +22,7 @@ impl Position {
     }
 }
 
-/// The runs that wait for a turn, as far as this process knows of them.
+/// The runs that wait to be admitted, as far as this process knows of them.
 #[derive(Debug, Default)]
 pub(crate) struct AdmissionQueue {
     groups: HashMap<Option<String>, BTreeMap<u64, RunId>>,
@@ -63,7 +63,7 @@ impl AdmissionQueue {
         waits
     }
 
-    /// The next run that is to ask for its turn: of the first of each group that is due, the one that
+    /// The next run that is to ask to be admitted: of the first of each group that is due, the one that
     /// stands first of all. Its group is due no more.
     pub(crate) fn next(&mut self) -> Option<RunId> {
         let first = |group: &Option<String>| {

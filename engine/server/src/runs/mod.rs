@@ -1,4 +1,4 @@
-//! The runs of a server: those that it drives, those that wait for their turn, and those that were left.
+//! The runs of a server: those that it drives, those that wait to be admitted, and those that were left.
 
 mod admission_queue;
 mod supervisor;

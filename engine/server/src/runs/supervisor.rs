@@ -1,8 +1,8 @@
 //! The runs that this process drives, and those that it looks at again when they are woken or their
 //! time comes. A run that only waits costs an entry here, and no task.
 //!
-//! Of those that wait for their turn only the first of each group asks when a place may be free, one
-//! after another in the order of turns; the next one of a group asks when the one before it has left
+//! Of those that wait to be admitted only the first of each group asks when a place may be free, one
+//! after another in the order of admission; the next one of a group asks when the one before it has left
 //! the queue, whatever became of it.
 
 use std::collections::{BTreeSet, HashMap};
@@ -24,7 +24,7 @@ use super::admission_queue::{AdmissionQueue, Position};
 /// How long the processes of runs that are let go may take to end.
 const LET_GO: Duration = Duration::from_secs(15);
 
-/// How many runs are taken up at a time, for each that may go on: taking up a run whose turn has not
+/// How many runs are taken up at a time, for each that may go on: taking up a run whose time has not
 /// come is short.
 const TAKEN_UP: usize = 4;
 
@@ -34,8 +34,8 @@ const HELD_AGAIN: Duration = Duration::from_millis(500);
 /// The longest wait for the time of a parked run. Clocks may be set meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// How long those who are behind a run wait for it to be answered whether it has its turn. A store
-/// that is slow for one must not keep the turns of all the others.
+/// How long those who are behind a run wait for it to be answered whether it is admitted. A store
+/// that is slow for one must not hold up all the others.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// What drives the runs of this process.
@@ -47,7 +47,7 @@ pub(crate) struct Supervisor {
     known: Mutex<Known>,
     /// The first time that a parked run waits for may be another one now.
     timed: Notify,
-    /// Somebody is to ask for a turn.
+    /// Somebody is to ask to be admitted.
     asked: Notify,
     tasks: TaskTracker,
     /// No run begins any more.
@@ -61,9 +61,9 @@ struct Known {
     runs: HashMap<RunId, Place>,
     /// The parked runs to which time matters.
     times: BTreeSet<(Timestamp, RunId)>,
-    /// The parked runs that wait for their turn.
+    /// The parked runs that wait to be admitted.
     queue: AdmissionQueue,
-    /// How often it was heard that turns may be given otherwise than before.
+    /// How often it was heard that runs may be admitted that could not be before.
     heard: u64,
 }
 
@@ -71,7 +71,7 @@ struct Known {
 enum Place {
     /// It drives the run, or is about to.
     Driven(Drive),
-    /// It drives the run again when it is woken, when its time comes, or when its turn may have come:
+    /// It drives the run again when it is woken, when its time comes, or when it may be admitted:
     /// then it stands in the queue.
     Parked { position: Option<Position>, until: Option<Timestamp> },
 }
@@ -81,11 +81,11 @@ enum Place {
 struct Drive {
     /// It was woken since.
     again: bool,
-    /// Where it stood in the queue, until it has its turn.
+    /// Where it stood in the queue, until it is admitted.
     position: Option<Position>,
-    /// What was heard of turns when the drive began: its answer may be older than what came since.
+    /// What was heard of admission when the drive began: its answer may be older than what came since.
     heard: u64,
-    /// Dropped when it is known whether the run has its turn.
+    /// Dropped when it is known whether the run is admitted.
     asks: Option<oneshot::Sender<()>>,
 }
 
@@ -197,7 +197,7 @@ impl Supervisor {
     }
 
     /// Takes note of a run that nobody drives because it only waits, unless this process knows of it.
-    /// One that waits for its turn asks for it with the next hint.
+    /// One that waits to be admitted asks for it with the next hint.
     pub(crate) fn park(&self, run: &RunSummary) {
         let mut known = self.known();
         if !known.runs.contains_key(&run.id) {
@@ -263,7 +263,7 @@ impl Supervisor {
             Some(Waits { position: None, until }) => known.park(run.clone(), None, until),
             None => {}
         }
-        // Whoever is no longer in the queue hands the turn on.
+        // Whoever is no longer in the queue lets the next one ask.
         if let Some(position) = drive.position.take()
             && !known.runs.get(run).is_some_and(Place::is_queued)
         {
@@ -332,9 +332,9 @@ impl Supervisor {
             tokio::select! {
                 wake = wakes.next() => match wake {
                     Some(Wake::Run(run)) => self.begin(run),
-                    Some(Wake::Admission) => self.turns(),
+                    Some(Wake::Admission) => self.ask_again(),
                     Some(Wake::All) => {
-                        self.turns();
+                        self.ask_again();
                         return;
                     }
                     // The store is closed.
@@ -363,8 +363,8 @@ impl Supervisor {
         }
     }
 
-    /// Lets those who are first in the queue ask for their turn again.
-    pub(crate) fn turns(&self) {
+    /// Lets those who are first in the queue ask to be admitted again.
+    pub(crate) fn ask_again(&self) {
         let mut known = self.known();
         known.heard += 1;
         known.queue.all_due();
@@ -372,7 +372,7 @@ impl Supervisor {
         self.asked.notify_one();
     }
 
-    /// Lets whoever is to ask for a turn do so, one after another, until the server stops.
+    /// Lets whoever is to ask to be admitted do so, one after another, until the server stops.
     pub(crate) async fn give_turns(self: &Arc<Self>) {
         loop {
             tokio::select! {
@@ -388,7 +388,7 @@ impl Supervisor {
         }
     }
 
-    /// Begins the next run that is to ask for its turn. What is answered is ready when it is known
+    /// Begins the next run that is to ask to be admitted. What is answered is ready when it is known
     /// whether the run has it.
     fn ask(self: &Arc<Self>) -> Option<oneshot::Receiver<()>> {
         if self.stopping.is_cancelled() {
@@ -401,7 +401,7 @@ impl Supervisor {
         Some(answer)
     }
 
-    /// Hears which runs get their turn, for then the next of their group may ask, until the server
+    /// Hears which runs are admitted, for then the next of their group may ask, until the server
     /// stops.
     pub(crate) async fn hear(&self, mut updates: Updates) {
         loop {
@@ -415,7 +415,7 @@ impl Supervisor {
                 {
                     self.admitted(run).await;
                 }
-                Some(Update::Missed { .. }) => self.turns(),
+                Some(Update::Missed { .. }) => self.ask_again(),
                 Some(
                     Update::Record { .. }
                     | Update::Line { .. }

@@ -104,7 +104,7 @@ impl Sweep {
             }
         }
         // Only now, for the pages go back in time: who is on the last one comes first.
-        self.supervisor.turns();
+        self.supervisor.ask_again();
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Streams {
 }
 
 /// What there is to say about a run.
-pub(crate) enum News {
+pub(crate) enum Followed {
     /// A record of its journal.
     Record(Record),
     /// A line, progress or a notice of it.
@@ -47,7 +47,7 @@ pub(crate) struct Following {
     streams: Streams,
     run: RunId,
     updates: Updates,
-    waiting: VecDeque<News>,
+    waiting: VecDeque<Followed>,
     /// The number of the last record that was told.
     last: u64,
     ended: bool,
@@ -70,15 +70,15 @@ impl Following {
         }
         if seq > self.last {
             self.last = seq;
-            self.waiting.push_back(News::Record(record));
+            self.waiting.push_back(Followed::Record(record));
         }
     }
 
     /// What comes next; none when the run has ended, or the server stops.
-    pub(crate) async fn next(&mut self) -> Option<News> {
+    pub(crate) async fn next(&mut self) -> Option<Followed> {
         loop {
-            if let Some(news) = self.waiting.pop_front() {
-                return Some(news);
+            if let Some(next) = self.waiting.pop_front() {
+                return Some(next);
             }
             if self.ended {
                 return None;
@@ -90,9 +90,11 @@ impl Following {
             match &*update {
                 Update::Record { run, record } if *run == self.run => self.record(record.clone()),
                 Update::Line { log, .. } | Update::Progress { log, .. } if log.run == self.run => {
-                    return Some(News::Live(update));
+                    return Some(Followed::Live(update));
                 }
-                Update::Notice { run, .. } if *run == self.run => return Some(News::Live(update)),
+                Update::Notice { run, .. } if *run == self.run => {
+                    return Some(Followed::Live(update));
+                }
                 // The records that were missed stand in the journal, the lines in the logs.
                 Update::Missed { .. } => self.catch_up().await.ok()?,
                 Update::Record { .. }

@@ -2,4 +2,4 @@
 
 mod follow;
 
-pub(crate) use follow::{News, Streams};
+pub(crate) use follow::{Followed, Streams};

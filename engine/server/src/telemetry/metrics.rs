@@ -150,7 +150,7 @@ impl Metrics {
         let admission = WAIT.new_metric();
         registry.register(
             "run_queue_seconds",
-            "How long runs waited for their turn, those that had to",
+            "How long runs waited to be admitted, those that had to",
             admission.clone(),
         );
         let gates = Histograms::<Gate>::new_with_constructor(PEOPLE);

@@ -1,4 +1,4 @@
-//! Runs that wait for their turn: in which order they get it, and what each free place costs.
+//! Runs that wait to be admitted: in which order they get it, and what each free place costs.
 
 use std::num::NonZeroU32;
 
@@ -22,7 +22,7 @@ async fn stop(serving: &Serving, run: &str) {
     assert!(matches!(stopped.status, 200 | 202), "{}", stopped.body);
 }
 
-/// The runs of `pipeline`, of which as many as `room` have their turn and the others wait for it.
+/// The runs of `pipeline`, of which as many as `room` are admitted and the others wait for it.
 async fn queue(harness: &Harness, serving: &Serving, pipeline: &str, room: usize) -> Vec<String> {
     let mut runs = Vec::new();
     for _ in 0..room + BEHIND {
@@ -41,15 +41,15 @@ async fn a_free_place_is_offered_to_the_first_alone() {
     let runs = queue(&harness, &serving, "gated", 1).await;
     parked(&harness, &runs[0], "waiting").await;
     let mut before = harness.takings().await;
-    for turn in 0..5 {
-        vote(&serving, &runs[turn], "approve").await;
-        parked(&harness, &runs[turn + 1], "waiting").await;
+    for place in 0..5 {
+        vote(&serving, &runs[place], "approve").await;
+        parked(&harness, &runs[place + 1], "waiting").await;
         let after = harness.takings().await;
         // One for the vote, one or two for what follows from it, one or two for the next in line, and
         // the question whether there is room for one more.
         assert!(after - before <= 8, "{} takings for one place", after - before);
         before = after;
-        for run in &runs[turn + 2..] {
+        for run in &runs[place + 2..] {
             parked(&harness, run, "queued").await;
         }
     }
@@ -63,14 +63,14 @@ async fn whoever_leaves_the_line_hands_the_turn_on() {
     let runs = queue(&harness, &serving, "gated", 1).await;
     parked(&harness, &runs[0], "waiting").await;
     // The first in line is told to stop while the place becomes free.
-    for turn in [0, 2, 4, 6] {
+    for place in [0, 2, 4, 6] {
         let (stopped, voted) = tokio::join!(
-            stop(&serving, &runs[turn + 1]),
-            vote(&serving, &runs[turn], if turn % 4 == 0 { "approve" } else { "reject" })
+            stop(&serving, &runs[place + 1]),
+            vote(&serving, &runs[place], if place % 4 == 0 { "approve" } else { "reject" })
         );
         let ((), ()) = (stopped, voted);
-        parked(&harness, &runs[turn + 2], "waiting").await;
-        parked(&harness, &runs[turn + 3], "queued").await;
+        parked(&harness, &runs[place + 2], "waiting").await;
+        parked(&harness, &runs[place + 3], "queued").await;
     }
     // Nobody who stands further back was passed over, or let in too early.
     for run in &runs[9..] {
@@ -120,7 +120,7 @@ async fn a_group_with_room_for_some_is_filled_up() {
     serving.stop().await;
 }
 
-/// One hint tells of three places, and runs that go on give no other: each who has its turn lets the
+/// One hint tells of three places, and runs that go on give no other: each who is admitted lets the
 /// next one ask.
 #[tokio::test]
 async fn places_that_became_free_at_once_are_all_given() {
@@ -166,10 +166,10 @@ async fn the_limit_of_all_runs_keeps_the_order_over_all_groups() {
     let serving = harness.serve().await;
     let pipelines = ["build", "one", "two"];
     let mut runs = Vec::new();
-    for turn in 0..=BEHIND {
-        runs.push(start(&serving, pipelines[turn % 3]).await);
-        if turn > 0 {
-            parked(&harness, &runs[turn], "queued").await;
+    for place in 0..=BEHIND {
+        runs.push(start(&serving, pipelines[place % 3]).await);
+        if place > 0 {
+            parked(&harness, &runs[place], "queued").await;
         } else {
             harness.went_on(&runs[0]).await;
         }

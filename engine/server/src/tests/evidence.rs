@@ -38,7 +38,7 @@ async fn a_signature_that_is_pushed_wakes_who_asks_for_it() {
         let serving = harness.serve().await;
         let run = asks(&harness, &serving, pipeline).await;
         let before = harness.takings().await;
-        // Another image's signature is no news for it.
+        // Another image's signature does not wake it.
         let other = format!("sha256-{}.sig", HEX.replace('b', "c"));
         serving.notify("n1", "apps/shop", &other, "sig").await;
         if pipeline == "asking-there" {

@@ -1,4 +1,4 @@
-//! Runs that wait: for people, for their turn, and across a restart.
+//! Runs that wait: for people, for admission, and across a restart.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ async fn runs_of_a_group_take_turns_in_the_order_of_request() {
     }
     let shown = serving.api("GET", &format!("/api/v1/runs/{}", runs[1]), "").await.json();
     assert_eq!(shown["queued"]["behind"], runs[0].as_str(), "{shown}");
-    // One that waits for its turn is told to stop, one that has it is rejected: both make room.
+    // One that waits to be admitted is told to stop, one that has it is rejected: both make room.
     let stop = serving.api("POST", &format!("/api/v1/runs/{}/cancel", runs[1]), "").await;
     assert!(matches!(stop.status, 200 | 202), "{}", stop.body);
     let reject = format!("/api/v1/runs/{}/steps/ask/reject", runs[0]);

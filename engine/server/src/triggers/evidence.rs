@@ -1,4 +1,4 @@
-//! News of evidence: a signature or an attestation that is pushed lets the steps that ask for it ask at
+//! Evidence that arrives: a signature or an attestation that is pushed lets the steps that ask for it ask at
 //! once.
 
 use std::sync::Arc;

@@ -44,7 +44,7 @@ impl Schedules {
     pub(crate) async fn run(self) {
         let mut watched = self.watched();
         while !watched.is_empty() && !self.stopping.is_cancelled() {
-            let pause = match self.turn(&mut watched).await {
+            let pause = match self.ask_due(&mut watched).await {
                 Ok(pause) => pause,
                 Err(error) => {
                     tracing::error!("the times of schedules cannot be told: {error}");
@@ -74,7 +74,7 @@ impl Schedules {
     }
 
     /// Tells of the times that have come, and answers how long it is until the next one.
-    async fn turn(&self, watched: &mut [Watched]) -> Result<Duration, String> {
+    async fn ask_due(&self, watched: &mut [Watched]) -> Result<Duration, String> {
         let mut pause = LONGEST;
         for one in watched {
             let now = self.clock.now();

@@ -100,7 +100,7 @@ impl State {
         }
     }
 
-    /// Writes a batch, and answers whether that can give another run its turn.
+    /// Writes a batch, and answers whether that can admit another run.
     fn append(&mut self, batch: Batch, follows: Follows) -> Result<bool, AppendError> {
         self.writable(&batch, follows)?;
         let Some(run) = self.runs.get_mut(&batch.run) else { return Ok(false) };

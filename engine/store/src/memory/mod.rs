@@ -35,7 +35,7 @@ struct State {
     tags: BTreeMap<String, BTreeMap<u64, (Timestamp, TagPush)>>,
     started: BTreeMap<(String, String), RunId>,
     watermarks: BTreeMap<String, Timestamp>,
-    remembered: BTreeMap<String, CachedResult>,
+    cached: BTreeMap<String, CachedResult>,
     /// In the order in which they were made.
     tokens: Vec<StoredToken>,
     audit: Vec<AuditRecord>,
@@ -98,7 +98,7 @@ fn ready<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, T> {
 
 impl ResultCache for Memory {
     fn recall(&self, key: &Digest) -> BoxFuture<'_, Result<Option<CachedResult>, StoreError>> {
-        ready(Ok(self.state().remembered.get(&key.to_string()).cloned()))
+        ready(Ok(self.state().cached.get(&key.to_string()).cloned()))
     }
 
     fn remember(
@@ -106,7 +106,7 @@ impl ResultCache for Memory {
         key: &Digest,
         result: CachedResult,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.state().remembered.insert(key.to_string(), result);
+        self.state().cached.insert(key.to_string(), result);
         ready(Ok(()))
     }
 }

@@ -179,13 +179,13 @@ impl Retention for Memory {
         ready(Ok(self.state().remove_keys(cutoff, most, dry)))
     }
 
-    fn remove_remembered(
+    fn remove_cached_results(
         &self,
         cutoff: Timestamp,
         dry: bool,
     ) -> BoxFuture<'_, Result<Amount, StoreError>> {
         let mut amount = Amount::default();
-        self.state().remembered.retain(|_, result| {
+        self.state().cached.retain(|_, result| {
             let goes = result.at < cutoff;
             if goes {
                 amount.one(result.outputs.to_string().len() as u64);
@@ -216,7 +216,7 @@ impl Retention for Memory {
                 see(text.as_bytes());
             }
         }
-        for result in state.remembered.values() {
+        for result in state.cached.values() {
             see(result.outputs.to_string().as_bytes());
         }
         ready(Ok(()))

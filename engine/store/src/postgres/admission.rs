@@ -17,14 +17,14 @@ use crate::runs::{self, Stand};
 use crate::values::{counted, micros, policy, readable};
 
 /// What an asker finds about its run: its last record, epoch and end; its number; its group, with
-/// policy and size; and whether it has its turn.
+/// policy and size; and whether it is admitted.
 type Asker = (i64, i64, Option<i64>, i64, Option<String>, Option<String>, Option<i64>, bool);
 
 /// A refusal that was decided, or the batch that was written.
 pub(super) type Admitted = Result<(Admission, bool), AppendError>;
 
-/// Decides, and writes the batch of a run that has its turn. Answers also whether that can give
-/// another run its turn: when the batch ends the run.
+/// Decides, and writes the batch of a run that is admitted. Answers also whether that can give
+/// another run its admission: when the batch ends the run.
 pub(super) async fn admit(
     db: &mut PgConnection,
     schema: &str,
@@ -40,16 +40,17 @@ pub(super) async fn admit(
     let Some(group) = group else {
         return Ok(Err(StoreError::NoSuchRun { run: batch.run.clone() }.into()));
     };
-    let mut turn = db.begin_with(AssertSqlSafe(locked(schema, group.as_deref(), most))).await?;
-    let decided = decide(&mut turn, batch, follows, most).await?;
+    let mut transaction =
+        db.begin_with(AssertSqlSafe(locked(schema, group.as_deref(), most))).await?;
+    let decided = decide(&mut transaction, batch, follows, most).await?;
     let admitted = match decided {
         Ok(None) => {
             sqlx::query("UPDATE run SET admitted = true WHERE id = $1 AND NOT admitted")
                 .bind(batch.run.as_str())
-                .execute(&mut *turn)
+                .execute(&mut *transaction)
                 .await?;
-            tell_the_next(&mut turn, schema, &batch.run).await?;
-            let answer = append_all(&mut turn, schema, &[(batch, follows)]).await?;
+            tell_the_next(&mut transaction, schema, &batch.run).await?;
+            let answer = append_all(&mut transaction, schema, &[(batch, follows)]).await?;
             let answer = answer.into_values().next();
             answer_of(batch.run.clone(), batch.epoch, follows, answer)
                 .map(|frees| (Admission::Admitted, frees))
@@ -58,13 +59,13 @@ pub(super) async fn admit(
         Err(error) => Err(error),
     };
     match &admitted {
-        Ok((Admission::Admitted, _)) => turn.commit().await?,
-        Ok(_) | Err(_) => turn.rollback().await?,
+        Ok((Admission::Admitted, _)) => transaction.commit().await?,
+        Ok(_) | Err(_) => transaction.rollback().await?,
     }
     Ok(admitted)
 }
 
-/// Tells every server when others wait in the group of `run`, which now has its turn, and the group has
+/// Tells every server when others wait in the group of `run`, which now is admitted, and the group has
 /// room for several: who comes next may be another server's to ask for.
 async fn tell_the_next(db: &mut PgConnection, schema: &str, run: &RunId) -> sqlx::Result<()> {
     sqlx::query(
@@ -74,14 +75,14 @@ async fn tell_the_next(db: &mut PgConnection, schema: &str, run: &RunId) -> sqlx
     )
     .bind(run.as_str())
     .bind(wakes::CHANNEL)
-    .bind(wakes::turns(schema))
+    .bind(wakes::admission(schema))
     .execute(db)
     .await
     .map(|_| ())
 }
 
-/// The statements that begin a transaction in which nobody else is given a turn of the same group,
-/// nor any turn where the number of all is limited. Always in this order, so that two never wait for
+/// The statements that begin a transaction in which nobody else is admitted to the same group,
+/// nor to any where the number of all is limited. Always in this order, so that two never wait for
 /// each other.
 fn locked(schema: &str, group: Option<&str>, most: Option<NonZeroU32>) -> String {
     let mut text = "BEGIN".to_owned();
@@ -101,7 +102,7 @@ fn locked(schema: &str, group: Option<&str>, most: Option<NonZeroU32>) -> String
     text
 }
 
-/// Why a run has no turn yet. Its row stays locked.
+/// Why a run has not been admitted yet. Its row stays locked.
 async fn decide(
     db: &mut PgConnection,
     batch: &Batch,

@@ -58,7 +58,7 @@ impl Appender {
         Self(sender)
     }
 
-    /// Writes a batch, and answers whether that can give another run its turn.
+    /// Writes a batch, and answers whether that can admit another run.
     pub(super) async fn append(&self, batch: Batch, follows: Follows) -> Result<bool, AppendError> {
         let run = batch.run.clone();
         let doing = || format!("append to run {run}");
@@ -212,7 +212,7 @@ fn select(waiting: Vec<Waiting>) -> (Vec<Waiting>, Vec<Waiting>) {
 
 /// What became of a batch.
 pub(super) enum Answer {
-    /// It was written; whether that can give another run its turn.
+    /// It was written; whether that can admit another run.
     Written(bool),
     /// It was not, because its run stands elsewhere.
     Refused(Stand),
@@ -268,7 +268,7 @@ macro_rules! append {
 
 /// The runs move and their records land.
 const APPEND: &str = append!("", " SELECT id, false FROM moved");
-/// And signals go, and whoever waits for a turn is woken.
+/// And signals go, and whoever waits to be admitted is woken.
 const APPEND_AND_FORGET: &str = append!(
     ", gone AS (DELETE FROM signal USING moved WHERE signal.run = moved.id \
        AND (moved.ended OR signal.number = ANY ($11))), \
@@ -320,7 +320,7 @@ pub(super) async fn append_all(
         .bind(records.iter().map(|(_, record)| stored(record.seq().0)).collect::<Vec<_>>())
         .bind(records.iter().map(|(_, record)| record.bytes()).collect::<Vec<_>>());
     if forgets {
-        query = query.bind(taken).bind(super::wakes::CHANNEL).bind(super::wakes::turns(schema));
+        query = query.bind(taken).bind(super::wakes::CHANNEL).bind(super::wakes::admission(schema));
     }
     let moved: Vec<(String, bool)> = query.fetch_all(&mut *db).await?;
     let mut answers = BTreeMap::new();

@@ -240,7 +240,7 @@ async fn create_within(
     .bind(group.map(|group| i64::from(group.max.get())))
     .bind(run.first.bytes())
     .bind(wakes::CHANNEL)
-    .bind(wakes::turns(schema))
+    .bind(wakes::admission(schema))
     .fetch_optional(db)
     .await?;
     Ok(match new {

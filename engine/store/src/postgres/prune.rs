@@ -265,12 +265,12 @@ impl Retention for Postgres {
         })
     }
 
-    fn remove_remembered(
+    fn remove_cached_results(
         &self,
         cutoff: Timestamp,
         dry: bool,
     ) -> BoxFuture<'_, Result<Amount, StoreError>> {
-        Box::pin(self.sweep(statements::remembered(cutoff), dry))
+        Box::pin(self.sweep(statements::cached_results(cutoff), dry))
     }
 
     fn oldest_driven(&self) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
@@ -326,9 +326,9 @@ impl Retention for Postgres {
                            AND number > coalesce(nullif($2, '')::bigint, 0) \
                            ORDER BY number LIMIT $3";
             self.show_table(signals, ids(gone), see).await?;
-            let remembered = "SELECT key, convert_to(outputs, 'UTF8') FROM remembered \
+            let cached = "SELECT key, convert_to(outputs, 'UTF8') FROM remembered \
                               WHERE run <> ALL ($1) AND key > $2 ORDER BY key LIMIT $3";
-            self.show_table(remembered, Vec::new(), see).await
+            self.show_table(cached, Vec::new(), see).await
         })
     }
 }

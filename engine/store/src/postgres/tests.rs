@@ -231,7 +231,7 @@ fn group() -> Group {
     Group { name: "g".to_owned(), policy, max: std::num::NonZeroU32::MIN }
 }
 
-fn news() -> Signal {
+fn notice() -> Signal {
     Signal::Notice { about: "sha256:abc".to_owned(), why: "it is there".to_owned() }
 }
 
@@ -245,11 +245,11 @@ async fn servers_wake_each_other() {
     let Some(next_door) = House::new().await else { return };
     let third = next_door.store().await;
     third.journal().create(new_run(7, None)).await.unwrap();
-    third.journal().post(&run_id(7), time(), news()).await.unwrap();
+    third.journal().post(&run_id(7), time(), notice()).await.unwrap();
 
     one.journal().create(new_run(1, Some(group()))).await.unwrap();
     assert_eq!(timeout(PATIENCE, heard.next()).await.unwrap(), Some(Wake::Admission));
-    one.journal().post(&run_id(1), time(), news()).await.unwrap();
+    one.journal().post(&run_id(1), time(), notice()).await.unwrap();
     assert_eq!(timeout(PATIENCE, heard.next()).await.unwrap(), Some(Wake::Run(run_id(1))));
     let lease = one.journal().acquire(&run_id(1)).await.unwrap();
     let last = one.journal().load(&run_id(1)).await.unwrap().records.remove(0);
@@ -323,7 +323,7 @@ async fn servers_see_each_others_logs_and_runs() {
     texts.sort_unstable();
     assert_eq!(texts, (0..60).collect::<Vec<_>>());
 
-    // Both give turns, and never too many.
+    // Both admit runs, and never too many.
     let journals = [one.journal(), two.journal()];
     for number in 10..30 {
         one.journal().create(new_run(number, None)).await.unwrap();
@@ -472,7 +472,7 @@ async fn the_signals_of_a_run_go_with_its_end() {
     let journal = store.journal();
     for number in 1..=2 {
         journal.create(new_run(number, None)).await.unwrap();
-        journal.post(&run_id(number), time(), news()).await.unwrap();
+        journal.post(&run_id(number), time(), notice()).await.unwrap();
     }
     let lease = journal.acquire(&run_id(1)).await.unwrap();
     let last = journal.load(&run_id(1)).await.unwrap().records.remove(0);
@@ -560,7 +560,7 @@ async fn a_server_that_was_away_is_found_again() {
     assert_eq!(journal.load(&run_id(1)).await.expect("and so does this").records.len(), 3);
     store.logs().logs_of(&run_id(1)).await.expect("and this");
     hear(&mut heard, &Wake::All).await;
-    journal.post(&run_id(2), time(), news()).await.unwrap();
+    journal.post(&run_id(2), time(), notice()).await.unwrap();
     hear(&mut heard, &Wake::Run(run_id(2))).await;
 
     // Restarted between two calls: no call meets a connection of before.

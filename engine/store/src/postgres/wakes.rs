@@ -25,8 +25,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The most leases that one look sees, those that end first.
 const LEASES: i64 = 1000;
 
-/// What is said of the turns in a schema.
-pub(super) fn turns(schema: &str) -> String {
+/// What is said of admission in a schema.
+pub(super) fn admission(schema: &str) -> String {
     format!("{schema}\nturns")
 }
 

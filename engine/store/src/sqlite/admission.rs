@@ -14,8 +14,8 @@ use crate::admission::{self, Others, Wish};
 use crate::runs::{self, Stand};
 use crate::values::{counted, micros, policy, readable};
 
-/// Decides, and writes the batch of a run that has its turn. Answers also whether that can give
-/// another run its turn: when the batch ends the run.
+/// Decides, and writes the batch of a run that is admitted. Answers also whether that can give
+/// another run its admission: when the batch ends the run.
 pub(super) async fn admit(
     db: &mut SqliteConnection,
     batch: Batch,
@@ -39,7 +39,7 @@ pub(super) async fn admit(
     Ok(written.map(|frees| Ok((Admission::Admitted, frees))))
 }
 
-/// Why a run has no turn yet.
+/// Why a run has not been admitted yet.
 async fn refusal(
     db: &mut SqliteConnection,
     run: &RunId,

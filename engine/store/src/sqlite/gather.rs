@@ -130,7 +130,7 @@ impl<K: Kind> Job for Gathered<K> {
 
     fn answer(mut self: Box<Self>, commit: Result<(), Failure>) {
         if self.replies.is_empty() {
-            // The transaction failed before its turn came.
+            // The transaction failed before it came to this one.
             self.take();
         }
         let Self { replies, answers, .. } = *self;

@@ -310,7 +310,7 @@ fn is_one_statement(batch: &Batch) -> bool {
     batch.records.len() <= IN_ROW && batch.taken.is_empty()
 }
 
-/// Writes a batch, and answers whether that can give another run its turn.
+/// Writes a batch, and answers whether that can admit another run.
 pub(super) async fn append(
     db: &mut SqliteConnection,
     batch: Batch,

@@ -245,12 +245,12 @@ impl Retention for Sqlite {
         })
     }
 
-    fn remove_remembered(
+    fn remove_cached_results(
         &self,
         cutoff: Timestamp,
         dry: bool,
     ) -> BoxFuture<'_, Result<Amount, StoreError>> {
-        Box::pin(self.sweep(statements::remembered(cutoff), dry))
+        Box::pin(self.sweep(statements::cached_results(cutoff), dry))
     }
 
     fn oldest_driven(&self) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
@@ -304,9 +304,9 @@ impl Retention for Sqlite {
             let signals = "SELECT printf('%020d', number), CAST(body AS BLOB) FROM signal \
                            WHERE printf('%020d', number) > ? ORDER BY number LIMIT ?";
             self.show_table(signals, None, see).await?;
-            let remembered = "SELECT key, CAST(outputs AS BLOB) FROM remembered \
+            let cached = "SELECT key, CAST(outputs AS BLOB) FROM remembered \
                               WHERE key > ? ORDER BY key LIMIT ?";
-            self.show_table(remembered, None, see).await
+            self.show_table(cached, None, see).await
         })
     }
 }

@@ -13,8 +13,8 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::notifier::Notifier;
 
-/// The file that hints at turns. No run has this id.
-const TURNS: &str = "turns";
+/// The file that hints at admission. No run has this id.
+const ADMISSION: &str = "turns";
 
 pub(super) struct Wakes {
     folder: PathBuf,
@@ -32,7 +32,7 @@ impl Wakes {
     pub(super) fn notify(&self, wake: Wake) {
         let name = match &wake {
             Wake::Run(run) => Some(run.as_str()),
-            Wake::Admission => Some(TURNS),
+            Wake::Admission => Some(ADMISSION),
             Wake::All => None,
         };
         if let Some(name) = name
@@ -94,7 +94,7 @@ fn wakes_of(event: &Event) -> impl Iterator<Item = Wake> {
     let lost = event.need_rescan().then_some(Wake::All);
     let names = event.paths.iter().filter(move |_| written).filter_map(|path| path.file_name());
     let wakes = names.filter_map(|name| match name.to_str()? {
-        TURNS => Some(Wake::Admission),
+        ADMISSION => Some(Wake::Admission),
         run => run.parse().ok().map(Wake::Run),
     });
     lost.into_iter().chain(wakes)

@@ -35,7 +35,7 @@ impl Chase {
     /// The next scan of the layer, while there is anything to look for.
     pub(crate) fn request(&self) -> Option<Request> {
         let more = !self.todo.is_empty() && self.scans < HOPS;
-        more.then(|| Request { bottom: true, targets: self.todo.clone() })
+        more.then(|| Request { bottom: true, targets: self.todo.clone(), ..Request::default() })
     }
 
     /// Takes what the scan of the request found.
@@ -105,13 +105,7 @@ impl WaitingList {
                 below: *below,
                 from: from.iter().cloned().collect(),
             }),
-            Fact::Dpkg(_)
-            | Fact::DpkgFiles(_)
-            | Fact::Apk(_)
-            | Fact::Python(_)
-            | Fact::Node(_)
-            | Fact::OsRelease(_)
-            | Fact::Unread(_) => None,
+            Fact::Said(_) | Fact::Unread(_) => None,
         });
         Self(waiting.collect())
     }

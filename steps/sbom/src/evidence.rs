@@ -1,119 +1,18 @@
-//! Which files of a layer say something about packages, and what each of them says.
-//!
-//! A file is read when its name is one of a few, wherever it stands. What it says is kept as a
-//! [`Fact`], a few dozen bytes; the file itself is forgotten at once.
+//! What the files of a layer say about packages, as it is kept: a few dozen bytes for each. The
+//! files themselves are forgotten at once.
 
-use crate::catalog::{Unreadable, apk, dpkg, node, os_release, python};
+use std::sync::Arc;
+
+use crate::catalogers::Kind;
+use crate::catalogers::os_release::OsRelease;
+use crate::package::{Certainty, Ecosystem, FileHash};
 use crate::unassessed::UnassessedKind;
-
-/// What a file is, by its path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    /// dpkg's database, or one of its parts in a distroless image.
-    Dpkg,
-    /// The list of files that one Debian package owns.
-    DpkgFiles,
-    /// apk's database.
-    Apk,
-    /// The description of an installed Python distribution.
-    Python,
-    /// The description of a Node package.
-    Node,
-    /// The name of the operating system.
-    OsRelease,
-    /// Something that holds packages and is not read.
-    Unread(UnassessedKind),
-}
-
-impl Kind {
-    /// What the file at `path` is, when it is one that is read or told of.
-    pub(crate) fn of(path: &str) -> Option<Self> {
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let folder_is = |end: &str| {
-            folder.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
-        };
-        match name {
-            "package.json" => Some(Self::Node),
-            "METADATA" if ends_with_ignoring_case(folder, ".dist-info") => Some(Self::Python),
-            "PKG-INFO" if ends_with_ignoring_case(folder, ".egg-info") => Some(Self::Python),
-            "PKG-INFO" if folder.ends_with("EGG-INFO") => Some(Self::Python),
-            "status" if folder_is("var/lib/dpkg") => Some(Self::Dpkg),
-            "installed" if folder_is("lib/apk/db") => Some(Self::Apk),
-            // The links `/etc/os-release` and `/usr/lib/os-release` may both lead elsewhere.
-            _ if name.starts_with("os-release") => Some(Self::OsRelease),
-            _ if name.ends_with(".egg-info") => Some(Self::Python),
-            _ if folder_is("var/lib/dpkg/status.d") => {
-                Some(if name.ends_with(".md5sums") { Self::DpkgFiles } else { Self::Dpkg })
-            }
-            _ if folder_is("var/lib/dpkg/info") => {
-                (name.ends_with(".list") || name.ends_with(".md5sums")).then_some(Self::DpkgFiles)
-            }
-            _ => unread(name, folder_is).map(Self::Unread),
-        }
-    }
-}
-
-/// What the file `name` is of all that is not read, in a folder that the test knows by its end.
-fn unread(name: &str, folder_is: impl Fn(&str) -> bool) -> Option<UnassessedKind> {
-    use UnassessedKind as U;
-    match name {
-        "Packages" | "Packages.db" | "rpmdb.sqlite" => {
-            let homes = ["var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm"];
-            return homes.into_iter().any(folder_is).then_some(U::Rpm);
-        }
-        // The list that distroless images of Azure Linux keep in the database's place.
-        "container-manifest-1" | "container-manifest-2" => {
-            return folder_is("var/lib/rpmmanifest").then_some(U::Rpm);
-        }
-        "status" => {
-            let homes = ["usr/lib/opkg", "var/lib/opkg"];
-            return homes.into_iter().any(folder_is).then_some(U::Opkg);
-        }
-        "ALPM_DB_VERSION" => return folder_is("var/lib/pacman/local").then_some(U::Pacman),
-        "db.sqlite" => return folder_is("nix/var/nix/db").then_some(U::Nix),
-        "installed.json" => return folder_is("composer").then_some(U::PhpComposer),
-        ".pnp.cjs" | ".pnp.js" => return Some(U::YarnPnp),
-        _ => {}
-    }
-    let (stem, extension) = name.rsplit_once('.')?;
-    let is = |one: &str| extension.eq_ignore_ascii_case(one);
-    match extension.len() {
-        3 => {
-            let java = ["jar", "war", "ear", "par", "sar", "nar", "kar", "jpi", "hpi"];
-            if java.into_iter().any(is) {
-                return Some(U::JavaArchive);
-            }
-            is("egg").then_some(U::PythonEgg)
-        }
-        4 if is("lpkg") => Some(U::JavaArchive),
-        4 if is("json") && ends_with_ignoring_case(stem, ".deps") => Some(U::DotnetDeps),
-        4 if is("json") => folder_is("conda-meta").then_some(U::Conda),
-        7 if is("gemspec") => {
-            let homes = ["specifications", "specifications/default"];
-            homes.into_iter().any(folder_is).then_some(U::RubyGem)
-        }
-        _ => None,
-    }
-}
-
-fn ends_with_ignoring_case(text: &str, end: &str) -> bool {
-    let (text, end) = (text.as_bytes(), end.as_bytes());
-    text.len() >= end.len() && text[text.len() - end.len()..].eq_ignore_ascii_case(end)
-}
-
-fn text_len(text: Option<&String>) -> usize {
-    text.map_or(0, String::len)
-}
 
 /// What one file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fact {
-    Dpkg(Vec<dpkg::Installed>),
-    DpkgFiles(dpkg::Files),
-    Apk(Vec<apk::Installed>),
-    Python(python::Distribution),
-    Node(node::NodePackage),
-    OsRelease(os_release::OsRelease),
+    /// What catalogers read of it, each with its kind.
+    Said(Vec<(Kind, Said)>),
     /// It holds packages, and nobody looked which.
     Unread(UnassessedKind),
     /// It is a second name of a file of a lower layer that asks to be read under this name alone.
@@ -127,117 +26,178 @@ pub(crate) enum Fact {
     },
 }
 
-impl Fact {
-    /// Reads the file at `path`, a file of `kind`. A file that describes no package, such as a
-    /// `package.json` that only says `{"type": "module"}`, is `None`.
-    ///
-    /// # Errors
-    /// What is wrong with the file.
-    pub(crate) fn read(kind: Kind, path: &str, bytes: &[u8]) -> Result<Option<Self>, Unreadable> {
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let text = || String::from_utf8_lossy(bytes);
-        Ok(match kind {
-            Kind::Dpkg => Some(Self::Dpkg(dpkg::installed(&text())?)),
-            Kind::DpkgFiles => dpkg::files(path, &text()).map(Self::DpkgFiles),
-            Kind::Apk => Some(Self::Apk(apk::installed(&text())?)),
-            Kind::Python => python::distribution(path, &text()).map(Self::Python),
-            Kind::Node => node::package(bytes)?.map(Self::Node),
-            Kind::OsRelease => os_release::read(&text()).map(Self::OsRelease),
-            Kind::Unread(what) => Some(Self::Unread(what)),
-        })
+/// What one cataloger makes of one file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// The packages that it speaks of.
+    pub(crate) packages: Vec<Entry>,
+    /// The files that a package owns whose own description stands elsewhere.
+    pub(crate) owned: Option<Owned>,
+    /// The operating system.
+    pub(crate) os: Option<OsRelease>,
+    /// Something about a package that is described elsewhere: which, its cataloger knows.
+    pub(crate) remark: Option<String>,
+    /// What of it could not be read.
+    pub(crate) marks: Vec<UnassessedKind>,
+}
+
+/// The files of one package.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Owned {
+    /// The package's name.
+    pub(crate) package: String,
+    /// Its architecture, where the list says it.
+    pub(crate) arch: Option<String>,
+    /// The paths of those that describe packages of another ecosystem, without a leading slash.
+    pub(crate) paths: Vec<Box<str>>,
+    /// The hashes of the paths of all of them.
+    pub(crate) all: Vec<u64>,
+}
+
+impl Owned {
+    /// Takes the file at `path`.
+    pub(crate) fn add(&mut self, path: &str) {
+        self.all.push(crate::path::hash(path));
+        if Kind::is_description(path) {
+            self.paths.push(path.into());
+        }
     }
 
+    fn weight(&self) -> usize {
+        let paths: usize = self.paths.iter().map(|path| 16 + path.len()).sum();
+        paths + 8 * self.all.len()
+    }
+}
+
+/// One package as a file speaks of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) ecosystem: Ecosystem,
+    /// What stands before the name: a group, a vendor, a scope. Of packages of a distribution it
+    /// is the distribution, and comes later.
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    /// Empty where nobody knows it.
+    pub(crate) version: String,
+    pub(crate) arch: Option<String>,
+    /// The source package: `name` or `name@version`.
+    pub(crate) source: Option<String>,
+    /// Further qualifiers of the package URL.
+    pub(crate) qualifiers: Vec<(&'static str, String)>,
+    pub(crate) license: Option<String>,
+    pub(crate) supplier: Option<String>,
+    pub(crate) hashes: Vec<FileHash>,
+    pub(crate) certainty: Certainty,
+    /// Where in the file it is, such as the path of an archive in an archive.
+    pub(crate) within: Option<Box<str>>,
+    /// Its files, where its description says them.
+    pub(crate) owned: Option<Arc<Owned>>,
+}
+
+impl Entry {
+    pub(crate) fn new(
+        ecosystem: Ecosystem,
+        name: impl Into<String>,
+        version: impl Into<String>,
+    ) -> Self {
+        Self {
+            ecosystem,
+            namespace: None,
+            name: name.into(),
+            version: version.into(),
+            arch: None,
+            source: None,
+            qualifiers: Vec::new(),
+            license: None,
+            supplier: None,
+            hashes: Vec::new(),
+            certainty: Certainty::Stated,
+            within: None,
+            owned: None,
+        }
+    }
+
+    /// The namespace and the name of `path`, which has them as `a/b/name`.
+    pub(crate) fn split(ecosystem: Ecosystem, path: &str, version: impl Into<String>) -> Self {
+        match path.rsplit_once('/') {
+            Some((namespace, name)) => Self {
+                namespace: Some(namespace.to_owned()),
+                ..Self::new(ecosystem, name, version)
+            },
+            None => Self::new(ecosystem, path, version),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        let texts = [&self.namespace, &self.arch, &self.source, &self.license, &self.supplier];
+        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+        let qualifiers: usize = self.qualifiers.iter().map(|(_, value)| 48 + value.len()).sum();
+        let owned = self.owned.as_ref().map_or(0, |owned| owned.weight());
+        let within = self.within.as_ref().map_or(0, |within| within.len());
+        EACH + texts + self.name.len() + self.version.len() + qualifiers + owned + within
+    }
+}
+
+impl From<Entry> for Said {
+    fn from(entry: Entry) -> Self {
+        Self { packages: vec![entry], ..Self::default() }
+    }
+}
+
+impl From<Vec<Entry>> for Said {
+    fn from(packages: Vec<Entry>) -> Self {
+        Self { packages, ..Self::default() }
+    }
+}
+
+/// A package on its way into the bill: what a file says of it, and which file that is.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    pub(crate) kind: Kind,
+    /// The path of the file, without a leading slash.
+    pub(crate) path: Box<str>,
+    pub(crate) layer: usize,
+    pub(crate) entry: Entry,
+}
+
+/// What an entry of a collection costs besides its text.
+const EACH: usize = 160;
+
+impl Fact {
     /// Whether it holds under any name that the file has.
-    pub(crate) const fn is_by_content(&self) -> bool {
-        matches!(self, Self::Unread(what) if what.is_by_content())
+    pub(crate) fn is_by_content(&self) -> bool {
+        match self {
+            Self::Unread(what) => what.is_by_content(),
+            Self::Said(all) => all.iter().all(|(kind, _)| kind.is_by_content()),
+            Self::Elsewhere { .. } => false,
+        }
+    }
+
+    /// What the cataloger named `kind` said.
+    pub(crate) fn said_by(&self, name: &str) -> Option<&Said> {
+        let Self::Said(all) = self else { return None };
+        let is = |kind: Kind| kind.cataloger().is_some_and(|by| by.name() == name);
+        all.iter().find(|(kind, _)| is(*kind)).map(|(_, said)| said)
     }
 
     /// About how many bytes of memory it takes: a file may say a name of any length.
     pub(crate) fn weight(&self) -> usize {
-        /// What an entry of a collection costs besides its text.
-        const EACH: usize = 160;
         EACH + match self {
-            Self::Dpkg(all) => all.iter().map(|p| EACH + p.text_len()).sum(),
-            Self::DpkgFiles(files) => {
-                let paths: usize = files.paths.iter().map(|p| 16 + p.len()).sum();
-                paths + 8 * files.all.len()
-            }
-            Self::Apk(all) => all.iter().map(|p| EACH + p.text_len()).sum(),
+            Self::Said(all) => all.iter().map(|(_, said)| EACH + said.weight()).sum(),
             Self::Elsewhere { from, .. } => from.iter().map(|p| p.len()).sum(),
-            Self::Python(p) => p.name.len() + p.version.len() + text_len(p.license.as_ref()),
-            Self::Node(p) => p.name.len() + p.version.len() + text_len(p.license.as_ref()),
-            Self::OsRelease(os) => {
-                os.id.len() + text_len(os.version.as_ref()) + text_len(os.pretty_name.as_ref())
-            }
             Self::Unread(_) => 0,
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_known_by_their_paths() {
-        for (path, want) in [
-            ("var/lib/dpkg/status", Some(Kind::Dpkg)),
-            ("srv/root/var/lib/dpkg/status", Some(Kind::Dpkg)),
-            ("notvar/lib/dpkg/status", None),
-            ("var/lib/dpkg/status-old", None),
-            ("var/lib/dpkg/status.d/libc6", Some(Kind::Dpkg)),
-            ("var/lib/dpkg/status.d/libc6.md5sums", Some(Kind::DpkgFiles)),
-            ("var/lib/dpkg/info/libc6:amd64.list", Some(Kind::DpkgFiles)),
-            ("var/lib/dpkg/info/libc6:amd64.md5sums", Some(Kind::DpkgFiles)),
-            ("var/lib/dpkg/info/libc6:amd64.postinst", None),
-            ("lib/apk/db/installed", Some(Kind::Apk)),
-            ("usr/lib/apk/db/installed", Some(Kind::Apk)),
-            ("lib/apk/db/scripts.tar", None),
-            ("usr/lib/python3/dist-packages/six-1.16.0.dist-info/METADATA", Some(Kind::Python)),
-            ("usr/lib/python3/dist-packages/six-1.16.0.egg-info", Some(Kind::Python)),
-            ("usr/lib/python3/dist-packages/six.egg-info/PKG-INFO", Some(Kind::Python)),
-            ("usr/lib/python3/dist-packages/six.egg-info/SOURCES.txt", None),
-            ("usr/lib/python3/dist-packages/METADATA", None),
-            ("app/node_modules/@babel/core/package.json", Some(Kind::Node)),
-            ("app/package-lock.json", None),
-            ("etc/os-release", Some(Kind::OsRelease)),
-            ("package.json", Some(Kind::Node)),
-        ] {
-            assert_eq!(Kind::of(path), want, "{path}");
-        }
-    }
-    #[test]
-    fn what_is_not_read_is_known_by_its_path() {
-        use UnassessedKind as U;
-        for (path, want) in [
-            ("var/lib/rpm/Packages", Some(U::Rpm)),
-            ("var/lib/rpm/Packages.db", Some(U::Rpm)),
-            ("usr/lib/sysimage/rpm/rpmdb.sqlite", Some(U::Rpm)),
-            ("srv/root/var/lib/rpm/rpmdb.sqlite", Some(U::Rpm)),
-            ("var/lib/rpm/rpmdb.sqlite-wal", None),
-            ("srv/www/Packages", None),
-            ("var/lib/rpmmanifest/container-manifest-2", Some(U::Rpm)),
-            ("app/a.jar", Some(U::JavaArchive)),
-            ("app/A.WAR", Some(U::JavaArchive)),
-            ("app/a.ear", Some(U::JavaArchive)),
-            ("app/a.jar.sha1", None),
-            ("jar", None),
-            ("usr/lib/ruby/gems/3.1.0/specifications/rake-13.0.6.gemspec", Some(U::RubyGem)),
-            ("gems/specifications/default/json-2.6.gemspec", Some(U::RubyGem)),
-            ("app/mine.gemspec", None),
-            ("app/vendor/composer/installed.json", Some(U::PhpComposer)),
-            ("app/installed.json", None),
-            ("app/shop.deps.json", Some(U::DotnetDeps)),
-            ("app/deps.json", None),
-            ("opt/conda/conda-meta/zlib-1.2.13-h.json", Some(U::Conda)),
-            ("opt/conda/conda-meta/history", None),
-            ("var/lib/pacman/local/ALPM_DB_VERSION", Some(U::Pacman)),
-            ("usr/lib/opkg/status", Some(U::Opkg)),
-            ("nix/var/nix/db/db.sqlite", Some(U::Nix)),
-            ("opt/v/six-1.16.0-py3.11.egg", Some(U::PythonEgg)),
-            ("app/.pnp.cjs", Some(U::YarnPnp)),
-        ] {
-            assert_eq!(Kind::of(path), want.map(Kind::Unread), "{path}");
-        }
+impl Said {
+    fn weight(&self) -> usize {
+        let packages: usize = self.packages.iter().map(Entry::weight).sum();
+        let os = self.os.as_ref().map_or(0, |os| {
+            let texts = [&os.version, &os.pretty_name];
+            os.id.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+        });
+        let owned = self.owned.as_ref().map_or(0, Owned::weight);
+        packages + os + owned + self.remark.as_ref().map_or(0, String::len)
     }
 }

@@ -39,6 +39,7 @@ pub(crate) fn archive(entries: &[E<'_>]) -> Vec<u8> {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
         header.set_size(data.len() as u64);
+        header.set_mode(0o755);
         // Written by hand: the library refuses the names that matter here.
         let old = header.as_old_mut();
         old.name[..path.len()].copy_from_slice(path.as_bytes());
@@ -67,7 +68,7 @@ fn chased(bytes: &[u8], mut chase: Chase, limits: &Limits) -> Result<Chase, Laye
     Ok(chase)
 }
 
-fn inventory(layers: &[&[E<'_>]]) -> Inventory {
+pub(crate) fn inventory(layers: &[&[E<'_>]]) -> Inventory {
     inventory_within(layers, &Limits::default())
 }
 
@@ -85,7 +86,7 @@ fn inventory_within(layers: &[&[E<'_>]], limits: &Limits) -> Inventory {
 }
 
 /// What the documents say was seen and not read, a line each.
-fn unread(layers: &[&[E<'_>]]) -> String {
+pub(crate) fn unread(layers: &[&[E<'_>]]) -> String {
     let texts = inventory(layers).unassessed.iter().map(ToString::to_string).collect::<Vec<_>>();
     texts.join("\n")
 }
@@ -103,7 +104,7 @@ fn program(mark: &[u8], size: usize) -> Vec<u8> {
 const GO: &[u8] = b"\xff Go buildinf:\x08\x02";
 
 /// Each package and where it was found: `purl <- path@layer`.
-fn check(layers: &[&[E<'_>]]) -> String {
+pub(crate) fn check(layers: &[&[E<'_>]]) -> String {
     let mut out = String::new();
     for package in inventory(layers).packages {
         let found: Vec<String> = package
@@ -386,7 +387,7 @@ fn what_is_seen_and_not_read_is_told() {
             E::Hard("usr/local/bin/kubelet", "usr/bin/kubelet"),
             E::Hard("usr/local/bin/third", "usr/local/bin/kubelet"),
             E::Hard("usr/local/bin/bash", "usr/bin/bash"),
-            E::File("g/specifications/rake-13.gemspec", "Gem::Specification.new"),
+            E::File("g/specifications/rake.gemspec", "Gem::Specification.new"),
             E::File("app/vendor/composer/installed.json", "{}"),
             E::File("app/shop.deps.json", "{}"),
             E::File("opt/conda/conda-meta/zlib.json", "{}"),
@@ -405,7 +406,7 @@ fn what_is_seen_and_not_read_is_told() {
     java-archive:/app/x.jar
     php-composer:/app/vendor/composer/installed.json
     rpm:/var/lib/rpm/rpmdb.sqlite
-    ruby-gem:/g/specifications/rake-13.gemspec
+    ruby-gem:/g/specifications/rake.gemspec
     rust-binary:/usr/bin/rg
     ");
     assert!(!inventory(layers).is_complete());

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 
-use crate::catalog::Unreadable;
-use crate::evidence::{Fact, Kind};
+use crate::catalogers::{Candidate, HEAD, Kind, Place, Unreadable, Want, Watch};
+use crate::content::{Content, Spool};
+use crate::evidence::{Fact, Said};
 use crate::inflate::{Packing, unpack};
 use crate::limits::Limits;
 use crate::path::{PathProblem, entry_path, hash, relative_path};
-use crate::program::{HEAD, Programs, SMALLEST};
 use crate::tar::{Entry, EntryKind, TarError, TarReader};
 use crate::unassessed::{UnassessedKind, one_line};
 
@@ -83,6 +83,16 @@ pub(crate) struct Request {
     /// Files to read whatever their names, and as what: the targets of hard links that the first
     /// scan met. When there are any, nothing else is read.
     pub(crate) targets: Targets,
+    /// Whether what a project asks for is read, beside what is installed.
+    pub(crate) sources: bool,
+}
+
+impl Request {
+    /// Whether files of this kind are read.
+    fn reads(&self, kind: Kind) -> bool {
+        let of_sources = |kind: Kind| kind.cataloger().is_some_and(|by| by.is_of_sources());
+        self.sources || !of_sources(kind)
+    }
 }
 
 /// A name that asks to be read, given to a file that was not read under its own name.
@@ -224,7 +234,7 @@ pub(crate) fn scan(
     let unpacked = unpack(blob, packing, limits).map_err(TarError::from)?;
     let mut tar = TarReader::new(unpacked);
     let mut scan = Scan::default();
-    let programs = Programs::new();
+    let mut spool = Spool::default();
     while let Some(entry) = tar.next_entry()? {
         scan.entries += 1;
         // Extension headers count too: an entry honestly has three of them at most.
@@ -233,7 +243,7 @@ pub(crate) fn scan(
         }
         let path = entry_path(tar.path()).map_err(|problem| bad_name(tar.path(), problem))?;
         if !request.targets.is_empty() {
-            read_targets(&mut tar, entry, &path, request, limits, &mut scan)?;
+            read_targets(&mut tar, entry, &path, request, &mut spool, limits, &mut scan)?;
             continue;
         }
         if whiteout(&path, &mut scan, limits)? {
@@ -244,6 +254,7 @@ pub(crate) fn scan(
             if !request.bottom && !path.is_empty() {
                 scan.directories.insert(key);
             }
+            read_folder(path, &mut scan, limits)?;
             continue;
         }
         if !request.bottom {
@@ -269,25 +280,18 @@ pub(crate) fn scan(
                 hard_link(path, target, request, &mut scan, limits)?;
             }
             EntryKind::File | EntryKind::Sparse => match Kind::of(&path) {
-                Some(Kind::Unread(what)) => {
-                    if what.fits(tar.peek(4)?) {
-                        unread(path, what, &mut scan, limits)?;
-                    }
+                Some(Kind::Unread(what)) if entry.size > 0 => {
+                    unread(path, what, &mut scan, limits)?;
                 }
-                Some(kind) => {
+                Some(Kind::Unread(_)) => {}
+                Some(kind) if request.reads(kind) => {
                     let link = LateLink { path: path.into(), kind };
-                    read_file(&mut tar, entry, &[link], limits, &mut scan)?;
+                    read_file(&mut tar, entry, &[link], &mut spool, limits, &mut scan)?;
                 }
-                None => {
-                    if entry.size >= SMALLEST
-                        && let Some(mut program) = programs.begin(tar.peek(HEAD)?)
-                    {
-                        tar.each_piece(|piece| program.piece(piece))?;
-                        if let Some(what) = program.is() {
-                            unread(path, what, &mut scan, limits)?;
-                        }
-                    }
+                _ if entry.kind == EntryKind::File && entry.size > 0 => {
+                    read_by_content(&mut tar, entry, path, &mut spool, limits, &mut scan)?;
                 }
+                _ => {}
             },
             EntryKind::Directory | EntryKind::Special => {}
         }
@@ -332,57 +336,189 @@ fn unread(
     Ok(())
 }
 
+/// Takes what a folder's name says.
+fn read_folder(path: String, scan: &mut Scan, limits: &Limits) -> Result<(), LayerError> {
+    let place = Place::of(&path);
+    let said =
+        Kind::all().find_map(|(kind, cataloger)| Some((kind, cataloger.read_folder(&place)?)));
+    match said {
+        Some((kind, said)) => keep(path, vec![(kind, said)], scan, limits),
+        None => Ok(()),
+    }
+}
+
+/// Keeps what was said of the file at `path`.
+fn keep(
+    path: String,
+    mut said: Vec<(Kind, Said)>,
+    scan: &mut Scan,
+    limits: &Limits,
+) -> Result<(), LayerError> {
+    // What one cataloger could read, another need not tell as seen and not read.
+    let told: Vec<UnassessedKind> = said
+        .iter()
+        .filter(|(_, said)| !said.packages.is_empty())
+        .filter_map(|(kind, _)| kind.cataloger())
+        .map(|cataloger| cataloger.mark())
+        .collect();
+    for (kind, said) in &mut said {
+        let own = kind.cataloger().map(|cataloger| cataloger.mark());
+        said.marks.retain(|mark| Some(*mark) == own || !told.contains(mark));
+    }
+    said.retain(|(_, said)| *said != Said::default());
+    if said.is_empty() {
+        return Ok(());
+    }
+    let fact = Fact::Said(said);
+    scan.weigh(fact.weight() + path.len(), limits)?;
+    scan.add_fact(path, Arc::new(fact));
+    Ok(())
+}
+
 /// Reads the file at hand under each of `names`.
 fn read_file(
     tar: &mut TarReader<impl Read>,
     entry: Entry,
     names: &[LateLink],
+    spool: &mut Spool,
     limits: &Limits,
     scan: &mut Scan,
 ) -> Result<(), LayerError> {
-    let (what, problem) = if entry.kind == EntryKind::Sparse {
-        (UnassessedKind::Sparse, "it is stored as a sparse file, which is not read".to_owned())
-    } else if entry.size > limits.file {
-        let (size, limit) = (entry.size, limits.file);
-        let problem =
-            format!("it is {size} bytes long, more than the {limit} that are read of one file");
-        (UnassessedKind::TooLarge, problem)
-    } else {
-        let bytes = tar.read_data(limits.file)?;
-        for name in names {
-            take(name.path.to_string(), name.kind, &bytes, scan, limits)?;
+    let head = tar.peek(HEAD)?;
+    let mut asking = Vec::with_capacity(names.len());
+    for name in names {
+        let Some(cataloger) = name.kind.cataloger() else { continue };
+        let place = Place::of(&name.path);
+        let candidate = Candidate { place, mode: entry.mode, size: entry.size, head };
+        let want = cataloger.wants(&candidate);
+        if want != Want::No {
+            asking.push((name, cataloger, want));
+        }
+    }
+    let lost = |scan: &mut Scan, name: &LateLink, otherwise: UnassessedKind, problem: &str| {
+        scan.note(&name.path, problem);
+        let mark = name.kind.cataloger().map_or(otherwise, |cataloger| cataloger.mark());
+        let mark = if mark == UnassessedKind::Damaged { otherwise } else { mark };
+        unread(name.path.to_string(), mark, scan, limits)
+    };
+    if entry.kind == EntryKind::Sparse {
+        for (name, _, _) in asking {
+            let problem = "it is stored as a sparse file, which is not read";
+            lost(scan, name, UnassessedKind::Sparse, problem)?;
         }
         return Ok(());
-    };
-    for name in names {
-        scan.note(&name.path, &problem);
-        unread(name.path.to_string(), what, scan, limits)?;
     }
-    Ok(())
-}
-
-fn take(
-    path: String,
-    kind: Kind,
-    bytes: &[u8],
-    scan: &mut Scan,
-    limits: &Limits,
-) -> Result<(), LayerError> {
-    match Fact::read(kind, &path, bytes) {
-        Ok(Some(fact)) => {
-            scan.weigh(fact.weight() + path.len(), limits)?;
-            scan.add_fact(path, Arc::new(fact));
+    let mut readers = Vec::with_capacity(asking.len());
+    for (name, cataloger, want) in asking {
+        let most = match want {
+            Want::Buffer(most) => most.min(limits.file),
+            Want::No | Want::Spool | Want::Stream => u64::MAX,
+        };
+        if entry.size > most {
+            let size = entry.size;
+            let problem =
+                format!("it is {size} bytes long, more than the {most} that are read of one file");
+            lost(scan, name, UnassessedKind::TooLarge, &problem)?;
+        } else {
+            readers.push((name, cataloger));
         }
-        Ok(None) => {}
-        Err(why) => {
-            scan.note(&path, why.problem());
-            match why {
-                Unreadable::NoPackage(_) => {}
-                Unreadable::Lost(_) => unread(path, UnassessedKind::Damaged, scan, limits)?,
+    }
+    if readers.is_empty() {
+        return Ok(());
+    }
+    spool.begin();
+    tar.each_piece(|piece| spool.piece(piece, limits))?;
+    let content = match spool.content(limits) {
+        Ok(content) => content,
+        Err(error) => {
+            for (name, _) in readers {
+                lost(scan, name, UnassessedKind::TooLarge, &error.to_string())?;
+            }
+            return Ok(());
+        }
+    };
+    for (name, cataloger) in readers {
+        match cataloger.read(&name.path, &content) {
+            Ok(None) => {}
+            Ok(Some(said)) => {
+                for mark in &said.marks {
+                    scan.note(&name.path, &format!("a part of it is not read ({})", mark.as_str()));
+                }
+                keep(name.path.to_string(), vec![(name.kind, said)], scan, limits)?;
+            }
+            Err(Unreadable::NoPackage(problem)) => scan.note(&name.path, &problem),
+            Err(Unreadable::Lost(problem)) => {
+                lost(scan, name, UnassessedKind::Damaged, &problem)?;
             }
         }
     }
     Ok(())
+}
+
+/// Shows the file at hand to those who know theirs by the bytes.
+fn read_by_content(
+    tar: &mut TarReader<impl Read>,
+    entry: Entry,
+    path: String,
+    spool: &mut Spool,
+    limits: &Limits,
+    scan: &mut Scan,
+) -> Result<(), LayerError> {
+    let head = tar.peek(HEAD)?;
+    let place = Place::of(&path);
+    let candidate = Candidate { place, mode: entry.mode, size: entry.size, head };
+    let mut watches: Vec<(Kind, Box<dyn Watch>)> = Vec::new();
+    let mut readers = Vec::new();
+    for (kind, cataloger) in Kind::all().filter(|(_, cataloger)| cataloger.is_by_content()) {
+        match cataloger.wants(&candidate) {
+            Want::No => {}
+            Want::Buffer(most) if entry.size > most.min(limits.file) => {}
+            Want::Buffer(_) | Want::Spool => readers.push((kind, cataloger)),
+            Want::Stream => watches.extend(cataloger.watch().map(|watch| (kind, watch))),
+        }
+    }
+    if watches.is_empty() && readers.is_empty() {
+        return Ok(());
+    }
+    spool.begin();
+    tar.each_piece(|piece| {
+        for (_, watch) in &mut watches {
+            watch.piece(piece);
+        }
+        if !readers.is_empty() {
+            spool.piece(piece, limits);
+        }
+    })?;
+    let mut said: Vec<(Kind, Said)> = Vec::new();
+    if !readers.is_empty() {
+        match spool.content(limits) {
+            Ok(content) => read_all(&path, &readers, &content, &mut said, scan),
+            // What is in it is told by those who saw it go by.
+            Err(error) => scan.note(&path, &error.to_string()),
+        }
+    }
+    said.extend(watches.into_iter().filter_map(|(kind, watch)| Some((kind, watch.end()?))));
+    keep(path, said, scan, limits)
+}
+
+fn read_all(
+    path: &str,
+    readers: &[(Kind, &'static dyn crate::catalogers::Cataloger)],
+    content: &Content<'_>,
+    said: &mut Vec<(Kind, Said)>,
+    scan: &mut Scan,
+) {
+    for (kind, cataloger) in readers {
+        match cataloger.read(path, content) {
+            Ok(None) => {}
+            Ok(Some(one)) => said.push((*kind, one)),
+            Err(Unreadable::NoPackage(_)) => {}
+            Err(Unreadable::Lost(problem)) => {
+                scan.note(path, &problem);
+                said.push((*kind, Said { marks: vec![cataloger.mark()], ..Said::default() }));
+            }
+        }
+    }
 }
 
 /// A second name of a file. When the file was read under its first name, what it says is said here
@@ -405,6 +541,7 @@ fn hard_link(
     match (kind, said) {
         // Its name says all that will be known of it.
         (Some(Kind::Unread(what)), _) => unread(path, what, scan, limits)?,
+        (Some(kind), _) if !request.reads(kind) => {}
         (_, Some(fact)) if fact.is_by_content() => {
             scan.weigh(cost, limits)?;
             scan.add_fact(path, fact);
@@ -439,13 +576,14 @@ fn read_targets(
     entry: Entry,
     path: &str,
     request: &Request,
+    spool: &mut Spool,
     limits: &Limits,
     scan: &mut Scan,
 ) -> Result<(), LayerError> {
     let Some(links) = request.targets.get(path) else { return Ok(()) };
     match entry.kind {
         EntryKind::File | EntryKind::Sparse => {
-            read_file(tar, entry, links, limits, scan)?;
+            read_file(tar, entry, links, spool, limits, scan)?;
             scan.met.insert(path.into());
         }
         EntryKind::HardLink => {

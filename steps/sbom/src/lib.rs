@@ -2,7 +2,8 @@
 //!
 //! [`Sbom`] is the step kind. [`read_image`] reads an image from its registry into a
 //! [`Description`], which writes itself in each [`Format`]. Every layer is read once, by a thread
-//! that unpacks it and walks its archive while the bytes come in; nothing is written to disk.
+//! that unpacks it and walks its archive while the bytes come in; only a large program or archive is
+//! kept in a file without a name while it is looked into.
 //!
 //! # What a reader of the documents finds, and where
 //!
@@ -13,8 +14,8 @@
 //!
 //! | part of the package URL | what it says |
 //! |---|---|
-//! | type | the [`Ecosystem`]: `deb`, `apk`, `pypi`, `npm` |
-//! | namespace | the distribution's `ID` (`debian`, `ubuntu`, `alpine`), or the npm scope with its `@` |
+//! | type | the [`Ecosystem`]: `deb`, `apk`, `rpm`, `pypi`, `npm`, `golang`, … |
+//! | namespace | the distribution's `ID` (`debian`, `ubuntu`, `alpine`; `redhat` for `rhel`), the npm scope with its `@`, Maven's group, … |
 //! | name, version | the binary package; Python names are normalized (PEP 503) |
 //! | qualifier `distro` | `ID-VERSION_ID` of `os-release`, such as `debian-12`; only `ID` on rolling distributions |
 //! | qualifier `upstream` | the source package, `name` or `name@version`. Without a version it is the package's own; without the qualifier so is the name |
@@ -35,10 +36,12 @@
 //! of the metadata, and a composition over the image that is `incomplete`; in SPDX annotations of
 //! the image, `fairlead:unassessed ` before each text.
 
-mod catalog;
+mod catalogers;
 mod chase;
+mod content;
 mod document;
 mod evidence;
+mod executable;
 mod inflate;
 mod inventory;
 #[cfg(test)]
@@ -48,7 +51,8 @@ mod limits;
 mod owners;
 mod package;
 mod path;
-mod program;
+#[cfg(test)]
+mod program_tests;
 mod read;
 mod rootfs;
 mod step;
@@ -56,14 +60,17 @@ mod step;
 mod step_tests;
 mod tar;
 mod unassessed;
+#[cfg(test)]
+mod zip_tests;
+mod zipped;
 
-pub use catalog::os_release::OsRelease;
+pub use catalogers::os_release::OsRelease;
 pub use document::{Description, Format};
 pub use inflate::UnknownPacking;
 pub use inventory::Inventory;
 pub use layer::LayerError;
 pub use limits::Limits;
-pub use package::{Ecosystem, Location, Package};
+pub use package::{Certainty, Ecosystem, FileHash, Location, Package};
 pub use path::PathProblem;
 pub use read::{ReadError, read_image};
 pub use step::{Attach, Input, Output, Sbom};

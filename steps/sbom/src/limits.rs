@@ -12,10 +12,17 @@ pub struct Limits {
     pub ratio: u64,
     /// From how many unpacked bytes on the ratio counts.
     pub ratio_from: u64,
-    /// The most bytes of a file that is read: a package database, a package's description.
+    /// The most bytes of a file that is read as a whole: a package database of text, a package's
+    /// description.
     pub file: u64,
     /// The most bytes of memory that one layer's findings and symbolic links may take.
     pub kept: usize,
+    /// The most bytes of a program or an archive that are looked into in memory. What is larger is
+    /// kept on disk meanwhile.
+    pub spool_memory: usize,
+    /// The most bytes that one layer's files take of the disk while they are looked into, all
+    /// together; there is never more than one of them at a time.
+    pub spool: u64,
 }
 
 impl Default for Limits {
@@ -27,6 +34,8 @@ impl Default for Limits {
             ratio_from: 1 << 30,
             file: 64 << 20,
             kept: 256 << 20,
+            spool_memory: 16 << 20,
+            spool: 16 << 30,
         }
     }
 }

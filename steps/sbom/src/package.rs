@@ -4,20 +4,44 @@ use std::fmt;
 
 use packageurl::PackageUrl;
 
-use crate::catalog::os_release::OsRelease;
-use crate::catalog::{apk, dpkg, node, python};
+use crate::catalogers::os_release::OsRelease;
+use crate::catalogers::python;
+use crate::evidence::Entry;
 
 /// A family of packages with one registry and one order of versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Ecosystem {
     /// Alpine packages.
     Apk,
+    /// Homebrew's packages.
+    Brew,
+    /// Rust's crates.
+    Cargo,
+    /// PHP packages of Composer.
+    Composer,
+    /// Packages of conda.
+    Conda,
     /// Debian packages.
     Deb,
+    /// Ruby's gems.
+    Gem,
+    /// What no registry has: programs that were compiled, archives without coordinates.
+    Generic,
+    /// Go modules.
+    Golang,
+    /// Java packages, by the coordinates of Maven.
+    Maven,
+    /// Paths of the Nix store.
+    Nix,
     /// Node packages.
     Npm,
+    /// .NET packages.
+    Nuget,
     /// Python distributions.
     Pypi,
+    /// RPM packages.
+    Rpm,
 }
 
 impl Ecosystem {
@@ -26,9 +50,63 @@ impl Ecosystem {
     pub const fn purl_type(self) -> &'static str {
         match self {
             Self::Apk => "apk",
+            Self::Brew => "brew",
+            Self::Cargo => "cargo",
+            Self::Composer => "composer",
+            Self::Conda => "conda",
             Self::Deb => "deb",
+            Self::Gem => "gem",
+            Self::Generic => "generic",
+            Self::Golang => "golang",
+            Self::Maven => "maven",
+            Self::Nix => "nix",
             Self::Npm => "npm",
+            Self::Nuget => "nuget",
             Self::Pypi => "pypi",
+            Self::Rpm => "rpm",
+        }
+    }
+
+    /// The namespace of a distribution's packages where no `os-release` names the distribution;
+    /// `None` for packages that are of no distribution.
+    const fn distribution(self) -> Option<&'static str> {
+        match self {
+            Self::Apk => Some("alpine"),
+            Self::Deb => Some("debian"),
+            Self::Rpm => Some(""),
+            Self::Brew
+            | Self::Cargo
+            | Self::Composer
+            | Self::Conda
+            | Self::Gem
+            | Self::Generic
+            | Self::Golang
+            | Self::Maven
+            | Self::Nix
+            | Self::Npm
+            | Self::Nuget
+            | Self::Pypi => None,
+        }
+    }
+
+    /// A name, or a namespace, as its package URLs write it. Node's stay as they are: the rules of
+    /// package URLs make them lower-case, but the registry has older packages that are not, and
+    /// `JSONStream` is another package than `jsonstream`, with other advisories.
+    fn spelled(self, name: &str) -> String {
+        match self {
+            Self::Pypi => python::normalized(name),
+            Self::Composer | Self::Deb | Self::Golang => name.to_lowercase(),
+            Self::Apk
+            | Self::Brew
+            | Self::Cargo
+            | Self::Conda
+            | Self::Gem
+            | Self::Generic
+            | Self::Maven
+            | Self::Nix
+            | Self::Npm
+            | Self::Nuget
+            | Self::Rpm => name.to_owned(),
         }
     }
 }
@@ -39,10 +117,29 @@ impl fmt::Display for Ecosystem {
     }
 }
 
+/// How well a package is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Certainty {
+    /// A file that its installer or builder wrote says its name and version.
+    Stated,
+    /// They were made out from a file's name or from texts in a program.
+    Guessed,
+}
+
+/// The hash of what a package was installed from, as its metadata states it, or of the file itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileHash {
+    /// `SHA-1`, `SHA-256` or `SHA-512`.
+    pub algorithm: &'static str,
+    /// In lower-case hex digits.
+    pub hex: String,
+}
+
 /// Where a package was found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
-    /// The file that says so, from the root of the image, such as `/var/lib/dpkg/status`.
+    /// The file that says so, from the root of the image, such as `/var/lib/dpkg/status`; behind a
+    /// `!`, the path in an archive.
     pub path: String,
     /// The number of the layer that the file comes from, the lowest being 0.
     pub layer: usize,
@@ -55,128 +152,96 @@ pub struct Location {
 pub struct Package {
     /// What kind it is.
     pub ecosystem: Ecosystem,
-    /// The name for people; the one for machines is in the package URL.
+    /// The name for people, with what stands before it; the one for machines is in the package
+    /// URL.
     pub name: String,
-    /// The version, as its ecosystem writes it.
+    /// The version, as its ecosystem writes it; empty where nobody knows it.
     pub version: String,
     /// The package URL: the package's identity in the documents, with the qualifiers `arch`,
     /// `distro` and `upstream` where they apply.
     pub purl: String,
     /// The license as the metadata says it, not yet read.
     pub license: Option<String>,
+    /// Who made or maintains it, as the metadata says it.
+    pub supplier: Option<String>,
+    /// Hashes of what it was installed from.
+    pub hashes: Vec<FileHash>,
+    /// How well its name and version are known.
+    pub certainty: Certainty,
     /// Every place where it was found, sorted.
     pub found: Vec<Location>,
 }
 
-/// A package URL of type `ty`; `None` when a part breaks the rules of package URLs.
-fn purl(
-    ty: &'static str,
-    namespace: Option<&str>,
-    name: &str,
-    version: &str,
-    qualifiers: &[(&'static str, &str)],
-) -> Option<String> {
-    let mut url = PackageUrl::new(ty, name).ok()?;
-    if let Some(namespace) = namespace {
-        url.with_namespace(namespace).ok()?;
+/// The namespace of the packages of a distribution: Red Hat's is not the name of its system.
+fn distribution_namespace(ecosystem: Ecosystem, id: &str) -> &str {
+    match (ecosystem, id) {
+        (Ecosystem::Rpm, "rhel") => "redhat",
+        _ => id,
     }
-    url.with_version(version).ok()?;
-    for (key, value) in qualifiers {
-        if !value.is_empty() {
-            url.add_qualifier(*key, *value).ok()?;
-        }
-    }
-    Some(url.to_string())
 }
 
-/// The package URL of a Node package, its name as the package writes it. The rules of package URLs
-/// make npm names lower-case, but the registry has older packages that are not: `JSONStream` is
-/// another package than `jsonstream`, with other advisories. The type without rules keeps them.
-fn npm_purl(scope: Option<&str>, name: &str, version: &str) -> Option<String> {
-    let upper = name.chars().chain(scope.unwrap_or_default().chars()).any(char::is_uppercase);
-    if !upper {
-        return purl("npm", scope, name, version, &[]);
+impl Entry {
+    /// The package URL of a package of the distribution `os`, or of any; `None` when a part breaks
+    /// the rules of package URLs.
+    ///
+    /// The library's rules of single types change names in ways that differ from the registries',
+    /// so the URL is made by the rules that hold for all, and each ecosystem spells its names.
+    pub(crate) fn purl(&self, os: Option<&OsRelease>) -> Option<String> {
+        let ecosystem = self.ecosystem;
+        let distribution = ecosystem.distribution();
+        let mut url = PackageUrl::new("generic", ecosystem.spelled(&self.name)).ok()?;
+        let namespace = match distribution {
+            Some(otherwise) => {
+                let id = os.map(|os| distribution_namespace(ecosystem, &os.id));
+                Some(id.unwrap_or(otherwise).to_owned())
+            }
+            // A Python name is normalized as a whole, and has no namespace.
+            None => self.namespace.as_ref().map(|namespace| ecosystem.spelled(namespace)),
+        };
+        if let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) {
+            url.with_namespace(namespace).ok()?;
+        }
+        if !self.version.is_empty() {
+            url.with_version(&self.version).ok()?;
+        }
+        let distro = distribution.and(os).map(OsRelease::distro);
+        let shared = [("arch", &self.arch), ("distro", &distro), ("upstream", &self.source)];
+        let shared = shared.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        for (key, value) in shared.chain(self.qualifiers.iter().map(|(key, value)| (*key, value))) {
+            if !value.is_empty() {
+                url.add_qualifier(key, value).ok()?;
+            }
+        }
+        let url = url.to_string();
+        let rest = url.strip_prefix("pkg:generic/")?;
+        Some(format!("pkg:{}/{rest}", ecosystem.purl_type()))
     }
-    let generic = purl("generic", scope, name, version, &[])?;
-    generic.strip_prefix("pkg:generic/").map(|rest| format!("pkg:npm/{rest}"))
 }
 
 impl Package {
-    /// A Debian package of the distribution `os`.
-    pub(crate) fn deb(package: &dpkg::Installed, os: Option<&OsRelease>) -> Option<Self> {
-        let source = match (&package.source, &package.source_version) {
-            (Some(name), Some(version)) => format!("{name}@{version}"),
-            (Some(name), None) => name.clone(),
-            (None, _) => String::new(),
+    /// The package of an entry; `None` when its name makes no package URL.
+    pub(crate) fn of(entry: Entry, os: Option<&OsRelease>) -> Option<Self> {
+        let purl = entry.purl(os)?;
+        let name = if entry.ecosystem == Ecosystem::Pypi {
+            python::normalized(&entry.name)
+        } else {
+            entry.name
         };
         Some(Self {
-            ecosystem: Ecosystem::Deb,
-            name: package.name.clone(),
-            version: package.version.clone(),
-            purl: purl(
-                "deb",
-                Some(os.map_or("debian", |os| &os.id)),
-                &package.name,
-                &package.version,
-                &[
-                    ("arch", &package.arch),
-                    ("distro", &os.map(OsRelease::distro).unwrap_or_default()),
-                    ("upstream", &source),
-                ],
-            )?,
-            license: None,
-            found: Vec::new(),
-        })
-    }
-
-    /// An Alpine package of the distribution `os`.
-    pub(crate) fn apk(package: &apk::Installed, os: Option<&OsRelease>) -> Option<Self> {
-        let origin = package.origin.as_deref().filter(|origin| *origin != package.name);
-        Some(Self {
-            ecosystem: Ecosystem::Apk,
-            name: package.name.clone(),
-            version: package.version.clone(),
-            purl: purl(
-                "apk",
-                Some(os.map_or("alpine", |os| &os.id)),
-                &package.name,
-                &package.version,
-                &[
-                    ("arch", &package.arch),
-                    ("distro", &os.map(OsRelease::distro).unwrap_or_default()),
-                    ("upstream", origin.unwrap_or_default()),
-                ],
-            )?,
-            license: package.license.clone(),
-            found: Vec::new(),
-        })
-    }
-
-    /// A Python distribution.
-    pub(crate) fn pypi(package: &python::Distribution) -> Option<Self> {
-        let name = python::normalized(&package.name);
-        Some(Self {
-            ecosystem: Ecosystem::Pypi,
-            purl: purl("pypi", None, &name, &package.version, &[])?,
-            name,
-            version: package.version.clone(),
-            license: package.license.clone(),
-            found: Vec::new(),
-        })
-    }
-
-    /// A Node package.
-    pub(crate) fn npm(package: &node::NodePackage) -> Option<Self> {
-        let (scope, name) = match package.name.split_once('/') {
-            Some((scope, name)) => (Some(scope), name),
-            None => (None, &*package.name),
-        };
-        Some(Self {
-            ecosystem: Ecosystem::Npm,
-            name: package.name.clone(),
-            version: package.version.clone(),
-            purl: npm_purl(scope, name, &package.version)?,
-            license: package.license.clone(),
+            purl,
+            name: match &entry.namespace {
+                Some(namespace) if entry.ecosystem.distribution().is_none() => {
+                    let separator = if entry.ecosystem == Ecosystem::Maven { ":" } else { "/" };
+                    format!("{namespace}{separator}{name}")
+                }
+                _ => name,
+            },
+            ecosystem: entry.ecosystem,
+            version: entry.version,
+            license: entry.license,
+            supplier: entry.supplier,
+            hashes: entry.hashes,
+            certainty: entry.certainty,
             found: Vec::new(),
         })
     }
@@ -192,49 +257,71 @@ mod tests {
 
     #[test]
     fn package_urls_carry_what_a_scan_needs() {
-        let bash = dpkg::Installed {
-            name: "libstdc++6".into(),
-            version: "1:12.2.0-14+deb12u1".into(),
-            arch: "amd64".into(),
-            source: Some("gcc-12".into()),
-            source_version: Some("12.2.0-14".into()),
+        let version = "1:12.2.0-14+deb12u1";
+        let libstdc = Entry {
+            arch: Some("amd64".into()),
+            source: Some("gcc-12@12.2.0-14".into()),
+            ..Entry::new(Ecosystem::Deb, "libstdc++6", version)
         };
         assert_eq!(
-            Package::deb(&bash, Some(&debian())).unwrap().purl,
+            libstdc.purl(Some(&debian())).unwrap(),
             "pkg:deb/debian/libstdc%2B%2B6@1:12.2.0-14%2Bdeb12u1?arch=amd64&distro=debian-12\
              &upstream=gcc-12%4012.2.0-14"
         );
-        let six = apk::Installed {
-            name: "py3-six".into(),
-            version: "1.16.0-r6".into(),
-            arch: "x86_64".into(),
-            origin: Some("py3-six".into()),
-            ..apk::Installed::default()
+        let six = Entry {
+            arch: Some("x86_64".into()),
+            ..Entry::new(Ecosystem::Apk, "py3-six", "1.16.0-r6")
+        };
+        assert_eq!(six.purl(None).unwrap(), "pkg:apk/alpine/py3-six@1.16.0-r6?arch=x86_64");
+        let rhel = OsRelease { id: "rhel".into(), version: Some("9.3".into()), pretty_name: None };
+        let bash = Entry {
+            qualifiers: vec![("epoch", "1".into())],
+            ..Entry::new(Ecosystem::Rpm, "bash", "5.1.8-6.el9")
         };
         assert_eq!(
-            Package::apk(&six, None).unwrap().purl,
-            "pkg:apk/alpine/py3-six@1.16.0-r6?arch=x86_64"
+            bash.purl(Some(&rhel)).unwrap(),
+            "pkg:rpm/redhat/bash@5.1.8-6.el9?distro=rhel-9.3&epoch=1"
         );
+        assert_eq!(bash.purl(None).unwrap(), "pkg:rpm/bash@5.1.8-6.el9?epoch=1");
     }
 
     #[test]
     fn names_of_languages_are_written_their_way() {
-        let python = |name: &str| python::Distribution {
-            name: name.into(),
-            version: "1.0+local".into(),
-            license: None,
+        let of = |ecosystem, path: &str, version: &str| {
+            Package::of(Entry::split(ecosystem, path, version), None).map(|p| (p.purl, p.name))
         };
-        assert_eq!(
-            Package::pypi(&python("Ruamel.Yaml")).unwrap().purl,
-            "pkg:pypi/ruamel-yaml@1.0%2Blocal"
-        );
-        let node = |name: &str| node::NodePackage {
-            name: name.into(),
-            version: "1.0.0".into(),
-            license: None,
-        };
-        assert_eq!(Package::npm(&node("@babel/core")).unwrap().purl, "pkg:npm/%40babel/core@1.0.0");
-        assert_eq!(Package::npm(&node("JSONStream")).unwrap().purl, "pkg:npm/JSONStream@1.0.0");
-        assert_eq!(Package::npm(&node("")), None);
+        let pair = |purl: &str, name: &str| Some((purl.to_owned(), name.to_owned()));
+        for (ecosystem, path, version, want) in [
+            (
+                Ecosystem::Pypi,
+                "Ruamel.Yaml",
+                "1.0+local",
+                pair("pkg:pypi/ruamel-yaml@1.0%2Blocal", "ruamel-yaml"),
+            ),
+            (
+                Ecosystem::Npm,
+                "@babel/core",
+                "1.0.0",
+                pair("pkg:npm/%40babel/core@1.0.0", "@babel/core"),
+            ),
+            (Ecosystem::Npm, "JSONStream", "1.0.0", pair("pkg:npm/JSONStream@1.0.0", "JSONStream")),
+            (Ecosystem::Npm, "", "1", None),
+            (
+                Ecosystem::Golang,
+                "github.com/Azure/go-x/v2",
+                "v2.1.0",
+                pair("pkg:golang/github.com/azure/go-x/v2@v2.1.0", "github.com/Azure/go-x/v2"),
+            ),
+            (Ecosystem::Maven, "org.x/a-b", "1.0", pair("pkg:maven/org.x/a-b@1.0", "org.x:a-b")),
+            (Ecosystem::Nuget, "Serilog", "3.1.1", pair("pkg:nuget/Serilog@3.1.1", "Serilog")),
+            (
+                Ecosystem::Golang,
+                "example.com/x",
+                "",
+                pair("pkg:golang/example.com/x", "example.com/x"),
+            ),
+        ] {
+            assert_eq!(of(ecosystem, path, version), want, "{path}");
+        }
     }
 }

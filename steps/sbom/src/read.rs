@@ -22,7 +22,7 @@ use crate::inventory::Inventory;
 use crate::layer::{LayerError, Request, Scan, scan};
 use crate::limits::Limits;
 use crate::rootfs::RootFs;
-use crate::unassessed::{Unassessed, UnassessedKind};
+use crate::unassessed::{Unassessed, UnassessedKind, one_line};
 
 /// How many layers are read at once. Unpacking keeps a core busy each; more would only add memory.
 const PARALLEL_LAYERS: usize = 2;
@@ -66,6 +66,17 @@ pub enum ReadError {
         /// What is wrong with it.
         source: Box<LayerError>,
     },
+    /// The image's own system keeps its packages in a database that cannot be read. A bill without
+    /// these would be of next to nothing.
+    #[error(
+        "the package database of {image}'s own system, `{path}`, cannot be read; the log says why"
+    )]
+    Database {
+        /// The image.
+        image: Digest,
+        /// The database.
+        path: String,
+    },
     /// The configuration is not what the specification says.
     #[error("the configuration {digest} of {repository} is malformed")]
     Config {
@@ -99,6 +110,9 @@ impl From<ReadError> for StepError {
             ReadError::Config { source, .. } => {
                 Self::terminal(message).because(source).hint("build and push the image anew")
             }
+            ReadError::Database { .. } => Self::terminal(message).hint(
+                "see whether the system's own package manager reads it, and build the image anew",
+            ),
             ReadError::Thread { source, .. } => Self::terminal(message).because(source),
         }
     }
@@ -204,6 +218,10 @@ pub async fn read_image(
         }
     }
     let mut inventory = Inventory::of(&root);
+    if let Some(path) = inventory.lost.first() {
+        let (image, path) = (image.image.digest.clone(), one_line(path));
+        return Err(ReadError::Database { image, path });
+    }
     if let Some(system) = config.other_system() {
         unseen.push(Unassessed { kind: UnassessedKind::Distribution, what: system });
     }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::evidence::{Fact, Kind};
+use crate::catalogers::Kind;
+use crate::evidence::Fact;
 use crate::layer::{Addition, Scan};
 use crate::path::{Links, remove_below};
 
@@ -75,7 +76,7 @@ impl RootFs {
                         Some(Fact::Elsewhere { from, below, .. }) => {
                             Fact::Elsewhere { kind, from: from.clone(), below: *below }
                         }
-                        Some(Fact::Unread(what)) if what.is_by_content() => Fact::Unread(*what),
+                        Some(fact) if fact.is_by_content() => fact.clone(),
                         _ => {
                             let led: Box<str> = self.links.resolve_parent(&from).into();
                             // By its other name it may be in this layer after all.

@@ -259,6 +259,31 @@ async fn what_was_not_read_is_in_both_documents_the_outputs_and_the_log() {
 }
 
 #[tokio::test]
+async fn an_image_whose_own_database_is_lost_is_not_described() {
+    let registry = FakeRegistry::start().await;
+    let step = erase(Sbom);
+    for (entry, want) in [
+        (E::File("var/lib/dpkg/status", "\u{0}\u{1}"), "`/var/lib/dpkg/status`"),
+        (
+            E::File("usr/lib/sysimage/rpm/Packages.db", "RpmP"),
+            "`/usr/lib/sysimage/rpm/Packages.db`",
+        ),
+        (E::Holes("lib/apk/db/installed"), "`/lib/apk/db/installed`"),
+    ] {
+        let host = TestHost::new();
+        let image = seed(&registry, &config("amd64"), &[(GZIP, gzip(&archive(&[OS, entry])))]);
+        let error = host.run(&*step, json!({"image": image})).await.unwrap_err();
+        assert!(error.to_string().contains(want), "{error}");
+        assert!(host.log_text().contains("passed over"), "{}", host.log_text());
+    }
+    // Another system's, in a folder, is told and no more.
+    let tree = E::File("srv/var/lib/dpkg/status", "x");
+    let image = seed(&registry, &config("amd64"), &[(GZIP, gzip(&archive(&[OS, STATUS, tree])))]);
+    let out = outputs(TestHost::new().run(&*step, json!({"image": image})).await.unwrap());
+    assert_eq!((&out["packages"], &out["unassessed"]), (&json!(1), &json!(1)));
+}
+
+#[tokio::test]
 async fn the_bytes_of_a_layer_say_how_it_is_packed() {
     const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
     let registry = FakeRegistry::start().await;

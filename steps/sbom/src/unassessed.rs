@@ -169,34 +169,6 @@ impl UnassessedKind {
             | Self::Unnamed => false,
         }
     }
-
-    /// Whether a file whose name is of this kind may begin with `head`, its first bytes.
-    pub(crate) fn fits(self, head: &[u8]) -> bool {
-        match self {
-            // A program of the shell may stand before the archive, which then starts itself.
-            Self::JavaArchive | Self::PythonEgg => {
-                head.starts_with(b"PK") || head.starts_with(b"#!")
-            }
-            Self::Conda
-            | Self::Damaged
-            | Self::Distribution
-            | Self::DotnetDeps
-            | Self::ForeignLayer
-            | Self::GoBinary
-            | Self::Nix
-            | Self::Opkg
-            | Self::PackedBinary
-            | Self::Pacman
-            | Self::PhpComposer
-            | Self::Rpm
-            | Self::RubyGem
-            | Self::RustBinary
-            | Self::Sparse
-            | Self::TooLarge
-            | Self::Unnamed
-            | Self::YarnPnp => !head.is_empty(),
-        }
-    }
 }
 
 /// One thing that was seen and not read. Its text, `kind:what`, is what the documents carry.

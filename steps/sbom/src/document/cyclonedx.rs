@@ -204,14 +204,14 @@ fn component(described: &Description, package: &Package) -> Component {
             add("owner", owner.clone());
         }
     }
-    let (group, name) = match package.name.split_once('/') {
-        Some((scope, name)) => (Some(scope.to_owned()), name.to_owned()),
+    let (group, name) = match package.name.rsplit_once(['/', ':']) {
+        Some((group, name)) => (Some(group.to_owned()), name.to_owned()),
         None => (None, package.name.clone()),
     };
     Component {
         bom_ref: Some(package.purl.clone()),
         group,
-        version: Some(package.version.clone()),
+        version: Some(package.version.clone()).filter(|version| !version.is_empty()),
         licenses: match package.license.as_deref().map(License::read) {
             None => Vec::new(),
             Some(License::Expression(text)) => vec![LicenseChoice::Expression(text)],

@@ -159,7 +159,7 @@ pub(super) fn write(described: &Description, out: &mut impl Write) -> serde_json
         owners.dedup();
         relationships.append(&mut owners);
         packages.push(SpdxPackage {
-            version_info: Some(package.version.clone()),
+            version_info: Some(package.version.clone()).filter(|version| !version.is_empty()),
             source_info: Some(source_info(described, package)),
             license_declared: declared(package, &mut licenses),
             external_refs: vec![ExternalRef {

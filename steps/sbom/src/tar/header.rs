@@ -88,6 +88,12 @@ impl<'a> Header<'a> {
         path.extend_from_slice(cut_at_nul(&self.block[..100]));
     }
 
+    /// The permissions; none where the field is no number.
+    pub(super) fn mode(&self) -> u32 {
+        let mode = number(&self.block[100..108]).unwrap_or_default();
+        u32::try_from(mode & 0o7777).unwrap_or_default()
+    }
+
     /// Whether the header states no type. Seventh-edition archives do, and mark a directory by the
     /// slash at the end of its name alone.
     pub(super) const fn is_untyped(&self) -> bool {

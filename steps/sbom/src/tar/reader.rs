@@ -45,6 +45,8 @@ pub(crate) struct Entry {
     pub kind: EntryKind,
     /// The number of bytes of data.
     pub size: u64,
+    /// The permissions.
+    pub mode: u32,
 }
 
 /// Reads an archive from front to back.
@@ -162,6 +164,7 @@ impl<R: Read> TarReader<R> {
                     if pax.sparse && kind == EntryKind::File {
                         kind = EntryKind::Sparse;
                     }
+                    let mode = header.mode();
                     let mut map_goes_on = header.sparse_map_goes_on();
                     while map_goes_on {
                         if self.fill(&mut block)? != BLOCK {
@@ -169,7 +172,7 @@ impl<R: Read> TarReader<R> {
                         }
                         map_goes_on = block[504] != 0;
                     }
-                    return Ok(Some(Entry { kind, size: self.data }));
+                    return Ok(Some(Entry { kind, size: self.data, mode }));
                 }
             }
         }

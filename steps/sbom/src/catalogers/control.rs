@@ -10,6 +10,12 @@ pub(super) struct Field<'a> {
     pub(super) goes_on: bool,
 }
 
+/// The first line of the field `key` that has one.
+pub(super) fn get<'a>(fields: &[Field<'a>], key: &str) -> Option<&'a str> {
+    let field = fields.iter().find(|field| field.key.eq_ignore_ascii_case(key));
+    field.map(|field| field.value).filter(|value| !value.is_empty())
+}
+
 /// The fields of the paragraph at the start of `text`, and the text behind the empty line that
 /// ends it. Lines that are no field are passed over.
 pub(super) fn paragraph(text: &str) -> (Vec<Field<'_>>, &str) {

@@ -1,74 +1,87 @@
-//! Programs that carry a list of what they were built from: told by their bytes, in one pass, while
-//! these stream by. Nothing of a program is kept.
+//! Programs that carry a list of what they were built from, or that unpack themselves: told by
+//! their bytes, in one pass, while these stream by. Where nobody could read the list, the program
+//! is named as seen and not read.
 
 use memchr::memmem::{self, Finder};
 
+use super::go::{ALIGNMENT as GO_ALIGNMENT, MAGIC as GO};
+use super::{Candidate, Cataloger, Place, Unreadable, Want, Watch};
+use crate::content::Content;
+use crate::evidence::Said;
 use crate::unassessed::UnassessedKind;
 
-/// How many bytes of the front of a file [`Programs::begin`] wants to see.
-pub(crate) const HEAD: usize = 512;
+/// Looks for the marks that linkers leave.
+pub(super) struct Marks;
 
 /// No linker of the languages in question writes a program as small as this.
-pub(crate) const SMALLEST: u64 = 16 << 10;
-
-/// What Go's linker puts before the build information (debug/buildinfo), at an address that is a
-/// multiple of [`GO_ALIGNMENT`], with the size of a pointer and a byte of flags behind it.
-const GO: &[u8] = b"\xff Go buildinf:";
-const GO_ALIGNMENT: u64 = 16;
+const SMALLEST: u64 = 16 << 10;
 
 /// The name of the section that cargo-auditable writes, between two others in their table.
 const RUST: &[u8] = b"\0.dep-v0\0";
 
-/// What UPX writes behind the headers of a program that it packed.
+/// What UPX writes behind the headers of a program that it packed, among the first bytes.
 const UPX: &[u8] = b"UPX!";
+const UPX_WITHIN: usize = 512;
 
 /// The longest window that one decision needs, less one: what of a piece is kept for the next.
 const TAIL: usize = GO.len() + 1;
 
-/// Looks for programs of one layer.
-pub(crate) struct Programs {
-    go: Finder<'static>,
-    rust: Finder<'static>,
+impl Cataloger for Marks {
+    fn name(&self) -> &'static str {
+        "programs"
+    }
+
+    fn names(&self, _place: &Place<'_>) -> bool {
+        false
+    }
+
+    fn wants(&self, file: &Candidate<'_>) -> Want {
+        if file.size >= SMALLEST && file.is_executable() { Want::Stream } else { Want::No }
+    }
+
+    fn read(&self, _path: &str, _content: &Content<'_>) -> Result<Option<Said>, Unreadable> {
+        Ok(None)
+    }
+
+    fn watch(&self) -> Option<Box<dyn Watch>> {
+        Some(Box::new(Program {
+            go_mark: Finder::new(GO),
+            rust_mark: Finder::new(RUST),
+            offset: 0,
+            tail: Vec::with_capacity(2 * TAIL),
+            head: Vec::new(),
+            go: false,
+            rust: false,
+        }))
+    }
+
+    fn mark(&self) -> UnassessedKind {
+        UnassessedKind::PackedBinary
+    }
+
+    fn is_by_content(&self) -> bool {
+        true
+    }
 }
 
 /// One program, as far as it was seen.
-pub(crate) struct Program<'a> {
-    programs: &'a Programs,
+struct Program {
+    go_mark: Finder<'static>,
+    rust_mark: Finder<'static>,
     /// Where the next piece begins.
     offset: u64,
     /// The last bytes before it.
     tail: Vec<u8>,
-    packed: bool,
+    /// The first bytes of the file.
+    head: Vec<u8>,
     go: bool,
     rust: bool,
 }
 
-impl Programs {
-    pub(crate) fn new() -> Self {
-        Self { go: Finder::new(GO), rust: Finder::new(RUST) }
-    }
-
-    /// Begins with a file whose first bytes are `head`, when these are a program's: ELF, Windows'
-    /// PE, or Mach-O.
-    pub(crate) fn begin(&self, head: &[u8]) -> Option<Program<'_>> {
-        let program = head.starts_with(b"\x7fELF")
-            || head.starts_with(b"MZ")
-            || head.starts_with(&[0xcf, 0xfa, 0xed, 0xfe])
-            || head.starts_with(&[0xce, 0xfa, 0xed, 0xfe]);
-        program.then(|| Program {
-            programs: self,
-            offset: 0,
-            tail: Vec::with_capacity(2 * TAIL),
-            packed: memmem::find(head, UPX).is_some(),
-            go: false,
-            rust: false,
-        })
-    }
-}
-
-impl Program<'_> {
-    /// Looks at the next piece of the file.
-    pub(crate) fn piece(&mut self, piece: &[u8]) {
+impl Watch for Program {
+    fn piece(&mut self, piece: &[u8]) {
+        let missing = UPX_WITHIN.saturating_sub(self.head.len());
+        self.head.extend_from_slice(&piece[..piece.len().min(missing)]);
         // What lies across the border of two pieces.
         let kept = self.tail.len();
         self.tail.extend_from_slice(&piece[..piece.len().min(TAIL)]);
@@ -86,26 +99,27 @@ impl Program<'_> {
         }
     }
 
+    fn end(self: Box<Self>) -> Option<Said> {
+        let mark = match (self.go, self.rust) {
+            (true, _) => Some(UnassessedKind::GoBinary),
+            (false, true) => Some(UnassessedKind::RustBinary),
+            (false, false) => memmem::find(&self.head, UPX).map(|_| UnassessedKind::PackedBinary),
+        };
+        mark.map(|mark| Said { marks: vec![mark], ..Said::default() })
+    }
+}
+
+impl Program {
     fn look(&mut self, bytes: &[u8], from: u64) {
         if !self.go {
-            self.go = self.programs.go.find_iter(bytes).any(|at| {
+            self.go = self.go_mark.find_iter(bytes).any(|at| {
                 // Programs that look for the mark hold it, too, but not as the linker writes it.
                 let behind = bytes.get(at + GO.len()..at + GO.len() + 2);
                 (from + at as u64).is_multiple_of(GO_ALIGNMENT)
                     && matches!(behind, Some([4 | 8, 0..=3]))
             });
         }
-        self.rust = self.rust || self.programs.rust.find(bytes).is_some();
-    }
-
-    /// What it is, once all of it was seen.
-    pub(crate) const fn is(&self) -> Option<UnassessedKind> {
-        match (self.go, self.rust, self.packed) {
-            (true, _, _) => Some(UnassessedKind::GoBinary),
-            (false, true, _) => Some(UnassessedKind::RustBinary),
-            (false, false, true) => Some(UnassessedKind::PackedBinary),
-            (false, false, false) => None,
-        }
+        self.rust = self.rust || self.rust_mark.find(bytes).is_some();
     }
 }
 
@@ -113,15 +127,23 @@ impl Program<'_> {
 mod tests {
     use super::*;
 
-    /// A program of `size` bytes with `mark` at `at`, seen in pieces of `step` bytes.
+    /// A program with `mark` at `at`, seen in pieces of `step` bytes.
     fn seen(head: &[u8], mark: &[u8], at: usize, step: usize) -> Option<UnassessedKind> {
         let mut bytes = vec![0x90; at + mark.len() + 100];
         bytes[..head.len()].copy_from_slice(head);
         bytes[at..at + mark.len()].copy_from_slice(mark);
-        let programs = Programs::new();
-        let mut program = programs.begin(&bytes[..bytes.len().min(HEAD)])?;
+        let candidate = Candidate {
+            place: Place::of("x"),
+            mode: 0o755,
+            size: SMALLEST,
+            head: &bytes[..bytes.len().min(super::super::HEAD)],
+        };
+        if Marks.wants(&candidate) == Want::No {
+            return None;
+        }
+        let mut program = Marks.watch().unwrap();
         bytes.chunks(step).for_each(|piece| program.piece(piece));
-        program.is()
+        program.end().map(|said| said.marks[0])
     }
 
     #[test]

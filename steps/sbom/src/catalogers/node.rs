@@ -11,15 +11,40 @@ use std::collections::HashMap;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::Unreadable;
+use super::{Cataloger, Place, Unreadable};
+use crate::content::Content;
+use crate::evidence::{Entry, Said};
+use crate::package::Ecosystem;
+
+/// Reads the description of a Node package.
+pub(super) struct Node;
+
+impl Cataloger for Node {
+    fn name(&self) -> &'static str {
+        "node"
+    }
+
+    fn names(&self, place: &Place<'_>) -> bool {
+        place.name == "package.json"
+    }
+
+    fn read(&self, _path: &str, content: &Content<'_>) -> Result<Option<Said>, Unreadable> {
+        let bytes = content.whole()?;
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        Ok(package(bytes)?.map(|package| {
+            let entry = Entry::split(Ecosystem::Npm, &package.name, package.version);
+            Entry { license: package.license, ..entry }.into()
+        }))
+    }
+}
 
 /// A Node package.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NodePackage {
+struct NodePackage {
     /// The name, with its `@scope/` where it has one.
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) license: Option<String>,
+    name: String,
+    version: String,
+    license: Option<String>,
 }
 
 /// What a `package.json` says; `None` without a name and a version, as in the stubs that only set
@@ -27,7 +52,7 @@ pub(crate) struct NodePackage {
 ///
 /// # Errors
 /// When it is no JSON object, or when its name or version is there and is no text.
-pub(crate) fn package(bytes: &[u8]) -> Result<Option<NodePackage>, Unreadable> {
+fn package(bytes: &[u8]) -> Result<Option<NodePackage>, Unreadable> {
     let text = as_node_reads(bytes);
     let fields: HashMap<String, &RawValue> = serde_json::from_str(&text).map_err(|error| {
         Unreadable::NoPackage(match serde_json::from_str::<&RawValue>(&text) {

@@ -1,28 +1,38 @@
 //! Alpine's package database: `lib/apk/db/installed`, one letter a field.
 
-use super::Unreadable;
-use crate::evidence::Kind;
-use crate::path::hash;
+use std::sync::Arc;
 
-/// An Alpine package that is installed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Installed {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) arch: String,
-    /// The package that it was built from.
-    pub(crate) origin: Option<String>,
-    pub(crate) license: Option<String>,
-    /// Its files that describe packages of another ecosystem, without a leading slash.
-    pub(crate) paths: Vec<Box<str>>,
-    /// The hashes of the paths of all its files.
-    pub(crate) all: Vec<u64>,
-}
+use super::{Cataloger, Place, Unreadable};
+use crate::content::Content;
+use crate::evidence::{Entry, Owned, Said};
+use crate::package::Ecosystem;
 
-impl Installed {
-    pub(crate) fn text_len(&self) -> usize {
-        let paths: usize = self.paths.iter().map(|path| 16 + path.len()).sum();
-        self.name.len() + self.version.len() + paths + 8 * self.all.len()
+/// Reads Alpine's database.
+pub(super) struct Apk;
+
+impl Cataloger for Apk {
+    fn name(&self) -> &'static str {
+        "apk"
+    }
+
+    fn names(&self, place: &Place<'_>) -> bool {
+        place.name == "installed" && place.folder_is("lib/apk/db")
+    }
+
+    fn read(&self, _path: &str, content: &Content<'_>) -> Result<Option<Said>, Unreadable> {
+        Ok(Some(installed(&content.text()?)?.into()))
+    }
+
+    fn describes(&self) -> bool {
+        false
+    }
+
+    fn databases(&self) -> &'static [&'static str] {
+        &["lib/apk/db", "usr/lib/apk/db"]
+    }
+
+    fn is_database(&self, _place: &Place<'_>) -> bool {
+        true
     }
 }
 
@@ -30,36 +40,37 @@ impl Installed {
 ///
 /// # Errors
 /// When a text that is not empty holds no package at all.
-pub(crate) fn installed(text: &str) -> Result<Vec<Installed>, Unreadable> {
+fn installed(text: &str) -> Result<Vec<Entry>, Unreadable> {
+    let new = || (Entry::new(Ecosystem::Apk, "", ""), Owned::default());
     let mut found = Vec::new();
-    let mut package = Installed::default();
+    let (mut package, mut owned) = new();
     let mut folder = "";
     // The last block may end with the file instead of an empty line.
     for line in text.lines().chain([""]) {
         let Some((field, value)) = line.split_once(':') else {
-            let mut done = std::mem::take(&mut package);
-            done.all.shrink_to_fit();
+            let (mut done, mut files) = (package, owned);
+            (package, owned) = new();
+            done.source = done.source.filter(|origin| *origin != done.name);
+            files.all.shrink_to_fit();
+            done.owned = Some(Arc::new(files));
             folder = "";
             if !done.name.is_empty() && !done.version.is_empty() {
                 found.push(done);
             }
             continue;
         };
-        let owned = || Some(value.to_owned()).filter(|value| !value.is_empty());
+        let kept = || Some(value.to_owned()).filter(|value| !value.is_empty());
         match field {
             "P" => package.name = value.to_owned(),
             "V" => package.version = value.to_owned(),
-            "A" => package.arch = value.to_owned(),
-            "o" => package.origin = owned(),
-            "L" => package.license = owned(),
+            "A" => package.arch = kept(),
+            "o" => package.source = kept(),
+            "L" => package.license = kept(),
+            "m" => package.supplier = kept(),
             "F" => folder = value,
             "R" => {
                 let separator = if folder.is_empty() { "" } else { "/" };
-                let path = format!("{folder}{separator}{value}");
-                package.all.push(hash(&path));
-                if matches!(Kind::of(&path), Some(Kind::Python | Kind::Node)) {
-                    package.paths.push(path.into());
-                }
+                owned.add(&format!("{folder}{separator}{value}"));
             }
             _ => {}
         }
@@ -84,9 +95,9 @@ R:PKG-INFO\nZ:Q1=";
         let found = installed(text).unwrap();
         assert_eq!(found.len(), 2);
         assert_eq!((&*found[0].name, &*found[0].version), ("musl", "1.2.4-r2"));
-        assert_eq!(found[1].origin.as_deref(), Some("six"));
+        assert_eq!((&found[0].source, found[1].source.as_deref()), (&None, Some("six")));
         assert_eq!(
-            found[1].paths,
+            found[1].owned.as_ref().unwrap().paths,
             ["usr/lib/python3.11/site-packages/six.egg-info/PKG-INFO".into()]
         );
         assert!(installed("").unwrap().is_empty());

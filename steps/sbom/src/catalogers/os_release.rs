@@ -1,5 +1,31 @@
 //! The name of the operating system: `os-release(5)`.
 
+use super::{Cataloger, Place, Unreadable};
+use crate::content::Content;
+use crate::evidence::Said;
+
+/// Reads the name of the operating system.
+pub(super) struct Os;
+
+impl Cataloger for Os {
+    fn name(&self) -> &'static str {
+        "os-release"
+    }
+
+    fn names(&self, place: &Place<'_>) -> bool {
+        // The links `/etc/os-release` and `/usr/lib/os-release` may both lead elsewhere.
+        place.name.starts_with("os-release")
+    }
+
+    fn read(&self, _path: &str, content: &Content<'_>) -> Result<Option<Said>, Unreadable> {
+        Ok(read(&content.text()?).map(|os| Said { os: Some(os), ..Said::default() }))
+    }
+
+    fn describes(&self) -> bool {
+        false
+    }
+}
+
 /// Which distribution an image is made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OsRelease {

@@ -1,8 +1,7 @@
 //! The client of a remote server: commands ask it for what they otherwise have in the store.
 //!
-//! Every request has a deadline. One that changes nothing, or that the server knows again by its
-//! `Idempotency-Key` or its digest, is made again when the server is away for a moment; another one only
-//! where it certainly did not arrive.
+//! Every request has a deadline, and is made again when the server is away for a moment: it changes nothing,
+//! or the server knows it again by its `Idempotency-Key` or its digest.
 
 mod follow;
 mod ports;
@@ -48,15 +47,6 @@ pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
     token: Option<Secret<String>>,
-}
-
-/// How safe it is to make a request again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Again {
-    /// It comes to the same.
-    Always,
-    /// Only where it did not arrive.
-    Unsent,
 }
 
 /// What is sent.
@@ -130,13 +120,13 @@ impl Client {
 
     /// Asks for JSON.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failed> {
-        let answer = self.send(Method::GET, path, Content::Nothing, None, Again::Always, REQUEST);
+        let answer = self.send(Method::GET, path, Content::Nothing, None, REQUEST);
         json(answer.await?).await
     }
 
     /// Asks for text.
     async fn text(&self, path: &str) -> Result<(Response, String), Failed> {
-        let answer = self.send(Method::GET, path, Content::Nothing, None, Again::Always, TRANSFER);
+        let answer = self.send(Method::GET, path, Content::Nothing, None, TRANSFER);
         let mut answer = answer.await?;
         let bytes = all_of(&mut answer, MAX_EXPORT_BYTES).await?;
         let text = String::from_utf8(bytes)
@@ -144,16 +134,16 @@ impl Client {
         Ok((answer, text))
     }
 
-    /// Asks for something to be done. With a key, the server does it once however often it is asked.
+    /// Asks for something to be done. Each request has a key of its own, by which the server knows it
+    /// again: it does it once, however often it is asked.
     pub(crate) async fn post(
         &self,
         path: &str,
         body: &Value,
-        key: Option<&str>,
     ) -> Result<(StatusCode, Value), Failed> {
-        let again = if key.is_some() { Again::Always } else { Again::Unsent };
+        let key = format!("{:032x}", rand::random::<u128>());
         let answer =
-            self.send(Method::POST, path, Content::Json(body), key, again, REQUEST).await?;
+            self.send(Method::POST, path, Content::Json(body), Some(&key), REQUEST).await?;
         Ok((answer.status(), json(answer).await?))
     }
 
@@ -166,13 +156,13 @@ impl Client {
     ) -> Result<(), Failed> {
         let file = Content::File { path, size };
         let place = format!("/api/v1/artifacts/{digest}");
-        self.send(Method::PUT, &place, file, None, Again::Always, TRANSFER).await.map(drop)
+        self.send(Method::PUT, &place, file, None, TRANSFER).await.map(drop)
     }
 
     /// A document that a run left behind, checked.
     pub(crate) async fn artifact(&self, run: &RunId, digest: &Digest) -> Result<Bytes, Stop> {
         let path = format!("/api/v1/runs/{run}/artifacts/{digest}");
-        let answer = self.send(Method::GET, &path, Content::Nothing, None, Again::Always, TRANSFER);
+        let answer = self.send(Method::GET, &path, Content::Nothing, None, TRANSFER);
         let mut answer = answer.await.map_err(Failed::stop)?;
         let bytes = all_of(&mut answer, MAX_EXPORT_BYTES).await.map_err(Failed::stop)?;
         if digest.matches(&bytes) {
@@ -187,7 +177,6 @@ impl Client {
         path: &str,
         content: Content<'_>,
         key: Option<&str>,
-        again: Again,
         deadline: Duration,
     ) -> Result<Response, Failed> {
         let mut pause = PAUSE;
@@ -198,24 +187,24 @@ impl Client {
                 Ok(answer) if answer.status().is_success() => return Ok(answer),
                 Ok(answer) => {
                     let status = answer.status();
-                    let passing = matches!(
-                        status,
+                    let asked = answer.headers().get(RETRY_AFTER);
+                    let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok());
+                    let passing = match status {
                         StatusCode::BAD_GATEWAY
-                            | StatusCode::SERVICE_UNAVAILABLE
-                            | StatusCode::GATEWAY_TIMEOUT
-                            | StatusCode::TOO_MANY_REQUESTS
-                    );
-                    if last || !passing || again == Again::Unsent {
+                        | StatusCode::SERVICE_UNAVAILABLE
+                        | StatusCode::GATEWAY_TIMEOUT
+                        | StatusCode::TOO_MANY_REQUESTS => true,
+                        // The same request is still being done, by whoever heard it first.
+                        StatusCode::CONFLICT => asked.is_some(),
+                        _ => false,
+                    };
+                    if last || !passing {
                         let problem = json(answer).await.unwrap_or(Value::Null);
                         return Err(Failed::Refused { status, problem });
                     }
-                    let asked = answer.headers().get(RETRY_AFTER);
-                    let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok());
                     asked.map_or(pause, Duration::from_secs)
                 }
-                Err(error) if last || (again == Again::Unsent && !error.is_connect()) => {
-                    return Err(self.away(&error));
-                }
+                Err(error) if last => return Err(self.away(&error)),
                 Err(_) => pause,
             };
             tokio::time::sleep(wait.min(LONGEST_PAUSE)).await;
@@ -279,11 +268,6 @@ impl Client {
         let why = fairlead_step::error_chain(error);
         Failed::Away(format!("the server at {} does not answer: {why}", self.base))
     }
-}
-
-/// A name for one thing that is asked for, however often it is sent.
-pub(crate) fn new_key() -> String {
-    format!("{:032x}", rand::random::<u128>())
 }
 
 async fn all_of(answer: &mut Response, most: u64) -> Result<Vec<u8>, Failed> {

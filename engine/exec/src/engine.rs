@@ -337,6 +337,34 @@ impl Engine {
     /// # Errors
     /// When secrets or kinds are missing, all of them at once, or the journal does not take the run.
     pub async fn request(&self, request: RunRequest) -> Result<Requested, RequestError> {
+        let id = self.new_id();
+        self.create(id, request).await
+    }
+
+    /// As [`Engine::request`], under an id that was given out before: when there is a run with it, the
+    /// same request has created it, and it is the answer.
+    ///
+    /// # Errors
+    /// As [`Engine::request`].
+    pub async fn request_as(
+        &self,
+        id: RunId,
+        request: RunRequest,
+    ) -> Result<Requested, RequestError> {
+        match self.create(id, request).await {
+            Err(RequestError::Store(StoreError::RunExists { run })) => Ok(Requested::Already(run)),
+            requested => requested,
+        }
+    }
+
+    /// An id for a run.
+    #[must_use]
+    pub fn new_id(&self) -> RunId {
+        let millis = u64::try_from(self.0.tools.clock.now().as_millisecond()).unwrap_or(0);
+        RunId::mint(millis, rand::random())
+    }
+
+    async fn create(&self, id: RunId, request: RunRequest) -> Result<Requested, RequestError> {
         self.check_kinds(&request).map_err(RequestError::Kinds)?;
         // A tag may move: what is written down is what it stood for when the run was asked for.
         let images = request.plan.params().unresolved(&request.params);
@@ -358,8 +386,6 @@ impl Engine {
             }
         }
         let now = self.0.tools.clock.now();
-        let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
-        let id = RunId::mint(millis, rand::random());
         let plan = PlanBlob::of(&request.plan).map_err(RequestError::Plan)?;
         let group = group_of(&id, &request, scope).map_err(RequestError::Group)?;
         let first = Record::first(

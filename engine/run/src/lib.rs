@@ -6,7 +6,7 @@
 //! behind [`Run::recovery`].
 //!
 //! Nothing here does I/O, reads a clock or starts a task. The ports ([`Journal`], [`EventStore`],
-//! [`LogStore`], [`TokenStore`], [`AuditLog`]) are answered by `fairlead-store`; with the feature `conformance`, the module of
+//! [`LogStore`], [`TokenStore`], [`AuditLog`], [`IdempotencyStore`]) are answered by `fairlead-store`; with the feature `conformance`, the module of
 //! that name checks that an implementation keeps what they promise.
 
 mod access;
@@ -21,6 +21,7 @@ mod export;
 mod fact;
 mod gates;
 mod groups;
+mod idempotency;
 mod inbox;
 mod items;
 mod journal;
@@ -54,6 +55,9 @@ pub use fact::{
 };
 pub use gates::Ballot;
 pub use groups::Groups;
+pub use idempotency::{
+    IdempotencyStore, KEYED_FOR, KeptAnswer, KeyedEnd, KeyedRequest, KeyedStart, MAX_KEPT_ANSWER,
+};
 pub use inbox::{
     Claimed, DueEvent, EventFilter, EventRun, EventState, EventStore, EventView, Inserted,
     MAX_REASON_BYTES, NewEvent, Retried, StoredEvent, TagPush, UnknownState,

@@ -32,6 +32,7 @@ mod tests;
 
 pub use identity::{
     ApiAccess, ClaimRole, IssuerDocuments, IssuerError, IssuerSettings, Issuers, Limits,
+    TrustedProxies,
 };
 pub use ingest::{SourceProblem, SourceSettings, Sources};
 pub use ports::{

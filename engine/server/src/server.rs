@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use fairlead_event::{Bus, BusError, SubscribedDeliveries};
 use fairlead_exec::{Engine, Updates};
-use fairlead_run::{AuditLog, EventStore, Groups, Journal, LogStore, Projects, TokenStore, Wake};
+use fairlead_run::{
+    AuditLog, EventStore, Groups, IdempotencyStore, Journal, LogStore, Projects, TokenStore, Wake,
+};
 use fairlead_step::{Artifacts, Catalog, Clock, RunId};
 use futures::stream::BoxStream;
 use tokio::net::TcpListener;
@@ -18,7 +20,7 @@ use crate::api::{
     self, Api, ArtifactsApi, Bounded, Decisions, EventsApi, FileRequests, MetricsApi, Readiness,
     Requests, RunsApi, TokensApi,
 };
-use crate::identity::{ApiAccess, Audit, Guard, Identity, Issuers, Rates};
+use crate::identity::{ApiAccess, Audit, Guard, Identity, Issuers, Rates, TrustedProxies};
 use crate::ingest::{Ingest, Outbox, Receiver, Sources, Subscription};
 use crate::ports::{Forges, ImageResolver, Pipelines, Retention};
 use crate::runs::{Supervisor, Sweep};
@@ -68,8 +70,12 @@ pub struct Ports {
     pub tokens: Arc<dyn TokenStore>,
     /// The issuers whose tokens are taken, too.
     pub issuers: Issuers,
+    /// What is kept of requests that show a key, in the same store.
+    pub keyed: Arc<dyn IdempotencyStore>,
     /// The audit log, in the same store.
     pub audit: Arc<dyn AuditLog>,
+    /// The proxies that are believed when they say whose a request is.
+    pub proxies: TrustedProxies,
     /// Which pipeline belongs to which project.
     pub projects: Projects,
     /// The groups of those who vote.
@@ -151,7 +157,8 @@ impl Server {
             }
         }
 
-        let Self { ports, options } = self;
+        let Self { mut ports, options } = self;
+        let proxies = std::mem::take(&mut ports.proxies);
         let stopping = CancellationToken::new();
         // Before anything is driven, so that nothing of it is missed.
         let (updates, ends) = (ports.engine.subscribe(), ports.engine.subscribe());
@@ -170,7 +177,8 @@ impl Server {
             }
             stop.cancel();
         });
-        let answering = api::serve(Bounded::new(listener), api::router(api), stopping.clone());
+        let listener = Bounded::new(listener, Some(proxies.clone()));
+        let answering = api::serve(listener, api::router(api), proxies, stopping.clone());
         let mut answering = tokio::spawn(answering);
         stopping.cancelled().await;
         // A client that does not read its answer must not hold the server.
@@ -372,6 +380,7 @@ impl Parts {
                 rates: Arc::new(Rates::new(options.limits)),
                 projects: Arc::new(ports.projects),
                 groups: Arc::new(ports.groups),
+                keyed: ports.keyed,
                 audit: Audit::new(ports.audit, Arc::clone(&clock)),
                 journal: Arc::clone(&journal),
             },

@@ -13,6 +13,7 @@ mod artifacts;
 mod callers;
 mod error;
 mod events;
+mod idempotency;
 mod kept;
 mod logs;
 mod memory;
@@ -27,7 +28,9 @@ mod values;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fairlead_run::{AuditLog, EventStore, Journal, LogStore, ResultCache, StoreError, TokenStore};
+use fairlead_run::{
+    AuditLog, EventStore, IdempotencyStore, Journal, LogStore, ResultCache, StoreError, TokenStore,
+};
 use fairlead_step::Artifacts;
 
 pub use artifacts::S3Options;
@@ -43,6 +46,7 @@ pub struct Store {
     result_cache: Arc<dyn ResultCache>,
     tokens: Arc<dyn TokenStore>,
     audit: Arc<dyn AuditLog>,
+    keyed: Arc<dyn IdempotencyStore>,
     logs: Arc<dyn LogStore>,
     artifacts: Arc<dyn Artifacts>,
     retention: Arc<dyn prune::Retention>,
@@ -120,7 +124,14 @@ impl Store {
         base: Base,
     ) -> Self
     where
-        S: Journal + EventStore + ResultCache + TokenStore + AuditLog + prune::Retention + 'static,
+        S: Journal
+            + EventStore
+            + ResultCache
+            + TokenStore
+            + AuditLog
+            + IdempotencyStore
+            + prune::Retention
+            + 'static,
         L: LogStore + prune::LogRetention + 'static,
     {
         Self {
@@ -129,6 +140,7 @@ impl Store {
             result_cache: state.clone(),
             tokens: state.clone(),
             audit: state.clone(),
+            keyed: state.clone(),
             retention: state,
             logs: logs.clone(),
             log_retention: logs,
@@ -184,6 +196,12 @@ impl Store {
     #[must_use]
     pub fn audit(&self) -> Arc<dyn AuditLog> {
         Arc::clone(&self.audit)
+    }
+
+    /// What is kept of requests that show a key.
+    #[must_use]
+    pub fn keyed_requests(&self) -> Arc<dyn IdempotencyStore> {
+        Arc::clone(&self.keyed)
     }
 
     /// The logs.

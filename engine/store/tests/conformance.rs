@@ -6,10 +6,10 @@ mod server;
 use std::sync::Arc;
 
 use fairlead_run::conformance::{
-    audit_log_conformance, event_store_conformance, journal_conformance, log_store_conformance,
-    reopened_conformance, result_cache_conformance, token_store_conformance,
+    audit_log_conformance, event_store_conformance, idempotency_conformance, journal_conformance,
+    log_store_conformance, reopened_conformance, result_cache_conformance, token_store_conformance,
 };
-use fairlead_run::{EventStore, Journal, LogStore, ResultCache, TokenStore};
+use fairlead_run::{EventStore, IdempotencyStore, Journal, LogStore, ResultCache, TokenStore};
 use fairlead_store::Store;
 use server::Schema;
 use tempfile::TempDir;
@@ -167,6 +167,26 @@ async fn the_audit_log_in_postgres() {
         (one.audit(), other.audit())
     })
     .await;
+}
+
+fn keyed(store: Store) -> Arc<dyn IdempotencyStore> {
+    store.keyed_requests()
+}
+
+#[tokio::test]
+async fn the_keyed_requests_in_memory() {
+    idempotency_conformance(async || keyed(Store::memory())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_keyed_requests_in_sqlite() {
+    let stores = Stores::default();
+    idempotency_conformance(async || keyed(stores.on_disk().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_keyed_requests_in_postgres() {
+    in_postgres!(idempotency_conformance, keyed);
 }
 
 fn logs(store: Store) -> Arc<dyn LogStore> {

@@ -13,7 +13,7 @@ use crate::cli::{
     CancelArgs, Command, DriveArgs, EventsCommand, PruneArgs, RetryArgs, RunArgs, SettleArgs,
     StepsCommand, UndoArgs, VoteArgs,
 };
-use crate::client::{Client, Failed, Followed, new_key};
+use crate::client::{Client, Failed, Followed};
 use crate::exit::{Exit, Stop};
 use crate::live::Live;
 use crate::output::Style;
@@ -89,13 +89,12 @@ async fn start(context: &Context<'_>, client: &Client, args: RunArgs) -> Result<
         })?;
         params.insert(name.to_owned(), value.into());
     }
-    let key = new_key();
     let name = args.file.to_str().filter(|name| is_pipeline_name(name));
     let answer = match name.filter(|_| !args.file.exists()) {
         // One of the server's own pipelines.
         Some(name) => {
             let path = format!("/api/v1/pipelines/{name}/runs");
-            client.post(&path, &json!({ "params": params }), Some(&key)).await
+            client.post(&path, &json!({ "params": params })).await
         }
         None => {
             let source = crate::load::source(&args.file)?;
@@ -105,7 +104,7 @@ async fn start(context: &Context<'_>, client: &Client, args: RunArgs) -> Result<
                 "params": params,
                 "archive": packed,
             });
-            client.post("/api/v1/runs", &body, None).await
+            client.post("/api/v1/runs", &body).await
         }
     };
     let (_, answer) = answer.map_err(Failed::stop)?;
@@ -238,7 +237,7 @@ async fn cancel_when_interrupted(client: Client, run: RunId) {
             _ = terminate.recv() => "the client was told to terminate",
         };
         let path = format!("/api/v1/runs/{run}/cancel");
-        let _ = client.post(&path, &json!({ "reason": why }), None).await;
+        let _ = client.post(&path, &json!({ "reason": why })).await;
     }
     interrupt.recv().await;
     #[expect(clippy::exit, reason = "the server has everything, and goes on")]
@@ -286,7 +285,7 @@ async fn vote(
     let run = named_run(client, &args.run).await?;
     let body = word(args.who.name.as_ref(), args.reason.as_ref());
     let path = at_step(&run, &args.step, &vote.to_string());
-    let (_, answer) = client.post(&path, &body, None).await.map_err(Failed::stop)?;
+    let (_, answer) = client.post(&path, &body).await.map_err(Failed::stop)?;
     Ok(told(context, &run, &format!("{vote} at `{}`", args.step), &answer))
 }
 
@@ -304,7 +303,7 @@ async fn settle(context: &Context<'_>, client: &Client, args: SettleArgs) -> Res
             .map_err(|e| Stop::usage("`--outputs` is no JSON").because(&e))?;
     }
     let path = at_step(&run, &args.step, "settle");
-    let (_, answer) = client.post(&path, &body, None).await.map_err(Failed::stop)?;
+    let (_, answer) = client.post(&path, &body).await.map_err(Failed::stop)?;
     Ok(told(context, &run, &format!("`{}` settled as {decision}", args.step), &answer))
 }
 
@@ -317,7 +316,7 @@ async fn end(
     let run = named_run(client, &args.run).await?;
     let body = word(args.who.name.as_ref(), args.reason.as_ref());
     let path = format!("/api/v1/runs/{run}/{what}");
-    let (_, answer) = client.post(&path, &body, None).await.map_err(Failed::stop)?;
+    let (_, answer) = client.post(&path, &body).await.map_err(Failed::stop)?;
     let said = if what == "cancel" { "told to stop" } else { "abandoned" };
     Ok(told(context, &run, said, &answer))
 }
@@ -335,7 +334,7 @@ async fn retry(context: &Context<'_>, client: &Client, args: RetryArgs) -> Resul
         body["archive"] = json!(pack(context, client, folder, false).await?);
     }
     let path = format!("/api/v1/runs/{run}/retry");
-    let (_, answer) = client.post(&path, &body, None).await.map_err(Failed::stop)?;
+    let (_, answer) = client.post(&path, &body).await.map_err(Failed::stop)?;
     let kept = answer.get("kept").and_then(Value::as_array);
     let kept: Vec<&str> = kept.into_iter().flatten().filter_map(Value::as_str).collect();
     context.output.say(match kept.as_slice() {
@@ -356,7 +355,7 @@ async fn undo(context: &Context<'_>, client: &Client, args: UndoArgs) -> Result<
         body["archive"] = json!(pack(context, client, folder, false).await?);
     }
     let path = format!("/api/v1/runs/{run}/undo");
-    let (_, answer) = client.post(&path, &body, None).await.map_err(Failed::stop)?;
+    let (_, answer) = client.post(&path, &body).await.map_err(Failed::stop)?;
     output.say(format!("to take back run {run}, in this order:"));
     for step in answer.get("steps").and_then(Value::as_array).into_iter().flatten() {
         let text = |key: &str| step.get(key).and_then(Value::as_str);
@@ -381,7 +380,7 @@ async fn prune_there(
         "keep_last": args.keep_last,
         "dry_run": !args.yes,
     });
-    let (_, report) = client.post("/api/v1/prune", &body, None).await.map_err(Failed::stop)?;
+    let (_, report) = client.post("/api/v1/prune", &body).await.map_err(Failed::stop)?;
     prune::tell(context.output, &args, &report)?;
     Ok(Exit::Passed)
 }
@@ -419,7 +418,7 @@ async fn events_there(
             let id = event_id(client, &id).await?;
             let path = format!("/api/v1/events/{id}/retry");
             let (_, answer) =
-                client.post(&path, &serde_json::json!({}), None).await.map_err(Failed::stop)?;
+                client.post(&path, &serde_json::json!({})).await.map_err(Failed::stop)?;
             if json {
                 output.json(&answer)?;
             } else {

@@ -17,12 +17,13 @@ use fairlead_run::{Journal, StoreError};
 use fairlead_server::{
     ApiAccess, FoundImage, ImageResolver, IssuerDocuments, IssuerSettings, Issuers, Metrics,
     Options, Pipeline, Pipelines, Ports, PruneRequest, Retention, ServeError, Server,
-    SourceSettings, Sources, TraceExporter,
+    SourceSettings, Sources, TraceExporter, TrustedProxies,
 };
 use fairlead_step::{
     BoxFuture, Catalog, Clock, Digest, Egress, Image, ImageRef, StepError, error_chain,
 };
 use fairlead_store::{PruneRules, Store};
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -74,6 +75,11 @@ pub(crate) struct Config {
     /// `fairlead token create` has made, and may be served to the network.
     #[serde(default)]
     identity: Option<IdentitySettings>,
+    /// The networks of the proxies in front of the server, such as `10.0.0.0/8`. What those say in `Forwarded`
+    /// or `X-Forwarded-For` of the address that a request comes from is believed, counted from the right.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    trusted_proxies: Vec<IpNet>,
     /// What the server says of itself to other machines.
     #[serde(default)]
     telemetry: TelemetrySettings,
@@ -274,6 +280,8 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         tokens: store.tokens(),
         issuers,
         audit: store.audit(),
+        keyed: store.keyed_requests(),
+        proxies: TrustedProxies::new(config.trusted_proxies.clone()),
         projects: projects::membership(&config.projects).map_err(|e| Stop::usage(e.to_string()))?,
         groups: votes::groups(args.groups.as_deref())?,
         metrics,

@@ -5,6 +5,7 @@ mod admission;
 mod audit;
 mod driver;
 mod events;
+mod idempotency;
 mod journal;
 mod logs;
 mod reopened;
@@ -14,6 +15,7 @@ mod tokens;
 
 pub use audit::audit_log_conformance;
 pub use events::event_store_conformance;
+pub use idempotency::idempotency_conformance;
 pub use journal::journal_conformance;
 pub use logs::log_store_conformance;
 pub use reopened::reopened_conformance;

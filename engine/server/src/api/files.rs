@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use fairlead_exec::{RequestError, Requested, RunRequest};
@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::artifacts;
-use super::pipelines::idempotency_key;
+use super::keyed::RequestKey;
 use super::problem::Problem;
 use super::runs::{restore, run_id};
 use crate::identity::Caller;
@@ -78,7 +78,7 @@ struct RerunBody {
 pub(crate) async fn start(
     State(api): State<FileRequests>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    Extension(key): Extension<RequestKey>,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let StartBody { source, params, archive } = read(&body)?;
@@ -98,21 +98,21 @@ pub(crate) async fn start(
         params,
         event: json!({}),
         event_id: None,
-        started_by: key_of(&headers, "runs")?,
+        started_by: None,
         by: caller.name().to_owned(),
         workspace,
         origin: None,
     };
     let detail = Map::from_iter([("source".to_owned(), json!(request.plan.source_digest()))]);
     caller.record(AuditAction::RunRequest, request.plan.name(), None, detail).await?;
-    api.begin(request, json!({})).await
+    api.begin(key, request, json!({})).await
 }
 
 pub(crate) async fn retry(
     State(api): State<FileRequests>,
     Extension(caller): Extension<Caller>,
     Path(run): Path<String>,
-    headers: HeaderMap,
+    Extension(key): Extension<RequestKey>,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let body: RerunBody = if body.is_empty() { RerunBody::default() } else { read(&body)? };
@@ -132,20 +132,19 @@ pub(crate) async fn retry(
     let by = caller.name().to_owned();
     let mut request =
         RunRequest::retry(&old, &body.from, replan, by).map_err(|error| refused(&error))?;
-    request.started_by = key_of(&headers, &format!("retry/{id}"))?;
     request.workspace = api.workspace_again(&old, body.archive).await?;
     let kept = request.origin.iter().flat_map(|Origin { kept, .. }| kept);
     let kept: Vec<&StepId> = kept.map(|kept| &kept.step).collect();
     let said = json!({ "kept": kept });
     caller.record(AuditAction::RunRetry, id.to_string(), None, Map::new()).await?;
-    api.begin(request, said).await
+    api.begin(key, request, said).await
 }
 
 pub(crate) async fn undo(
     State(api): State<FileRequests>,
     Extension(caller): Extension<Caller>,
     Path(run): Path<String>,
-    headers: HeaderMap,
+    Extension(key): Extension<RequestKey>,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let body: RerunBody = if body.is_empty() { RerunBody::default() } else { read(&body)? };
@@ -161,9 +160,8 @@ pub(crate) async fn undo(
     if body.dry_run {
         return Ok(Json(said).into_response());
     }
-    request.started_by = key_of(&headers, &format!("undo/{id}"))?;
     if !body.once_more
-        && let Some(earlier) = api.taken_back(&old, request.started_by.as_deref()).await?
+        && let Some(earlier) = api.taken_back(&old, &key).await?
     {
         let detail = format!("run {earlier} takes it back already");
         return Err(Problem::new(StatusCode::CONFLICT, "undone", "it is taken back", detail)
@@ -171,7 +169,7 @@ pub(crate) async fn undo(
     }
     request.workspace = api.workspace_again(&old, body.archive).await?;
     caller.record(AuditAction::RunUndo, id.to_string(), None, Map::new()).await?;
-    api.begin(request, said).await
+    api.begin(key, request, said).await
 }
 
 impl FileRequests {
@@ -237,16 +235,13 @@ impl FileRequests {
     async fn taken_back(
         &self,
         old: &Run,
-        key: Option<&str>,
+        key: &RequestKey,
     ) -> Result<Option<fairlead_step::RunId>, Problem> {
         let filter =
             RunFilter { origin: Some(old.id().clone()), limit: 100, ..RunFilter::default() };
-        let ours = match key {
-            Some(key) => self.starter.events.runs_of(key).await?,
-            None => Vec::new(),
-        };
+        let ours = key.0.as_ref().map(|shown| &shown.run);
         for summary in self.journal.list(filter).await? {
-            if ours.iter().any(|link| link.run == summary.id) {
+            if ours == Some(&summary.id) {
                 continue;
             }
             let state = restore(&*self.journal, &summary.id).await?;
@@ -258,7 +253,12 @@ impl FileRequests {
     }
 
     /// Creates the run, or finds the one that the same request made, and answers it.
-    async fn begin(&self, mut request: RunRequest, mut said: Value) -> Result<Response, Problem> {
+    async fn begin(
+        &self,
+        RequestKey(shown): RequestKey,
+        mut request: RunRequest,
+        mut said: Value,
+    ) -> Result<Response, Problem> {
         let plan = Arc::clone(&request.plan);
         if !plan.params().unresolved(&request.params).is_empty() {
             let images = &*self.images;
@@ -270,7 +270,8 @@ impl FileRequests {
                 Problem::new(status, "image", "an image cannot be resolved", detail).errors(errors)
             })?;
         }
-        let requested = self.starter.begin(request).await.map_err(not_begun)?;
+        let requested =
+            self.starter.begin(shown.map(|shown| shown.run), request).await.map_err(not_begun)?;
         let (run, status) = match requested {
             Requested::New(run) => (run, StatusCode::CREATED),
             Requested::Already(run) => (run, StatusCode::OK),
@@ -288,13 +289,6 @@ fn not_of_clients(old: &Run) -> Problem {
         format!("`{name}` is a pipeline of this server: its runs are made again by its own file");
     Problem::new(StatusCode::FORBIDDEN, "not-of-clients", "that is the server's to say", detail)
         .hint("change the pipeline where the server has it from")
-}
-
-/// What tells the same request from another one, in the form that the store keeps of events.
-fn key_of(headers: &HeaderMap, what: &str) -> Result<Option<String>, Problem> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = idempotency_key(key)?;
-    Ok(Some(Digest::sha256(format!("{what}\n{key}").as_bytes()).hex().to_owned()))
 }
 
 fn refused(error: &RerunError) -> Problem {

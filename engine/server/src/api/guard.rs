@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use fairlead_run::Right;
 
 use super::body::all_of;
+use super::keyed::{self, RequestKey};
 use super::problem::Problem;
 use super::routes::Needs;
 use super::runs::run_id;
@@ -36,7 +37,9 @@ pub(crate) async fn check(
     next: Next,
 ) -> Response {
     match admitted(&guard, needs, &params, request).await {
-        Ok(request) => next.run(request).await,
+        // The event that asks for a run of a pipeline is known again by itself, and for longer.
+        Ok(request) if matches!(needs, Needs::OfPipeline(_)) => next.run(request).await,
+        Ok(request) => keyed::once(&guard, request, next).await,
         Err(problem) => problem.into_response(),
     }
 }
@@ -68,12 +71,15 @@ async fn admitted(
     may(guard, &caller, needs, params, &path).await?;
     // Nobody who may not do it makes this server read a body.
     let (mut head, body) = request.into_parts();
+    let name = caller.name().to_owned();
     head.extensions.insert(caller);
     // What is brought to stay comes piece by piece, and its route sees to its size and its time.
     if head.method == axum::http::Method::PUT {
         return Ok(Request::from_parts(head, body));
     }
     let body = all_of(body, MAX_REQUEST).await?;
+    let key = RequestKey::of(&head, &name, &body, guard.identity.clock.now())?;
+    head.extensions.insert(key);
     Ok(Request::from_parts(head, body.into()))
 }
 

@@ -14,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
+use crate::identity::TrustedProxies;
+
 /// The most connections at a time. More wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;
 /// The most connections of one address, so that nobody has all of them. Not of this machine: a proxy on it
@@ -29,17 +31,21 @@ pub(crate) struct Bounded {
     listener: TcpListener,
     slots: Arc<Semaphore>,
     peers: Peers,
+    /// They speak for many.
+    proxies: TrustedProxies,
     silence: Duration,
 }
 
 impl Bounded {
-    pub(crate) fn new(listener: TcpListener) -> Self {
-        Self::with(listener, MAX_CONNECTIONS, SILENCE)
+    pub(crate) fn new(listener: TcpListener, proxies: Option<TrustedProxies>) -> Self {
+        let proxies = proxies.unwrap_or_default();
+        Self { proxies, ..Self::with(listener, MAX_CONNECTIONS, SILENCE) }
     }
 
     fn with(listener: TcpListener, connections: usize, silence: Duration) -> Self {
         let slots = Arc::new(Semaphore::new(connections));
-        Self { listener, slots, peers: Peers::default(), silence }
+        let proxies = TrustedProxies::default();
+        Self { listener, slots, peers: Peers::default(), proxies, silence }
     }
 }
 
@@ -49,11 +55,11 @@ struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 impl Peers {
     /// A place for a connection of `address`; none when it has as many as one may have.
-    fn enter(&self, address: IpAddr) -> Option<PeerPlace> {
+    fn enter(&self, address: IpAddr, speaks_for_many: bool) -> Option<PeerPlace> {
         let address = address.to_canonical();
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = peers.entry(address).or_default();
-        if *count >= MOST_OF_ONE && !address.is_loopback() {
+        if *count >= MOST_OF_ONE && !address.is_loopback() && !speaks_for_many {
             return None;
         }
         *count += 1;
@@ -94,7 +100,7 @@ impl axum::serve::Listener for Bounded {
         let (stream, address, place) = loop {
             // The listener of axum tells passing errors from lasting ones and waits between attempts.
             let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
-            if let Some(place) = self.peers.enter(address.ip()) {
+            if let Some(place) = self.peers.enter(address.ip(), self.proxies.have(address.ip())) {
                 break (stream, address, place);
             }
         };
@@ -198,14 +204,17 @@ mod tests {
     fn no_address_has_all_the_places() {
         let peers = Peers::default();
         let (one, other) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
-        let mut places: Vec<_> = (0..MOST_OF_ONE).map(|_| peers.enter(one).unwrap()).collect();
-        assert!(peers.enter(one).is_none() && peers.enter(other).is_some());
+        let mut places: Vec<_> =
+            (0..MOST_OF_ONE).map(|_| peers.enter(one, false).unwrap()).collect();
+        assert!(peers.enter(one, false).is_none() && peers.enter(other, false).is_some());
         places.pop();
-        assert!(peers.enter(one).is_some());
-        drop(places);
+        assert!(peers.enter(one, false).is_some());
+        let proxy = peers.enter(one, true);
+        assert!(proxy.is_some(), "a proxy speaks for many");
+        drop((places, proxy));
         assert!(peers.0.lock().unwrap().is_empty(), "who is gone is forgotten");
         let here = [127, 0, 0, 1].into();
-        let many: Vec<_> = (0..=MOST_OF_ONE).map(|_| peers.enter(here)).collect();
+        let many: Vec<_> = (0..=MOST_OF_ONE).map(|_| peers.enter(here, false)).collect();
         assert!(many.iter().all(Option::is_some));
     }
 }

@@ -9,6 +9,7 @@ mod files;
 mod guard;
 mod health;
 mod journals;
+mod keyed;
 mod listener;
 mod live;
 mod metrics;

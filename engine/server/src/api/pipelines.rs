@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use fairlead_event::{Requested, SourceEvent};
@@ -15,6 +15,7 @@ use fairlead_step::{Clock, ImageRef, RunId, Workspace};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::keyed::RequestKey;
 use super::problem::Problem;
 use super::webhook::not_stored;
 use crate::identity::Caller;
@@ -35,8 +36,6 @@ pub(crate) struct Requests {
     pub(crate) registry: Duration,
 }
 
-/// The longest key that tells one request from another, in characters.
-const MAX_KEY: usize = 255;
 /// The source of requests that come through the API.
 const SOURCE: &str = "api";
 
@@ -71,7 +70,7 @@ pub(crate) async fn start(
     State(api): State<Requests>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    headers: HeaderMap,
+    Extension(RequestKey(shown)): Extension<RequestKey>,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let Some(pipeline) = api.pipelines.get(&name) else {
@@ -98,8 +97,9 @@ pub(crate) async fn start(
         return Err(Problem::params(&format!("those of `{name}`"), problems));
     }
     let (bound, mut given) = filled.unwrap_or_default();
-    let key = match headers.get("idempotency-key") {
-        Some(value) => idempotency_key(value)?,
+    // Of this caller alone: another one's key is another one.
+    let key = match shown {
+        Some(shown) => shown.key.hex().to_owned(),
         None => format!("{:032x}", rand::random::<u128>()),
     };
     let request = Requested {
@@ -190,15 +190,6 @@ async fn resolved(
         let problem = problem.errors(errors);
         if away { problem.hint("nothing was kept; ask again later") } else { problem }
     })
-}
-
-pub(super) fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
-    let key = value.to_str().unwrap_or_default().trim();
-    if key.is_empty() || key.len() > MAX_KEY {
-        let problem = "`Idempotency-Key` must be 1 to 255 visible characters";
-        return Err(Problem::bad_request(problem));
-    }
-    Ok(key.to_owned())
 }
 
 /// Refuses a key that was used for another request, or for one of which nothing is left: its run was

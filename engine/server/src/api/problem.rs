@@ -87,6 +87,13 @@ impl Problem {
         Self::new(status, "unavailable", "something that is needed is away", detail)
     }
 
+    /// Says after how many seconds it may be asked again.
+    #[must_use]
+    pub(crate) const fn wait(mut self, seconds: u16) -> Self {
+        self.wait = Some(seconds);
+        self
+    }
+
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -1,6 +1,7 @@
 //! Answering on each connection. A caller that does not send a whole head in time loses its place.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,6 +16,7 @@ use tower_service::Service as _;
 
 use super::guard::Peer;
 use super::listener::{Bounded, Connection};
+use crate::identity::TrustedProxies;
 
 /// How long a connection may take until the head of its next request is whole, however many of its bytes
 /// come meanwhile.
@@ -24,16 +26,23 @@ const MAX_HEAD: usize = 64 << 10;
 
 /// Answers what comes until the server stops, and then what had come by then. Whoever drops this ends every
 /// connection.
-pub(crate) async fn serve(listener: Bounded, router: Router, stopping: CancellationToken) {
-    serve_with(listener, router, stopping, HEAD).await;
+pub(crate) async fn serve(
+    listener: Bounded,
+    router: Router,
+    proxies: TrustedProxies,
+    stopping: CancellationToken,
+) {
+    serve_with(listener, router, proxies, stopping, HEAD).await;
 }
 
 async fn serve_with(
     mut listener: Bounded,
     router: Router,
+    proxies: TrustedProxies,
     stopping: CancellationToken,
     head: Duration,
 ) {
+    let proxies = Arc::new(proxies);
     let mut connections = JoinSet::new();
     loop {
         let (connection, address) = tokio::select! {
@@ -41,23 +50,31 @@ async fn serve_with(
             () = stopping.cancelled() => break,
         };
         while connections.try_join_next().is_some() {}
-        let (router, stopping) = (router.clone(), stopping.clone());
+        let (router, proxies, stopping) = (router.clone(), Arc::clone(&proxies), stopping.clone());
         let peer = Peer(address.ip().to_canonical());
-        connections.spawn(async move { answer(connection, peer, router, stopping, head).await });
+        let answers = Answers { router, proxies, peer };
+        connections.spawn(async move { answer(connection, answers, stopping, head).await });
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
+/// What answers the requests of one connection.
+struct Answers {
+    router: Router,
+    proxies: Arc<TrustedProxies>,
+    peer: Peer,
+}
+
 async fn answer(
     connection: Connection,
-    peer: Peer,
-    router: Router,
+    Answers { router, proxies, peer }: Answers,
     stopping: CancellationToken,
     head: Duration,
 ) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        let client = Peer(proxies.client(peer.0, request.headers()));
+        request.extensions_mut().insert(client);
         let mut router = router.clone();
         async move { router.call(request).await }
     });
@@ -85,6 +102,41 @@ mod tests {
 
     use super::*;
 
+    async fn served(
+        listener: TcpListener,
+        router: Router,
+        stopping: CancellationToken,
+        limit: Duration,
+    ) {
+        let (none, listener) = (TrustedProxies::default(), Bounded::new(listener, None));
+        serve_with(listener, router, none, stopping, limit).await;
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_is_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stopping = CancellationToken::new();
+        let router = Router::new().route("/", get(|| async { "ok" }));
+        let serving = tokio::spawn(served(listener, router, stopping.clone(), HEAD));
+        for (lines, size) in [(1, 2 * MAX_HEAD), (200, MAX_HEAD / 100)] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let mut head = String::from("GET / HTTP/1.1\r\nHost: x\r\n");
+            for line in 0..lines {
+                head.push_str(&format!("x-{line}: {}\r\n", "y".repeat(size)));
+            }
+            head.push_str("\r\n");
+            let _ = stream.write_all(head.as_bytes()).await;
+            let mut said = Vec::new();
+            // It may close before it has read all of it, and then the answer is lost.
+            let _ = stream.read_to_end(&mut said).await;
+            let said = String::from_utf8_lossy(&said).into_owned();
+            assert!(said.is_empty() || said.starts_with("HTTP/1.1 431"), "{said}");
+        }
+        stopping.cancel();
+        tokio::time::timeout(Duration::from_secs(5), serving).await.unwrap().unwrap();
+    }
+
     #[tokio::test]
     async fn who_sends_a_head_too_slowly_loses_the_place() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -92,8 +144,7 @@ mod tests {
         let stopping = CancellationToken::new();
         let router = Router::new().route("/", get(|| async { "ok" }));
         let limit = Duration::from_millis(400);
-        let serving =
-            tokio::spawn(serve_with(Bounded::new(listener), router, stopping.clone(), limit));
+        let serving = tokio::spawn(served(listener, router, stopping.clone(), limit));
 
         let mut slow = TcpStream::connect(address).await.unwrap();
         let begun = Instant::now();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use fairlead_run::{
-    AuditAction, AuditEntry, Groups, Journal, Projects, Right, RunFilter, StoreError,
+    AuditAction, AuditEntry, Groups, IdempotencyStore, Journal, Projects, Right, RunFilter,
+    StoreError,
 };
 use fairlead_step::RunId;
 use serde_json::{Map, Value};
@@ -23,6 +24,8 @@ pub(crate) struct Guard {
     pub(crate) projects: Arc<Projects>,
     pub(crate) groups: Arc<Groups>,
     pub(crate) audit: Audit,
+    /// What is kept of requests that show a key.
+    pub(crate) keyed: Arc<dyn IdempotencyStore>,
     /// Which pipeline a run is of, and so which project.
     pub(crate) journal: Arc<dyn Journal>,
 }

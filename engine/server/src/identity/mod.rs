@@ -6,6 +6,7 @@ mod caller;
 mod issuers;
 mod jws;
 mod keys;
+mod proxies;
 mod rates;
 mod subject;
 #[cfg(test)]
@@ -17,6 +18,7 @@ pub(crate) use audit::Audit;
 pub(crate) use caller::{Caller, Guard};
 pub use issuers::{ClaimRole, IssuerError, IssuerSettings, Issuers};
 pub use keys::IssuerDocuments;
+pub use proxies::TrustedProxies;
 pub use rates::Limits;
 pub(crate) use rates::{Rates, TooMany};
 pub(crate) use subject::InNameOf;

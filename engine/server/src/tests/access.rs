@@ -175,7 +175,7 @@ async fn kept(harness: &Harness, token: StoredToken) -> String {
     format!("Bearer {}", secret.expose())
 }
 
-async fn caller(harness: &Harness, subject: &str, grants: &[&str]) -> String {
+pub(super) async fn caller(harness: &Harness, subject: &str, grants: &[&str]) -> String {
     let grants = grants.iter().map(|grant| grant.parse().unwrap()).collect();
     kept(harness, token(harness, subject, grants).await).await
 }
@@ -470,6 +470,40 @@ async fn what_callers_change_is_in_the_log_before_it_is_done() {
     assert_eq!(entries[5]["detail"]["reason"], "late");
     assert_eq!(entries[5]["address"], "127.0.0.1");
     assert!(!log.to_string().contains(&shown["Bearer ".len()..]), "no token is in the log");
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn behind_a_proxy_it_is_the_client_who_has_to_wait() {
+    let mut harness = Harness::new();
+    harness.limits = Limits { failures: 3, local: true, ..harness.limits };
+    harness.proxies = crate::TrustedProxies::new(vec!["127.0.0.0/8".parse().unwrap()]);
+    let serving = harness.serve().await;
+    let from = async |address: &str, token: &str| {
+        // The first is what the client has written itself.
+        let chain = format!("203.0.113.77, {address}");
+        let token = format!("Bearer {token}");
+        let headers = [("Authorization", token.as_str()), ("X-Forwarded-For", chain.as_str())];
+        serving.send("GET", "/api/v1/runs", &headers, b"").await.status
+    };
+    for _ in 0..3 {
+        assert_eq!(from("198.51.100.1", "wrong").await, 401);
+    }
+    assert_eq!(from("198.51.100.1", TOKEN).await, 429);
+    assert_eq!(from("198.51.100.2", TOKEN).await, 200, "others are not locked out with it");
+    assert_eq!(from("203.0.113.77", TOKEN).await, 200, "nobody is by what a client has written");
+    let log = harness.store.audit().read(Seq(0), 100).await.unwrap();
+    assert_eq!(log[0].entry().address.as_deref(), Some("198.51.100.1"));
+    serving.stop().await;
+
+    // Who is no proxy is not believed.
+    harness.proxies = crate::TrustedProxies::default();
+    let serving = harness.serve().await;
+    let told = [("Authorization", "Bearer wrong"), ("X-Forwarded-For", "198.51.100.3")];
+    for _ in 0..3 {
+        assert_eq!(serving.send("GET", "/api/v1/runs", &told, b"").await.status, 401);
+    }
+    assert_eq!(serving.api("GET", "/api/v1/runs", "").await.status, 429);
     serving.stop().await;
 }
 

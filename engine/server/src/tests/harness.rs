@@ -38,7 +38,7 @@ use super::take_ups::Counting;
 use super::telemetry::Collector;
 use crate::{
     ApiAccess, FoundImage, ImageResolver, Issuers, Limits, Metrics, Options, Pipeline, Pipelines,
-    Ports, ServeError, Server, SourceSettings, Sources,
+    Ports, ServeError, Server, SourceSettings, Sources, TrustedProxies,
 };
 
 pub(super) const TOKEN: &str = "api-token";
@@ -431,6 +431,8 @@ pub(super) struct Harness {
     pub(super) clock: Arc<Ticking>,
     /// How much one address may ask.
     pub(super) limits: Limits,
+    /// The proxies that are believed.
+    pub(super) proxies: TrustedProxies,
     projects: Projects,
     scratch: tempfile::TempDir,
 }
@@ -497,6 +499,7 @@ impl Harness {
                 failures: 1_000_000,
                 ..Limits::default()
             },
+            proxies: TrustedProxies::default(),
             projects: Projects::default(),
             scratch,
         }
@@ -540,6 +543,12 @@ impl Harness {
             let compiled = fairlead_plan::compile(&source, &catalog);
             Arc::new(compiled.unwrap_or_else(|e| panic!("{e:?}")).plan)
         })
+    }
+
+    /// A pipeline that a client brings.
+    pub(super) fn compiled(&self, source: &Source) -> Arc<Plan> {
+        let compiled = fairlead_plan::compile(source, &self.catalog());
+        Arc::new(compiled.unwrap_or_else(|e| panic!("{e:?}")).plan)
     }
 
     /// Creates so many runs of a pipeline that nobody takes up.
@@ -631,6 +640,8 @@ impl Harness {
             tokens: self.store.tokens(),
             issuers: Issuers::default(),
             audit: self.store.audit(),
+            keyed: self.store.keyed_requests(),
+            proxies: self.proxies.clone(),
             projects: self.projects.clone(),
             metrics: Arc::clone(&self.metrics),
             traces: Some(self.collector.clone()),

@@ -11,6 +11,7 @@ mod forged;
 mod gates;
 mod harness;
 mod images;
+mod keyed;
 mod pipelines;
 mod requests;
 mod schedules;

@@ -45,9 +45,14 @@ pub(crate) struct Starter {
 
 impl Starter {
     /// Creates a run that somebody asked for by itself, or finds the one that the same request made, and
-    /// begins to drive it.
-    pub(crate) async fn begin(&self, request: RunRequest) -> Result<Requested, RequestError> {
-        let requested = self.engine.request(request).await?;
+    /// begins to drive it. `id` is what the request was given for its run, if it may come twice.
+    pub(crate) async fn begin(
+        &self,
+        id: Option<RunId>,
+        request: RunRequest,
+    ) -> Result<Requested, RequestError> {
+        let id = id.unwrap_or_else(|| self.engine.new_id());
+        let requested = self.engine.request_as(id, request).await?;
         if let Requested::New(run) = &requested {
             tracing::info!(%run, "a run is asked for");
             self.supervisor.begin(run.clone());

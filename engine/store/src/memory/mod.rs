@@ -3,6 +3,7 @@
 
 mod callers;
 mod events;
+mod idempotency;
 mod journal;
 mod prune;
 
@@ -39,6 +40,7 @@ struct State {
     /// In the order in which they were made.
     tokens: Vec<StoredToken>,
     audit: Vec<AuditRecord>,
+    keyed: BTreeMap<Digest, idempotency::Keyed>,
 }
 
 struct MemoryEvent {

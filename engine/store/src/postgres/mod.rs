@@ -4,6 +4,7 @@ mod admission;
 mod append;
 mod callers;
 mod events;
+mod idempotency;
 mod journal;
 mod lease;
 mod logs;

@@ -4,6 +4,7 @@ mod admission;
 mod callers;
 mod events;
 mod gather;
+mod idempotency;
 mod journal;
 mod lease;
 mod prune;

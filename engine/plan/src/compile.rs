@@ -156,6 +156,7 @@ fn check(
         triggers,
         timeout: spec.timeout,
         concurrency,
+        checkout: spec.checkout.clone(),
         steps: Steps::new(steps.collect::<Option<_>>()?),
         vars,
         params,

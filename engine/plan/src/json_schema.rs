@@ -1,7 +1,7 @@
 //! The JSON Schema of a pipeline file, for editors and for whoever checks one without Fairlead.
 
 use fairlead_event::Triggers;
-use fairlead_step::{Catalog, HumanDuration};
+use fairlead_step::{Catalog, CheckoutOptions, HumanDuration};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
@@ -166,6 +166,7 @@ pub fn pipeline_schema(catalog: &Catalog) -> Value {
             },
             "timeout": plain::<HumanDuration>(),
             "concurrency": { "$ref": "#/$defs/concurrency" },
+            "workspace": { "$ref": "#/$defs/workspace" },
             "steps": {
                 "type": "object",
                 "minProperties": 1,
@@ -207,6 +208,7 @@ pub fn pipeline_schema(catalog: &Catalog) -> Value {
             "labels": labels(),
             "resources": resources(),
             "concurrency": concurrency(),
+            "workspace": workspace(),
             "inputs": inputs,
             "expression": { "type": "string", "pattern": r"\{\{[\s\S]*\}\}" },
         },
@@ -400,6 +402,33 @@ fn concurrency() -> Value {
                 },
             },
         ],
+    })
+}
+
+fn workspace() -> Value {
+    json!({
+        "description": "How much of the commit that started a run is laid out.",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "depth": {
+                "description": "How many commits of history come with it; 1 when left away.",
+                "anyOf": [
+                    { "type": "integer", "minimum": 1, "maximum": i32::MAX },
+                    { "const": "all" },
+                ],
+            },
+            "sparse": {
+                "description": "The folders that are wanted; everything when left away.",
+                "type": "array",
+                "items": { "type": "string", "minLength": 1 },
+                "maxItems": CheckoutOptions::MOST_FOLDERS,
+            },
+            "partial": {
+                "description": "Whether what is not wanted now stays at the forge.",
+                "type": "boolean",
+            },
+        },
     })
 }
 

@@ -43,7 +43,7 @@ pub use placement::{Placement, Resources};
 pub use plan::{KindMismatch, Need, NeedFrom, Plan, PlanStep};
 pub use scope::{RUN_KEYS, RenderError, RenderedInput, Scope};
 pub use source::{MAX_SOURCE_BYTES, Source, Span};
-pub use stored::{PlanV1, PlanV2, PlanV3, StoredPlan, StoredPlanError, newer_format};
+pub use stored::{PlanV1, PlanV2, PlanV3, PlanV4, StoredPlan, StoredPlanError, newer_format};
 pub use timetable::{Begun, Due, ScheduleError, Timetable};
 pub use work::{
     Approval, AskAgain, Cache, Concurrency, ConcurrencyPolicy, Excluded, ForEach, Gate, Item, Undo,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use fairlead_event::Triggers;
-use fairlead_step::{Catalog, Digest, Effect, HumanDuration, Step, StepId};
+use fairlead_step::{Catalog, CheckoutOptions, Digest, Effect, HumanDuration, Step, StepId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -30,6 +30,7 @@ pub struct Plan {
     pub(crate) vars: Vec<(String, Value)>,
     pub(crate) timeout: Option<HumanDuration>,
     pub(crate) concurrency: Option<Concurrency>,
+    pub(crate) checkout: CheckoutOptions,
     pub(crate) steps: Steps,
 }
 
@@ -215,6 +216,12 @@ impl Plan {
     #[must_use]
     pub const fn concurrency(&self) -> Option<&Concurrency> {
         self.concurrency.as_ref()
+    }
+
+    /// How much of a commit is laid out for a run, where an event brings one.
+    #[must_use]
+    pub const fn checkout(&self) -> &CheckoutOptions {
+        &self.checkout
     }
 
     /// The steps in topological order, otherwise in the order of the file; by phase, finally last.

@@ -2,6 +2,7 @@
 //!
 //! Reading never stops at a problem: it notes it and goes on, so the whole file is told at once.
 
+mod checkout;
 mod gates;
 mod params;
 mod placement;
@@ -9,7 +10,7 @@ mod steps;
 
 use std::collections::{BTreeSet, HashMap};
 
-use fairlead_step::{HumanDuration, StepId};
+use fairlead_step::{CheckoutOptions, HumanDuration, StepId};
 
 use crate::code::{BAD_DURATION, BAD_NAME, BAD_VALUE, MISSING_KEY, UNKNOWN_KEY, WRONG_SHAPE};
 use crate::yaml::{Content, Entry, Node};
@@ -36,6 +37,7 @@ pub(crate) struct Spec<'n> {
     pub(crate) vars: Vec<VarSpec<'n>>,
     pub(crate) timeout: Option<HumanDuration>,
     pub(crate) concurrency: Option<GroupSpec<'n>>,
+    pub(crate) checkout: CheckoutOptions,
     pub(crate) steps: Vec<StepSpec<'n>>,
 }
 
@@ -119,6 +121,7 @@ const PIPELINE_KEYS: &[&str] = &[
     "vars",
     "concurrency",
     "timeout",
+    "workspace",
     "steps",
     "on_failure",
     "finally",
@@ -298,6 +301,7 @@ impl Reader<'_> {
                 }
                 "concurrency" => spec.concurrency = self.concurrency(value),
                 "timeout" => spec.timeout = self.duration(value, "`timeout`"),
+                "workspace" => spec.checkout = self.checkout(value),
                 "steps" => {
                     let steps = self.named(value, "`steps`");
                     if steps.is_empty() && matches!(value.content, Content::Map(_)) {

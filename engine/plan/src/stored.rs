@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fairlead_event::{TriggerKind, Triggers};
-use fairlead_step::{Digest, Effect, HumanDuration, StepId};
+use fairlead_step::{CheckoutOptions, Digest, Effect, HumanDuration, StepId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -32,6 +32,9 @@ pub enum StoredPlan {
     /// parameters, and more of what starts a pipeline.
     #[serde(rename = "fairlead.dev/plan/v3")]
     V3(PlanV3),
+    /// Since 0.3: how much of a commit is laid out (`workspace`).
+    #[serde(rename = "fairlead.dev/plan/v4")]
+    V4(PlanV4),
 }
 
 /// The format of a stored plan that a newer build wrote: its name is one of ours, and its version is not
@@ -44,7 +47,7 @@ pub fn newer_format(stored: &[u8]) -> Option<String> {
     }
     let Head { format } = serde_json::from_slice(stored).ok()?;
     let version: u32 = format.strip_prefix("fairlead.dev/plan/v")?.parse().ok()?;
-    (version > 3).then_some(format)
+    (version > 4).then_some(format)
 }
 
 /// [`StoredPlan::V1`].
@@ -165,6 +168,15 @@ struct StepV3 {
     step: StepV2,
     #[serde(default, skip_serializing_if = "Placement::is_empty")]
     placement: Placement,
+}
+
+/// [`StoredPlan::V4`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanV4 {
+    /// Everything that version 3 can say of it.
+    plan: PlanV3,
+    #[serde(default, skip_serializing_if = "CheckoutOptions::is_default")]
+    workspace: CheckoutOptions,
 }
 
 /// Why a stored plan is not one.
@@ -353,6 +365,9 @@ impl From<Plan> for StoredPlan {
             concurrency: plan.concurrency,
             steps,
         };
+        if !plan.checkout.is_default() {
+            return Self::V4(PlanV4 { plan: v3, workspace: plan.checkout });
+        }
         if !v3.fits_v2() {
             return Self::V3(v3);
         }
@@ -367,10 +382,12 @@ impl TryFrom<StoredPlan> for Plan {
     /// Demands what every reader of a plan relies on: each name once, and each step behind the
     /// steps it needs.
     fn try_from(stored: StoredPlan) -> Result<Self, StoredPlanError> {
-        let v3 = match stored {
-            StoredPlan::V1(v1) => v1.forward().forward(),
-            StoredPlan::V2(v2) => v2.forward(),
-            StoredPlan::V3(v3) => v3,
+        let usual = CheckoutOptions::default();
+        let (v3, checkout) = match stored {
+            StoredPlan::V1(v1) => (v1.forward().forward(), usual),
+            StoredPlan::V2(v2) => (v2.forward(), usual),
+            StoredPlan::V3(v3) => (v3, usual),
+            StoredPlan::V4(PlanV4 { plan, workspace }) => (plan, workspace),
         };
         let mut before = BTreeSet::new();
         let mut steps = Vec::with_capacity(v3.steps.len());
@@ -422,6 +439,7 @@ impl TryFrom<StoredPlan> for Plan {
             vars: v3.vars,
             timeout: v3.timeout,
             concurrency: v3.concurrency,
+            checkout,
             steps: Steps::new(steps),
         })
     }

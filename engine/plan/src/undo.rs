@@ -71,6 +71,7 @@ impl Plan {
             vars: self.vars.clone(),
             timeout: self.timeout,
             concurrency,
+            checkout: self.checkout.clone(),
             steps: Steps::new(steps),
         })
     }

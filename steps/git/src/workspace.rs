@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use fairlead_step::CheckoutOptions;
+
 use crate::error::from_stderr;
 use crate::program::DEADLINE;
 use crate::{Commit, Git, GitError, Remote};
@@ -16,10 +18,6 @@ const ALL: u32 = i32::MAX as u32;
 
 /// How far back a commit is looked for under its name where the remote gives none by its id.
 const SEARCHED: u32 = 1000;
-
-/// The most folders that a sparse checkout names, and the most bytes of all of their names.
-const MOST_FOLDERS: usize = 1000;
-const MOST_BYTES: usize = 64 << 10;
 
 /// A commit that is wanted, and how much of it.
 #[derive(Debug, Clone, Copy)]
@@ -80,25 +78,19 @@ impl Wanted<'_> {
                 return Err(missing(format!("reference {name:.80}"), "git would refuse the name"));
             }
         }
+        let refused = |said| GitError::Failed { operation: "sparse-checkout", said };
         let bytes: usize = self.sparse.iter().map(String::len).sum();
-        let bad = |folder: &&String| {
-            let parts = folder.trim_end_matches('/').split('/');
-            let odd = |part: &str| matches!(part, "" | "." | ".." | ".git");
-            folder.contains(|c: char| c.is_control() || "*?[]\\!#\"".contains(c))
-                || parts.into_iter().any(odd)
-        };
-        let bad = self.sparse.iter().find(bad);
-        if let Some(folder) = bad.filter(|_| bytes <= MOST_BYTES) {
-            return Err(GitError::Failed {
-                operation: "sparse-checkout",
-                said: format!("`{folder}` is no path of a folder below the root of the repository"),
-            });
+        let most = CheckoutOptions::MOST_FOLDERS;
+        if self.sparse.len() > most || bytes > CheckoutOptions::MOST_BYTES {
+            return Err(refused(format!(
+                "more than {most} folders are named, or they are too long"
+            )));
         }
-        if self.sparse.len() > MOST_FOLDERS || bytes > MOST_BYTES {
-            return Err(GitError::Failed {
-                operation: "sparse-checkout",
-                said: format!("more than {MOST_FOLDERS} folders are named, or they are too long"),
-            });
+        if let Some(folder) = self.sparse.iter().find(|folder| !CheckoutOptions::is_folder(folder))
+        {
+            return Err(refused(format!(
+                "`{folder}` is no path of a folder below the root of the repository"
+            )));
         }
         Ok(())
     }

@@ -34,6 +34,15 @@ impl Workspace {
     /// The empty one.
     pub const EMPTY: Self = Self::Empty {};
 
+    /// The same with as much of its commit as `options` ask for; what is no commit stays as it is.
+    #[must_use]
+    pub fn with_options(self, options: &CheckoutOptions) -> Self {
+        match self {
+            Self::Git(git) => Self::Git(GitWorkspace { options: options.clone(), ..git }),
+            other @ (Self::Empty {} | Self::Archive { .. } | Self::Local { .. }) => other,
+        }
+    }
+
     /// A folder of this machine.
     #[must_use]
     pub fn local(path: impl Into<PathBuf>) -> Self {
@@ -112,6 +121,20 @@ impl Default for CheckoutOptions {
 }
 
 impl CheckoutOptions {
+    /// The most folders that [`Self::sparse`] names.
+    pub const MOST_FOLDERS: usize = 1000;
+    /// The most bytes of all their names.
+    pub const MOST_BYTES: usize = 64 << 10;
+
+    /// Whether `folder` is the path of a folder below the root of a repository, as [`Self::sparse`] wants
+    /// it: nothing that leads out of it or into git's own, and no pattern.
+    #[must_use]
+    pub fn is_folder(folder: &str) -> bool {
+        let mut parts = folder.trim_end_matches('/').split('/');
+        !folder.contains(|c: char| c.is_control() || "*?[]\\!#\"".contains(c))
+            && !parts.any(|part| matches!(part, "" | "." | ".." | ".git"))
+    }
+
     /// Whether nothing but the usual is asked for.
     #[must_use]
     pub fn is_default(&self) -> bool {

@@ -48,6 +48,7 @@ name: release
 on: {git.push: {branches: [main]}}
 params: {version: {default: v1}, at: {default: "2026-12-01T08:00:00Z"}}
 concurrency: {group: "release/{{ params.version }}/{{ event.branch }}/{{ run.pipeline }}", policy: cancel-running, max: 2}
+workspace: {depth: all, sparse: [apps/shop, deploy], partial: true}
 steps:
   build:
     uses: build

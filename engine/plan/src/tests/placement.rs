@@ -1,11 +1,12 @@
-//! Where attempts are made: `pool`, `labels`, `resources`.
+//! Where attempts are made, and on what: `pool`, `labels`, `resources`, `workspace`.
 
 use std::collections::BTreeMap;
 
+use fairlead_step::CheckoutOptions;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use super::{check_steps, fakes, pipeline};
+use super::{check, check_steps, fakes, pipeline};
 use crate::{Placement, Plan, Resources, Source, compile};
 
 fn planned(steps: &str) -> Plan {
@@ -56,8 +57,60 @@ fn a_plan_that_says_it_is_stored_in_a_version_of_its_own() {
     assert_eq!(stored["steps"][0]["placement"], json!({ "pool": "arm64" }));
     let text = stored.to_string();
     assert_eq!(crate::newer_format(text.as_bytes()), None);
-    let newer = text.replace("plan/v3", "plan/v4");
-    assert_eq!(crate::newer_format(newer.as_bytes()).as_deref(), Some("fairlead.dev/plan/v4"));
+    let newer = text.replace("plan/v3", "plan/v5");
+    assert_eq!(crate::newer_format(newer.as_bytes()).as_deref(), Some("fairlead.dev/plan/v5"));
+}
+
+fn with_workspace(workspace: &str) -> String {
+    let text = pipeline("a: {uses: note, pool: arm64, on_undo: {uses: note}}");
+    text.replacen("steps:", &format!("workspace: {workspace}, steps:"), 1)
+}
+
+#[test]
+fn a_pipeline_says_how_much_of_a_commit_it_works_on() {
+    let compiled = |workspace| {
+        let source = Source::new("pipeline.yaml", with_workspace(workspace));
+        compile(&source, &fakes::catalog()).unwrap().plan
+    };
+    let plan = compiled("{depth: all, sparse: [apps/shop, deploy/], partial: true}");
+    let wanted = CheckoutOptions {
+        depth: 0,
+        sparse: vec!["apps/shop".into(), "deploy/".into()],
+        partial: true,
+    };
+    assert_eq!(*plan.checkout(), wanted);
+    assert_eq!(*plan.undo(&[("a".parse().unwrap(), None)]).unwrap().checkout(), wanted);
+    let stored = serde_json::to_value(&plan).unwrap();
+    assert_eq!(stored["format"], "fairlead.dev/plan/v4");
+    let back: Plan = serde_json::from_value(stored).unwrap();
+    assert_eq!((&back, back.digest()), (&plan, plan.digest()));
+    // What is usual needs no version of its own.
+    let usual = compiled("{depth: 1, sparse: []}");
+    assert_eq!(serde_json::to_value(&usual).unwrap()["format"], "fairlead.dev/plan/v3");
+}
+
+#[test]
+fn a_part_of_a_commit_that_cannot_be_had_is_told() {
+    assert_snapshot!(check(&with_workspace(
+        "{depth: 0, sparse: [/etc, \"..\", \"a/*\", 3], partial: 1, deep: 1}"
+    )), @r#"
+    1:230: error[FL0104]: `depth` wants a number of commits (write a whole number from 1, or `all`)
+    1:242: error[FL0104]: `/etc` is not the path of a folder (write it from the root of the repository, without patterns, as in `apps/shop`)
+    1:248: error[FL0104]: `..` is not the path of a folder (write it from the root of the repository, without patterns, as in `apps/shop`)
+    1:254: error[FL0104]: `a/*` is not the path of a folder (write it from the root of the repository, without patterns, as in `apps/shop`)
+    1:261: error[FL0103]: an item of `sparse` wants a text, and this is a number
+    1:274: error[FL0103]: `partial` wants true or false, and this is a number
+    1:277: error[FL0101]: `workspace` has no key `deep` (it has `depth`, `sparse`, `partial`)
+    "#);
+    assert_eq!(
+        check(&with_workspace("shallow")),
+        "1:222: error[FL0103]: `workspace` wants a mapping, and this is a text"
+    );
+    assert_eq!(
+        check(&with_workspace("{depth: 4294967295, sparse: apps}")),
+        "1:230: error[FL0104]: `depth` wants a number of commits (write a whole number from 1, or \
+         `all`)\n1:250: error[FL0103]: `sparse` wants a list of folders, and this is a text"
+    );
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn a_damaged_plan_is_refused() {
     assert_snapshot!([swapped, twice, other].join("\n"), @r#"
     the stored plan is damaged: step `clean` stands before `report`, which it needs
     the stored plan is damaged: step `build` stands twice
-    unknown variant `fairlead.dev/plan/v9`, expected one of `fairlead.dev/plan/v1`, `fairlead.dev/plan/v2`, `fairlead.dev/plan/v3`
+    unknown variant `fairlead.dev/plan/v9`, expected one of `fairlead.dev/plan/v1`, `fairlead.dev/plan/v2`, `fairlead.dev/plan/v3`, `fairlead.dev/plan/v4`
     "#);
 }
 

@@ -91,6 +91,15 @@ async fn push(serving: &Serving, change: impl FnOnce(&mut Value)) -> Answer {
     serving.send("POST", "/webhooks/gitea", &headers, body.to_string().as_bytes()).await
 }
 
+const PART: &str = "apiVersion: fairlead.dev/v1
+kind: Pipeline
+name: part
+on: {git.push: {branches: [part]}}
+workspace: {depth: all, sparse: [apps/shop], partial: true}
+steps:
+  note: {uses: note, with: {text: ok}}
+";
+
 /// What the only run was asked for with.
 async fn request_of_run(harness: &Harness) -> fairlead_run::Request {
     let runs = harness.ended(1).await;
@@ -124,6 +133,22 @@ async fn a_run_works_on_the_pushed_commit_at_the_forge_of_its_source() {
         options: CheckoutOptions::default(),
     };
     assert_eq!(request.workspace, Workspace::Git(git));
+    serving.stop().await;
+}
+
+#[tokio::test]
+async fn a_pipeline_is_given_as_much_of_the_commit_as_it_asks_for() {
+    let mut harness = Harness::new();
+    harness.forge.put("acme/shop", "refs/heads/part", "a", "a");
+    harness.more = vec![PART];
+    let serving = harness.serve().await;
+    let answer = push(&serving, |body| body["ref"] = json!("refs/heads/part")).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let Workspace::Git(git) = request_of_run(&harness).await.workspace else {
+        panic!("it works on a commit")
+    };
+    let wanted = CheckoutOptions { depth: 0, sparse: vec!["apps/shop".into()], partial: true };
+    assert_eq!(git.options, wanted);
     serving.stop().await;
 }
 

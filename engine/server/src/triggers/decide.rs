@@ -81,7 +81,7 @@ impl Triggers {
                     continue;
                 }
             };
-            let workspace = workspace.clone();
+            let workspace = workspace.clone().with_options(pipeline.plan.checkout());
             let trigger = Trigger { key, event: pulled.event, by: by.clone(), workspace };
             match self.starter.request_run(pipeline, &pulled.given, trigger).await? {
                 Started::Run(_) => {}

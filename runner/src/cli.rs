@@ -82,6 +82,9 @@ pub(crate) enum Command {
     /// The advisory database that `scan` uses
     #[command(subcommand)]
     Db(DbCommand),
+    /// Bills of materials in files
+    #[command(subcommand)]
+    Sbom(SbomCommand),
     /// The kinds of steps
     #[command(subcommand)]
     Steps(StepsCommand),
@@ -475,6 +478,20 @@ pub(crate) enum DbCommand {
     },
     /// Say what the database holds
     Info {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SbomCommand {
+    /// Say which packages came, went and changed from one bill to another
+    Diff {
+        /// The first bill: SPDX 2 (JSON, tags and values) or CycloneDX 1 (JSON, XML)
+        first: PathBuf,
+        /// The second bill
+        second: PathBuf,
         /// As JSON
         #[arg(long)]
         json: bool,

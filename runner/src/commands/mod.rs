@@ -18,6 +18,7 @@ mod replay;
 mod rerun;
 pub(crate) mod runner;
 mod runs;
+mod sbom;
 mod schema;
 mod serve;
 mod show;
@@ -190,6 +191,7 @@ pub(crate) async fn run(
         Command::Events(command) => events::events(&context, command).await,
         Command::Prune(args) => prune::prune(&context, args).await,
         Command::Db(command) => db::db(&context, command).await,
+        Command::Sbom(command) => sbom::sbom(&context, &command),
         Command::Steps(command) => steps::steps(&context, command).await,
         Command::Schema(args) => schema::schema(&context, &args),
         Command::Token(command) => token::token(&context, command).await,

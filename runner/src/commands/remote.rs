@@ -69,6 +69,7 @@ pub(crate) async fn run(
         | Command::Logs(_)
         | Command::Journal(_)
         | Command::Steps(StepsCommand::List | StepsCommand::Reference { .. })
+        | Command::Sbom(_)
         | Command::Schema(_)
         | Command::GuardProcesses(_)
         | Command::Completions { .. }) => return Ok(Done::AsIfHere(Box::new(command))),

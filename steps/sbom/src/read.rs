@@ -237,6 +237,11 @@ pub async fn read_image(
             .unwrap_or(Timestamp::UNIX_EPOCH),
         title: config.label("org.opencontainers.image.title"),
         version: config.label("org.opencontainers.image.version"),
+        vendor: config.label("org.opencontainers.image.vendor"),
+        base: (
+            config.label("org.opencontainers.image.base.name"),
+            config.label("org.opencontainers.image.base.digest"),
+        ),
         layers: image.layers.iter().map(|layer| layer.digest.clone()).collect(),
         inventory,
     })

@@ -63,7 +63,7 @@ pub struct Output {
     pub document: Artifact,
     /// The SPDX document.
     pub spdx: Option<Artifact>,
-    /// The `CycloneDX` document.
+    /// The `CycloneDX` document: of both versions, the one of 1.6.
     pub cyclonedx: Option<Artifact>,
     /// The image manifest that is described: of an index, the one of the platform.
     pub described: Image,
@@ -169,6 +169,7 @@ async fn describe_and_store(input: &Input, context: &StepContext) -> Result<Outp
     }
     let spdx = written.remove(&Format::SpdxJson);
     let cyclonedx = written.remove(&Format::CyclonedxJson);
+    let cyclonedx = cyclonedx.or_else(|| written.remove(&Format::Cyclonedx17Json));
     let document = spdx.clone().or_else(|| cyclonedx.clone());
     Ok(Output {
         document: document.ok_or_else(|| StepError::terminal("no format is asked for"))?,

@@ -13,6 +13,7 @@
 //!   ecosystem, `severity` who decides how bad a finding is.
 
 mod clusters;
+mod compare;
 mod database;
 mod distribution;
 mod ecosystem;
@@ -30,6 +31,7 @@ mod step;
 mod unassessed;
 mod version;
 
+pub use compare::{Change, CompareError, Comparison, Side};
 pub use database::{
     Database, DatabaseInfo, DbError, FeedReport, FeedState, Progress, Source, StaleEcosystem,
     UpdateError, UpdateOptions, UpdateReport,

@@ -1,19 +1,19 @@
-//! `CycloneDX` 1.6 as JSON (ECMA-424).
+//! `CycloneDX` 1.6 and 1.7 as JSON (ECMA-424).
 
 use std::io::Write;
 
 use serde::Serialize;
 
 use super::license::License;
-use super::{Description, Format, TOOL, UNASSESSED};
-use crate::package::Package;
+use super::{Description, Format, Supplier, TOOL, UNASSESSED};
+use crate::package::{Certainty, Package};
 use crate::unassessed::named;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Bom {
     #[serde(rename = "$schema")]
-    schema: &'static str,
+    schema: String,
     bom_format: &'static str,
     spec_version: &'static str,
     serial_number: String,
@@ -27,6 +27,7 @@ struct Bom {
 #[derive(Serialize)]
 struct Metadata {
     timestamp: String,
+    lifecycles: [Lifecycle; 1],
     tools: Tools,
     component: Component,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -45,6 +46,8 @@ struct Component {
     #[serde(rename = "bom-ref", skip_serializing_if = "Option::is_none")]
     bom_ref: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    supplier: Option<Organization>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<String>,
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,6 +62,38 @@ struct Component {
     purl: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     properties: Vec<Property>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<Evidence>,
+}
+
+#[derive(Serialize)]
+struct Organization {
+    name: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    contact: Vec<Contact>,
+}
+
+#[derive(Serialize)]
+struct Contact {
+    email: String,
+}
+
+/// How well a component is known.
+#[derive(Serialize)]
+struct Evidence {
+    identity: [Identity; 1],
+}
+
+#[derive(Serialize)]
+struct Identity {
+    field: &'static str,
+    confidence: f32,
+}
+
+/// When in the image's life the document was made.
+#[derive(Serialize)]
+struct Lifecycle {
+    phase: &'static str,
 }
 
 #[derive(Serialize)]
@@ -95,7 +130,12 @@ struct Composition {
     assemblies: Vec<String>,
 }
 
-pub(super) fn write(described: &Description, out: &mut impl Write) -> serde_json::Result<()> {
+pub(super) fn write(
+    described: &Description,
+    format: Format,
+    out: &mut impl Write,
+) -> serde_json::Result<()> {
+    let version = if format == Format::Cyclonedx17Json { "1.7" } else { "1.6" };
     let image = image(described);
     let packages = &described.inventory.packages;
     let mut components = Vec::with_capacity(packages.len() + 1);
@@ -109,13 +149,14 @@ pub(super) fn write(described: &Description, out: &mut impl Write) -> serde_json
     }
     components.extend(packages.iter().map(|package| component(described, package)));
     let bom = Bom {
-        schema: "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        schema: format!("http://cyclonedx.org/schema/bom-{version}.schema.json"),
         bom_format: "CycloneDX",
-        spec_version: "1.6",
-        serial_number: format!("urn:uuid:{}", described.uuid(Format::CyclonedxJson)),
+        spec_version: version,
+        serial_number: format!("urn:uuid:{}", described.uuid(format)),
         version: 1,
         metadata: Metadata {
             timestamp: described.created(),
+            lifecycles: [Lifecycle { phase: "post-build" }],
             tools: Tools {
                 components: vec![Component {
                     version: Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -150,11 +191,17 @@ fn unassessed(described: &Description) -> Vec<Property> {
     properties
 }
 
+fn supplier(said: Option<&str>) -> Option<Organization> {
+    let Supplier { name, email } = Supplier::read(said?)?;
+    Some(Organization { name, contact: email.map(|email| Contact { email }).into_iter().collect() })
+}
+
 /// A component of which nothing is said yet.
 const fn bare(ty: &'static str, name: String) -> Component {
     Component {
         ty,
         bom_ref: None,
+        supplier: None,
         group: None,
         name,
         version: None,
@@ -163,6 +210,7 @@ const fn bare(ty: &'static str, name: String) -> Component {
         licenses: Vec::new(),
         purl: None,
         properties: Vec::new(),
+        evidence: None,
     }
 }
 
@@ -173,12 +221,17 @@ fn image(described: &Description) -> Component {
         let (name, value) = ("fairlead:image:platform".to_owned(), described.platform.clone());
         properties.push(Property { name, value });
     }
+    let base = [("name", &described.base.0), ("digest", &described.base.1)];
+    for (what, value) in base.into_iter().filter_map(|(what, value)| Some((what, value.clone()?))) {
+        properties.push(Property { name: format!("fairlead:image:base:{what}"), value });
+    }
     for (number, layer) in described.layers.iter().enumerate() {
         let name = format!("fairlead:image:layer:{number}");
         properties.push(Property { name, value: layer.to_string() });
     }
     Component {
         bom_ref: Some(manifest.to_string()),
+        supplier: supplier(described.vendor.as_deref()),
         version: Some(described.version.clone().unwrap_or_else(|| manifest.to_string())),
         hashes: vec![Hash {
             alg: match manifest.algorithm() {
@@ -210,6 +263,14 @@ fn component(described: &Description, package: &Package) -> Component {
     };
     Component {
         bom_ref: Some(package.purl.clone()),
+        supplier: supplier(package.supplier.as_deref()),
+        hashes: package
+            .hashes
+            .iter()
+            .map(|hash| Hash { alg: hash.algorithm, content: hash.hex.clone() })
+            .collect(),
+        evidence: (package.certainty == Certainty::Guessed)
+            .then_some(Evidence { identity: [Identity { field: "purl", confidence: 0.5 }] }),
         group,
         version: Some(package.version.clone()).filter(|version| !version.is_empty()),
         licenses: match package.license.as_deref().map(License::read) {

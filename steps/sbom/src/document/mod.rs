@@ -26,6 +26,9 @@ pub enum Format {
     SpdxJson,
     /// `CycloneDX` 1.6, as JSON.
     CyclonedxJson,
+    /// `CycloneDX` 1.7, as JSON, for readers that know it.
+    #[serde(rename = "cyclonedx-1.7-json")]
+    Cyclonedx17Json,
 }
 
 impl Format {
@@ -34,7 +37,7 @@ impl Format {
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::SpdxJson => "application/spdx+json",
-            Self::CyclonedxJson => "application/vnd.cyclonedx+json",
+            Self::CyclonedxJson | Self::Cyclonedx17Json => "application/vnd.cyclonedx+json",
         }
     }
 
@@ -44,6 +47,7 @@ impl Format {
         match self {
             Self::SpdxJson => "spdx.json",
             Self::CyclonedxJson => "cdx.json",
+            Self::Cyclonedx17Json => "1.7.cdx.json",
         }
     }
 }
@@ -62,6 +66,11 @@ pub struct Description {
     pub title: Option<String>,
     /// The version that it gives itself in the label `org.opencontainers.image.version`.
     pub version: Option<String>,
+    /// Who distributes it, by the label `org.opencontainers.image.vendor`.
+    pub vendor: Option<String>,
+    /// The name and the digest of the image that it was made from, by the labels
+    /// `org.opencontainers.image.base.name` and `.digest`.
+    pub base: (Option<String>, Option<String>),
     /// The digests of the layers, the lowest first.
     pub layers: Vec<Digest>,
     /// The packages.
@@ -77,7 +86,9 @@ impl Description {
         let mut bytes = Vec::with_capacity(4096 + self.inventory.packages.len() * 1024);
         match format {
             Format::SpdxJson => spdx::write(self, &mut bytes)?,
-            Format::CyclonedxJson => cyclonedx::write(self, &mut bytes)?,
+            Format::CyclonedxJson | Format::Cyclonedx17Json => {
+                cyclonedx::write(self, format, &mut bytes)?;
+            }
         }
         bytes.push(b'\n');
         Ok(bytes.into())
@@ -100,7 +111,7 @@ impl Description {
     /// version of Fairlead.
     fn uuid(&self, format: Format) -> String {
         let name =
-            format!("{}\n{}\n{}", self.manifest, format.media_type(), env!("CARGO_PKG_VERSION"));
+            format!("{}\n{}\n{}", self.manifest, format.extension(), env!("CARGO_PKG_VERSION"));
         let hash = Sha256::digest(name.as_bytes());
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hash[..16]);
@@ -108,6 +119,28 @@ impl Description {
         bytes[8] = (bytes[8] & 0x3f) | 0x80;
         let hex = hex::encode(bytes);
         format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}
+
+/// Who made or maintains a package: `NAME <EMAIL>`, as most metadata has it.
+struct Supplier {
+    name: String,
+    email: Option<String>,
+}
+
+impl Supplier {
+    /// Reads a text of people and addresses; `None` when no name is in it. Of several, the first.
+    fn read(text: &str) -> Option<Self> {
+        let (name, rest) = text.split_once('<').unwrap_or((text, ""));
+        let email = rest.split('>').next().unwrap_or_default().trim();
+        let is_email = email.contains('@') && !email.contains(char::is_whitespace);
+        // Parentheses are where SPDX has the address.
+        let clean = |c: char| if c.is_control() || matches!(c, '(' | ')') { ' ' } else { c };
+        let name: String = name.chars().take(200).map(clean).collect();
+        let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
+        let name = name.trim_matches(['"', ',', ' ']).to_owned();
+        let name = if name.is_empty() && is_email { email.to_owned() } else { name };
+        (!name.is_empty()).then(|| Self { name, email: is_email.then(|| email.to_owned()) })
     }
 }
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::license::License;
-use super::{Description, Format, TOOL, UNASSESSED};
-use crate::package::Package;
+use super::{Description, Format, Supplier, TOOL, UNASSESSED};
+use crate::package::{Certainty, Package};
 use crate::unassessed::{named, one_line};
 
 const NO_ASSERTION: &str = "NOASSERTION";
@@ -37,6 +37,7 @@ struct Document {
 struct CreationInfo {
     created: String,
     creators: Vec<String>,
+    comment: &'static str,
 }
 
 #[derive(Serialize)]
@@ -47,6 +48,7 @@ struct SpdxPackage {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     version_info: Option<String>,
+    supplier: String,
     download_location: &'static str,
     files_analyzed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +56,8 @@ struct SpdxPackage {
     license_concluded: &'static str,
     license_declared: String,
     copyright_text: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     primary_package_purpose: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -160,7 +164,17 @@ pub(super) fn write(described: &Description, out: &mut impl Write) -> serde_json
         relationships.append(&mut owners);
         packages.push(SpdxPackage {
             version_info: Some(package.version.clone()).filter(|version| !version.is_empty()),
+            supplier: supplier(package.supplier.as_deref()),
             source_info: Some(source_info(described, package)),
+            comment: (package.certainty == Certainty::Guessed).then_some(GUESSED),
+            checksums: package
+                .hashes
+                .iter()
+                .map(|hash| Checksum {
+                    algorithm: hash.algorithm.replace('-', ""),
+                    checksum_value: hash.hex.clone(),
+                })
+                .collect(),
             license_declared: declared(package, &mut licenses),
             external_refs: vec![ExternalRef {
                 reference_category: "PACKAGE-MANAGER",
@@ -179,7 +193,11 @@ pub(super) fn write(described: &Description, out: &mut impl Write) -> serde_json
             "https://fairlead.dev/spdx/{}",
             described.uuid(Format::SpdxJson)
         ),
-        creation_info: CreationInfo { created: described.created(), creators: vec![tool()] },
+        creation_info: CreationInfo {
+            created: described.created(),
+            creators: vec![tool()],
+            comment: CONTEXT,
+        },
         packages,
         has_extracted_licensing_infos: licenses
             .into_iter()
@@ -200,16 +218,35 @@ fn bare(id: String, name: String) -> SpdxPackage {
         name,
         id,
         version_info: None,
+        supplier: NO_ASSERTION.to_owned(),
         download_location: NO_ASSERTION,
         files_analyzed: false,
         source_info: None,
         license_concluded: NO_ASSERTION,
         license_declared: NO_ASSERTION.to_owned(),
         copyright_text: NO_ASSERTION,
+        comment: None,
         primary_package_purpose: None,
         checksums: Vec::new(),
         external_refs: Vec::new(),
         annotations: Vec::new(),
+    }
+}
+
+/// How the document came about, for whoever asks in which phase of the image's life.
+const CONTEXT: &str = "made from what is in the image, after it was built";
+
+/// What is said of a package that no installer wrote down.
+const GUESSED: &str = "name and version are a guess: by a file's name, or by texts in a program";
+
+/// Who supplies a package, as SPDX writes it; no assertion where nobody says it.
+fn supplier(said: Option<&str>) -> String {
+    let Some(Supplier { name, email }) = said.and_then(Supplier::read) else {
+        return NO_ASSERTION.to_owned();
+    };
+    match email {
+        Some(email) => format!("Organization: {name} ({email})"),
+        None => format!("Organization: {name}"),
     }
 }
 
@@ -241,6 +278,7 @@ fn image(described: &Description) -> SpdxPackage {
     let platform = Some(&described.platform).filter(|platform| !platform.is_empty());
     SpdxPackage {
         version_info: Some(version),
+        supplier: supplier(described.vendor.as_deref()),
         source_info: platform.map(|platform| format!("image manifest {manifest} for {platform}")),
         primary_package_purpose: Some("CONTAINER"),
         checksums: vec![Checksum {

@@ -1,5 +1,5 @@
-//! Reads a bill of materials, SPDX 2.x JSON or CycloneDX 1.x JSON: its packages, and what it says
-//! was seen and not read.
+//! Reads a bill of materials, SPDX 2.x as JSON or text, or CycloneDX 1.x as JSON or XML: its
+//! packages, and what it says was seen and not read.
 //!
 //! Bills of other programs are read as well as Fairlead's own. What matching needs beside the
 //! package URL (the source package, the operating system, the spelling of a name) stands in other
@@ -7,8 +7,10 @@
 
 mod cyclonedx;
 mod spdx;
+mod tag_value;
 #[cfg(test)]
 mod tests;
+mod xml;
 
 use std::borrow::Cow;
 
@@ -84,7 +86,12 @@ pub(crate) struct System {
 pub(crate) enum SbomError {
     #[error("it is not JSON: {0}")]
     Json(String),
-    #[error("it is neither SPDX 2 nor CycloneDX 1 (`spdxVersion` or `bomFormat` is missing)")]
+    #[error("it is not XML: {0}")]
+    Xml(String),
+    #[error(
+        "it is neither SPDX 2 nor CycloneDX 1 (`spdxVersion`, `bomFormat` or the namespace of \
+         CycloneDX is missing)"
+    )]
     Unknown,
     #[error("it is {0}, which cannot be read")]
     Version(String),
@@ -110,29 +117,43 @@ struct Head {
 #[derive(Debug, Default, Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Reads a document of either kind.
+/// Reads a document of either kind, in any of its forms.
 pub(crate) fn read(bytes: &[u8]) -> Result<Bill, SbomError> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut bill = Bill::default();
+    if bytes.trim_ascii_start().first() == Some(&b'<') {
+        xml::read(bytes, &mut bill)?;
+    } else if let Some(text) =
+        std::str::from_utf8(bytes).ok().filter(|text| tag_value::looks_like_one(text))
+    {
+        tag_value::read(text, &mut bill)?;
+    } else {
+        read_json(bytes, &mut bill)?;
+    }
+    bill.settle();
+    Ok(bill)
+}
+
+fn read_json(bytes: &[u8], bill: &mut Bill) -> Result<(), SbomError> {
     let head: Head =
         parse(bytes).map_err(|error| match serde_json::from_slice::<Value>(bytes) {
             Ok(_) => SbomError::Unknown,
             Err(_) => SbomError::Json(error),
         })?;
-    let mut bill = Bill::default();
     match (head.spdx, head.format, head.context) {
-        (Some(version), _, _) if version.starts_with("SPDX-2.") => spdx::read(bytes, &mut bill)?,
+        (Some(version), _, _) if version.starts_with("SPDX-2.") => spdx::read(bytes, bill)?,
         (Some(version), _, _) => return Err(SbomError::Version(cut(&version, 40))),
         (None, Some(format), _) if format == "CycloneDX" => {
             let version = head.version.unwrap_or_default();
             if !version.starts_with("1.") {
                 return Err(SbomError::Version(format!("CycloneDX {}", cut(&version, 40))));
             }
-            cyclonedx::read(bytes, &mut bill)?;
+            cyclonedx::read(bytes, bill)?;
         }
         (None, _, Some(_)) => return Err(SbomError::Version("SPDX 3 or JSON-LD".to_owned())),
         (None, _, None) => return Err(SbomError::Unknown),
     }
-    bill.settle();
-    Ok(bill)
+    Ok(())
 }
 
 fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {

@@ -276,3 +276,120 @@ fn other_documents_are_refused_with_the_reason() {
         assert!(error.contains(want), "{text}: {error}");
     }
 }
+
+#[test]
+fn xml_says_the_same_as_json() {
+    let xml = r#"<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE bom [<!ENTITY big "x">]>
+<c:bom xmlns:c="http://cyclonedx.org/schema/bom/1.7" serialNumber="urn:uuid:x" version="1">
+  <c:metadata><c:component type="container"><c:name>shop</c:name></c:component>
+    <c:properties><c:property name="fairlead:unassessed">go-binary:/bin/a&amp;b</c:property></c:properties></c:metadata>
+  <c:components>
+    <c:component type="operating-system"><c:name>Debian</c:name><c:version>12</c:version></c:component>
+    <c:component type="library" bom-ref="x"><c:group>@s</c:group><c:name><![CDATA[core]]></c:name><c:version>1&#46;0</c:version>
+      <c:purl>pkg:npm/%40s/core@1.0</c:purl>
+      <c:components><c:component type="library"><c:name>b</c:name><c:purl>pkg:deb/debian/b@1?arch=x&amp;distro=debian-12</c:purl></c:component></c:components>
+    </c:component>
+    <c:component type="library"><c:name>c</c:name></c:component>
+  </c:components>
+</c:bom>"#;
+    let bill = read(xml.as_bytes()).unwrap();
+    assert_eq!(
+        purls(&bill),
+        ["pkg:deb/debian/b@1?arch=x&distro=debian-12", "pkg:npm/%40s/core@1.0"]
+    );
+    assert_eq!(bill.packages[1].name.as_deref(), Some("@s/core"));
+    assert_eq!(bill.packages[1].version.as_deref(), Some("1.0"));
+    assert_eq!(
+        (&*bill.unnamed, &*bill.marks),
+        (&["c".to_owned()][..], &["go-binary:/bin/a&b".to_owned()][..])
+    );
+    assert_eq!(bill.system, Some(System { id: "debian".into(), version: Some("12".into()) }));
+
+    let incomplete = r#"<bom xmlns="http://cyclonedx.org/schema/bom/1.4"><compositions><composition>
+        <aggregate>incomplete</aggregate><assemblies><assembly ref="x"/></assemblies></composition></compositions></bom>"#;
+    assert_eq!(read(incomplete.as_bytes()).unwrap().marks, ["composition:incomplete"]);
+    let deep = "<a>".repeat(1000);
+    for (bad, want) in [
+        ("<bom/>", "neither SPDX 2 nor CycloneDX 1"),
+        ("<x xmlns=\"http://cyclonedx.org/schema/bom/1.4\"/>", "neither"),
+        ("<bom xmlns=\"http://cyclonedx.org/schema/bom/2.0\"/>", "CycloneDX 2.0"),
+        ("<bom>", "not XML"),
+        ("<bom></bum>", "not XML"),
+        ("<bom>&big;</bom>", "not XML"),
+        ("<!-- -->", "not XML"),
+        (&deep, "levels"),
+    ] {
+        let error = read(bad.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(want), "{bad:.40}: {error}");
+    }
+}
+
+#[test]
+fn tags_and_values_say_the_same_as_json() {
+    let text = "# made by hand\nSPDXVersion: SPDX-2.3\nDataLicense: CC0-1.0\nSPDXID: SPDXRef-DOCUMENT\n\
+        DocumentName: shop\nCreator: Tool: x\n\n\
+        PackageName: shop\nSPDXID: SPDXRef-Image\nPrimaryPackagePurpose: CONTAINER\n\n\
+        PackageName: bash\nSPDXID: SPDXRef-bash\nPackageVersion: 5.2\n\
+        PackageLicenseComments: <text>several\nPackageName: not-this\n</text>\n\
+        ExternalRef: SECURITY cpe23Type cpe:2.3:a:x\n\
+        ExternalRef: PACKAGE-MANAGER purl pkg:deb/debian/bash@5.2?distro=debian-12\n\n\
+        FileName: ./x\nSPDXID: SPDXRef-file\n\n\
+        PackageName: bare\nSPDXID: SPDXRef-bare\n\n\
+        Annotator: Tool: fairlead\nAnnotationComment: <text>fairlead:unassessed rpm:/x</text>\n\
+        Relationship: SPDXRef-DOCUMENT DESCRIBES SPDXRef-Image\n";
+    let bill = read(text.as_bytes()).unwrap();
+    assert_eq!(purls(&bill), ["pkg:deb/debian/bash@5.2?distro=debian-12"]);
+    assert_eq!(
+        (&*bill.unnamed, &*bill.marks),
+        (&["bare".to_owned()][..], &["rpm:/x".to_owned()][..])
+    );
+    for (bad, want) in [
+        ("SPDXVersion: SPDX-3.0\n", "SPDX-3.0"),
+        ("SPDXVersion: SPDX-2.3\nodd\n", "has no tag"),
+        ("SPDXVersion: SPDX-2.3\nPackageComment: <text>x\n", "does not end"),
+    ] {
+        let error = read(bad.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(want), "{bad}: {error}");
+    }
+}
+
+/// The documents of the makers of the formats, and of osv-scalibr.
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says that it was skipped")]
+fn documents_of_the_makers_are_read() {
+    let peers = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/peers");
+    let cyclonedx = peers.join("cyclonedx/tools/src/test/resources");
+    if !cyclonedx.is_dir() {
+        return eprintln!("skipped: {} is not there", cyclonedx.display());
+    }
+    let mut valid = 0;
+    for version in ["1.4", "1.5", "1.6", "1.7"] {
+        for file in std::fs::read_dir(cyclonedx.join(version)).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if !(name.ends_with(".json") || name.ends_with(".xml")) {
+                continue;
+            }
+            // Whatever is in them, they are read or refused.
+            let read = read(&std::fs::read(&path).unwrap());
+            if name.starts_with("valid-") {
+                valid += 1;
+                assert!(read.is_ok(), "{version}/{name}: {}", read.unwrap_err());
+            }
+        }
+    }
+    assert!(valid > 250, "{valid}");
+    let scalibr = peers.join("scalibr/extractor/filesystem/sbom");
+    for (file, want) in [
+        ("cdx/testdata/sbom.cdx.json", 2),
+        ("cdx/testdata/sbom.cdx.xml", 2),
+        ("spdx/testdata/sbom.spdx", 2),
+        ("spdx/testdata/sbom.spdx.json", 2),
+    ] {
+        let bill = read(&std::fs::read(scalibr.join(file)).unwrap());
+        let bill = bill.unwrap_or_else(|error| panic!("{file}: {error}"));
+        let all = bill.packages.len() + bill.unnamed.len();
+        assert!(all >= want - 1, "{file}: {bill:?}");
+    }
+}

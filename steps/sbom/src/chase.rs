@@ -82,6 +82,38 @@ impl Scan {
     }
 }
 
+/// Reads `count` layers with `pass`, each as often as its links ask for, and lays them over each
+/// other; with the lines for a person about what was passed over.
+///
+/// # Errors
+/// What `pass` says.
+pub(crate) fn lay_all<E>(
+    count: usize,
+    mut pass: impl FnMut(usize, Request) -> Result<Scan, E>,
+) -> Result<(RootFs, Vec<String>), E> {
+    let chased =
+        |at: usize, mut chase: Chase, pass: &mut dyn FnMut(usize, Request) -> Result<Scan, E>| {
+            while let Some(request) = chase.request() {
+                chase.take(pass(at, request)?);
+            }
+            Ok(chase)
+        };
+    let (mut root, mut notes) = (RootFs::default(), Vec::new());
+    for at in 0..count {
+        let mut scan = pass(at, Request { bottom: at == 0, ..Request::default() })?;
+        let chase = Chase::new(std::mem::take(&mut scan.late));
+        scan.complete(chased(at, chase, &mut pass)?);
+        notes.extend(scan.told());
+        root.lay(scan, at);
+    }
+    let mut waiting = WaitingList::of(&root);
+    for at in (0..count).rev() {
+        let chase = chased(at, waiting.chase(at), &mut pass)?;
+        waiting.settle(&mut root, chase);
+    }
+    Ok((root, notes))
+}
+
 /// A name that waits for a file of a lower layer.
 #[derive(Debug)]
 struct Waiting {

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use insta::assert_snapshot;
 
-use crate::chase::{Chase, WaitingList};
+use crate::chase::{Chase, lay_all};
 use crate::inflate::Packing;
 use crate::inventory::Inventory;
 use crate::layer::{LayerError, Request, Scan, scan};
 use crate::limits::Limits;
-use crate::rootfs::RootFs;
 
 /// One entry of a layer.
 #[derive(Clone)]
@@ -55,17 +54,12 @@ pub(crate) fn archive(entries: &[E<'_>]) -> Vec<u8> {
 fn scan_one(bytes: &[u8], bottom: bool, limits: &Limits) -> Result<Scan, LayerError> {
     let request = Request { bottom, ..Request::default() };
     let mut first = scan(bytes, Packing::Plain, &request, limits)?;
-    let late = std::mem::take(&mut first.late);
-    first.complete(chased(bytes, Chase::new(late), limits)?);
-    Ok(first)
-}
-
-/// The scans of a layer that a search asks for.
-fn chased(bytes: &[u8], mut chase: Chase, limits: &Limits) -> Result<Chase, LayerError> {
+    let mut chase = Chase::new(std::mem::take(&mut first.late));
     while let Some(request) = chase.request() {
         chase.take(scan(bytes, Packing::Plain, &request, limits)?);
     }
-    Ok(chase)
+    first.complete(chase);
+    Ok(first)
 }
 
 pub(crate) fn inventory(layers: &[&[E<'_>]]) -> Inventory {
@@ -73,16 +67,11 @@ pub(crate) fn inventory(layers: &[&[E<'_>]]) -> Inventory {
 }
 
 fn inventory_within(layers: &[&[E<'_>]], limits: &Limits) -> Inventory {
-    let mut root = RootFs::default();
-    for (at, entries) in layers.iter().enumerate() {
-        root.lay(scan_one(&archive(entries), at == 0, limits).unwrap(), at);
-    }
-    let mut waiting = WaitingList::of(&root);
-    for (at, entries) in layers.iter().enumerate().rev() {
-        let chase = chased(&archive(entries), waiting.chase(at), limits).unwrap();
-        waiting.settle(&mut root, chase);
-    }
-    Inventory::of(&root)
+    let archives: Vec<Vec<u8>> = layers.iter().map(|entries| archive(entries)).collect();
+    let laid = lay_all(archives.len(), |at, request| {
+        scan(&*archives[at], Packing::Plain, &request, limits)
+    });
+    Inventory::of(&laid.unwrap().0)
 }
 
 /// What the documents say was seen and not read, a line each.

@@ -10,7 +10,7 @@ use crate::evidence::{Fact, Said};
 use crate::inflate::{Packing, unpack};
 use crate::limits::Limits;
 use crate::path::{PathProblem, entry_path, hash, relative_path};
-use crate::tar::{Entry, EntryKind, TarError, TarReader};
+use crate::tar::{Entries, Entry, EntryKind, TarError, TarReader};
 use crate::unassessed::{UnassessedKind, one_line};
 
 /// The prefix of a whiteout, and the name that makes a directory opaque (image-spec v1.1,
@@ -183,6 +183,13 @@ impl Scan {
         self.more_notes += second.more_notes;
     }
 
+    /// The lines for a person about what was passed over.
+    pub(crate) fn told(&self) -> impl Iterator<Item = String> + '_ {
+        let more = self.more_notes;
+        let more = (more > 0).then(|| format!("{more} more files are passed over"));
+        self.notes.iter().cloned().chain(more)
+    }
+
     fn add_fact(&mut self, path: String, fact: Arc<Fact>) {
         self.facts.insert(hash(&path), self.additions.len());
         self.additions.push(Addition::Fact { path: path.into(), fact });
@@ -232,7 +239,18 @@ pub(crate) fn scan(
     limits: &Limits,
 ) -> Result<Scan, LayerError> {
     let unpacked = unpack(blob, packing, limits).map_err(TarError::from)?;
-    let mut tar = TarReader::new(unpacked);
+    scan_entries(&mut TarReader::new(unpacked), request, limits)
+}
+
+/// Looks at every entry of an archive, or of what is walked like one.
+///
+/// # Errors
+/// As [`scan`].
+pub(crate) fn scan_entries(
+    tar: &mut impl Entries,
+    request: &Request,
+    limits: &Limits,
+) -> Result<Scan, LayerError> {
     let mut scan = Scan::default();
     let mut spool = Spool::default();
     while let Some(entry) = tar.next_entry()? {
@@ -243,7 +261,7 @@ pub(crate) fn scan(
         }
         let path = entry_path(tar.path()).map_err(|problem| bad_name(tar.path(), problem))?;
         if !request.targets.is_empty() {
-            read_targets(&mut tar, entry, &path, request, &mut spool, limits, &mut scan)?;
+            read_targets(tar, entry, &path, request, &mut spool, limits, &mut scan)?;
             continue;
         }
         if whiteout(&path, &mut scan, limits)? {
@@ -286,10 +304,10 @@ pub(crate) fn scan(
                 Some(Kind::Unread(_)) => {}
                 Some(kind) if request.reads(kind) => {
                     let link = LateLink { path: path.into(), kind };
-                    read_file(&mut tar, entry, &[link], &mut spool, limits, &mut scan)?;
+                    read_file(tar, entry, &[link], &mut spool, limits, &mut scan)?;
                 }
                 _ if entry.kind == EntryKind::File && entry.size > 0 => {
-                    read_by_content(&mut tar, entry, path, &mut spool, limits, &mut scan)?;
+                    read_by_content(tar, entry, path, &mut spool, limits, &mut scan)?;
                 }
                 _ => {}
             },
@@ -377,7 +395,7 @@ fn keep(
 
 /// Reads the file at hand under each of `names`.
 fn read_file(
-    tar: &mut TarReader<impl Read>,
+    tar: &mut impl Entries,
     entry: Entry,
     names: &[LateLink],
     spool: &mut Spool,
@@ -457,7 +475,7 @@ fn read_file(
 
 /// Shows the file at hand to those who know theirs by the bytes.
 fn read_by_content(
-    tar: &mut TarReader<impl Read>,
+    tar: &mut impl Entries,
     entry: Entry,
     path: String,
     spool: &mut Spool,
@@ -572,7 +590,7 @@ fn hard_link(
 
 /// A later scan: the files that hard links lead to.
 fn read_targets(
-    tar: &mut TarReader<impl Read>,
+    tar: &mut impl Entries,
     entry: Entry,
     path: &str,
     request: &Request,

@@ -42,12 +42,17 @@ mod content;
 mod document;
 mod evidence;
 mod executable;
+mod folder;
+mod image_config;
 mod inflate;
 mod inventory;
 #[cfg(test)]
 mod laid_tests;
 mod layer;
 mod limits;
+mod local;
+#[cfg(test)]
+mod local_tests;
 mod owners;
 mod package;
 mod path;
@@ -65,7 +70,7 @@ mod zip_tests;
 mod zipped;
 
 pub use catalogers::os_release::OsRelease;
-pub use document::{Description, Format};
+pub use document::{Description, Format, Subject};
 pub use inflate::UnknownPacking;
 pub use inventory::Inventory;
 pub use layer::LayerError;

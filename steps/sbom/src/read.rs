@@ -11,18 +11,17 @@ use bytes::{Buf as _, Bytes};
 use fairlead_oci::{BlobStream, Client, Descriptor, PlatformImage};
 use fairlead_step::{Digest, Log, Progress, Repository, StepError, Stream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use jiff::Timestamp;
-use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::chase::{Chase, WaitingList};
 use crate::document::Description;
+use crate::image_config::{CONFIG_LIMIT, Config};
 use crate::inflate::{Packing, UnknownPacking};
 use crate::inventory::Inventory;
 use crate::layer::{LayerError, Request, Scan, scan};
 use crate::limits::Limits;
 use crate::rootfs::RootFs;
-use crate::unassessed::{Unassessed, UnassessedKind, one_line};
+use crate::unassessed::{Unassessed, UnassessedKind};
 
 /// How many layers are read at once. Unpacking keeps a core busy each; more would only add memory.
 const PARALLEL_LAYERS: usize = 2;
@@ -31,9 +30,6 @@ const PARALLEL_LAYERS: usize = 2;
 /// every piece, little enough to be nothing in memory. Pieces are as large as the connection gives
 /// them, so it is bytes that are counted.
 const BYTES_WAITING: u32 = 512 << 10;
-
-/// The most bytes of an image's configuration.
-const CONFIG_LIMIT: u64 = 8 << 20;
 
 /// Why an image cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -65,17 +61,6 @@ pub enum ReadError {
         repository: Repository,
         /// What is wrong with it.
         source: Box<LayerError>,
-    },
-    /// The image's own system keeps its packages in a database that cannot be read. A bill without
-    /// these would be of next to nothing.
-    #[error(
-        "the package database of {image}'s own system, `{path}`, cannot be read; the log says why"
-    )]
-    Database {
-        /// The image.
-        image: Digest,
-        /// The database.
-        path: String,
     },
     /// The configuration is not what the specification says.
     #[error("the configuration {digest} of {repository} is malformed")]
@@ -110,56 +95,8 @@ impl From<ReadError> for StepError {
             ReadError::Config { source, .. } => {
                 Self::terminal(message).because(source).hint("build and push the image anew")
             }
-            ReadError::Database { .. } => Self::terminal(message).hint(
-                "see whether the system's own package manager reads it, and build the image anew",
-            ),
             ReadError::Thread { source, .. } => Self::terminal(message).because(source),
         }
-    }
-}
-
-/// The parts of an image's configuration (image-spec v1.1, "Image Configuration") that a document
-/// repeats.
-#[derive(Debug, Default, Deserialize)]
-struct Config {
-    created: Option<String>,
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    os: String,
-    variant: Option<String>,
-    #[serde(rename = "os.version")]
-    os_version: Option<String>,
-    config: Option<ConfigConfig>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct ConfigConfig {
-    #[serde(rename = "Labels")]
-    labels: Option<serde_json::Map<String, serde_json::Value>>,
-}
-
-impl Config {
-    fn platform(&self) -> String {
-        if self.os.is_empty() || self.architecture.is_empty() {
-            return String::new();
-        }
-        let variant = self.variant.as_deref().filter(|variant| !variant.is_empty());
-        let slash = if variant.is_some() { "/" } else { "" };
-        format!("{}/{}{slash}{}", self.os, self.architecture, variant.unwrap_or_default())
-    }
-
-    /// The operating system with its version, when it is one that has none of the databases that
-    /// are read, such as Windows.
-    fn other_system(&self) -> Option<String> {
-        let version = self.os_version.as_ref().filter(|version| !version.is_empty());
-        let version = version.map(|version| format!(" {version}")).unwrap_or_default();
-        (!matches!(self.os.as_str(), "" | "linux")).then(|| format!("{}{version}", self.os))
-    }
-
-    fn label(&self, name: &str) -> Option<String> {
-        let value = self.config.as_ref()?.labels.as_ref()?.get(name)?.as_str()?.trim();
-        (!value.is_empty()).then(|| value.to_owned())
     }
 }
 
@@ -175,7 +112,7 @@ pub async fn read_image(
 ) -> Result<Description, ReadError> {
     let repository = &image.image.repository;
     let config = client.blob_bytes(repository, &image.config, CONFIG_LIMIT).await?;
-    let config: Config = serde_json::from_slice(&config).map_err(|source| ReadError::Config {
+    let config = Config::read(&config).map_err(|source| ReadError::Config {
         digest: image.config.digest.clone(),
         repository: repository.clone(),
         source,
@@ -217,34 +154,8 @@ pub async fn read_image(
             waiting.settle(&mut root, chase);
         }
     }
-    let mut inventory = Inventory::of(&root);
-    if let Some(path) = inventory.lost.first() {
-        let (image, path) = (image.image.digest.clone(), one_line(path));
-        return Err(ReadError::Database { image, path });
-    }
-    if let Some(system) = config.other_system() {
-        unseen.push(Unassessed { kind: UnassessedKind::Distribution, what: system });
-    }
-    inventory.unassessed.append(&mut unseen);
-    inventory.unassessed.sort_unstable();
-    Ok(Description {
-        manifest: image.image.digest.clone(),
-        platform: config.platform(),
-        created: config
-            .created
-            .as_deref()
-            .and_then(|t| t.parse().ok())
-            .unwrap_or(Timestamp::UNIX_EPOCH),
-        title: config.label("org.opencontainers.image.title"),
-        version: config.label("org.opencontainers.image.version"),
-        vendor: config.label("org.opencontainers.image.vendor"),
-        base: (
-            config.label("org.opencontainers.image.base.name"),
-            config.label("org.opencontainers.image.base.digest"),
-        ),
-        layers: image.layers.iter().map(|layer| layer.digest.clone()).collect(),
-        inventory,
-    })
+    let layers = image.layers.iter().map(|layer| layer.digest.clone()).collect();
+    Ok(config.describe(image.image.digest.clone(), layers, Inventory::of(&root), unseen))
 }
 
 struct LayerReader<'a> {
@@ -264,12 +175,8 @@ type Seen<T> = Result<T, String>;
 impl LayerReader<'_> {
     /// Tells what was passed over.
     fn tell(&self, scan: &Scan) {
-        for note in &scan.notes {
-            self.log.line(Stream::Step, note);
-        }
-        if scan.more_notes > 0 {
-            let text = format!("{} more files are passed over", scan.more_notes);
-            self.log.line(Stream::Step, &text);
+        for note in scan.told() {
+            self.log.line(Stream::Step, &note);
         }
     }
 

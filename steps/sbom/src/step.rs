@@ -1,8 +1,9 @@
 //! The step kind `sbom`: its inputs, its outputs, and the order of its work.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
 
-use fairlead_oci::{Client, Layer, Platform};
+use fairlead_oci::{Client, Layer, Platform, PlatformImage};
 use fairlead_step::{
     Artifact, Capability, Digest, Effect, Image, InputProblem, StepContext, StepError, StepKind,
     Verdict,
@@ -10,15 +11,16 @@ use fairlead_step::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Description, Format};
+use crate::document::{Description, Format, Subject};
 use crate::limits::Limits;
+use crate::local;
 use crate::read::read_image;
-use crate::unassessed::told;
+use crate::unassessed::{one_line, told};
 
 /// The platform of an index that is described when none is asked for.
 const DEFAULT_PLATFORM: &str = "linux/amd64";
 
-/// Lists the packages of an image.
+/// Lists the packages of an image, or of a folder.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sbom;
 
@@ -26,8 +28,15 @@ pub struct Sbom;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// The image to describe.
-    pub image: Image,
+    /// The image to describe, in its registry.
+    pub image: Option<Image>,
+    /// What to describe instead, a path within the workspace: an OCI layout (a folder, or an
+    /// archive that is not packed), what `docker save` wrote, or a folder with a root file system
+    /// or a project, whose lock files are read as well.
+    pub path: Option<String>,
+    /// Which of several images in a layout or an archive: its name, such as `shop:1.0`, or its
+    /// digest.
+    pub reference: Option<String>,
     /// The formats to write.
     #[serde(default = "both_formats")]
     #[schemars(length(min = 1))]
@@ -65,8 +74,12 @@ pub struct Output {
     pub spdx: Option<Artifact>,
     /// The `CycloneDX` document: of both versions, the one of 1.6.
     pub cyclonedx: Option<Artifact>,
-    /// The image manifest that is described: of an index, the one of the platform.
-    pub described: Image,
+    /// The image manifest that is described: of an index, the one of the platform. Nothing for
+    /// what lies in the workspace.
+    pub described: Option<Image>,
+    /// The digest of what is described: the image manifest's; of what an engine saved, that of its
+    /// configuration; of a folder, that of what was found in it.
+    pub digest: Digest,
     /// How many packages there are.
     pub packages: usize,
     /// How many there are of each type of package URL, such as `deb`.
@@ -91,6 +104,29 @@ impl StepKind for Sbom {
 
     fn check(&self, input: &Input) -> Vec<InputProblem> {
         let mut problems = Vec::new();
+        match (&input.image, &input.path) {
+            (Some(_), None) | (None, Some(_)) => {}
+            (Some(_), Some(_)) => {
+                let problem = InputProblem::at("/path", "an image is named as well");
+                problems.push(problem.hint("describe one thing: take `image` or `path` away"));
+            }
+            (None, None) => {
+                let problem = InputProblem::at("", "neither `image` nor `path` is named");
+                problems.push(problem.hint("name the image to describe"));
+            }
+        }
+        if input.path.as_deref().is_some_and(|path| !stays_inside(Path::new(path))) {
+            let problem = InputProblem::at("/path", "the path leaves the workspace");
+            problems.push(problem.hint("write a path relative to the workspace, without `..`"));
+        }
+        if input.reference.is_some() && input.path.is_none() {
+            let problem = InputProblem::at("/reference", "it says nothing without a `path`");
+            problems.push(problem.hint("an image in a registry is named by its digest"));
+        }
+        if input.attach != Attach::None && input.path.is_some() {
+            let problem = InputProblem::at("/attach", "what lies in the workspace has no registry");
+            problems.push(problem.hint("push the image, and describe it there"));
+        }
         if input.formats.is_empty() {
             let problem = InputProblem::at("/formats", "no format is asked for");
             problems.push(problem.hint("leave `formats` away to get both"));
@@ -108,19 +144,96 @@ impl StepKind for Sbom {
     }
 }
 
+/// What is described, and where that lies when it is an image of a registry.
+struct Target {
+    described: Description,
+    /// What the files of the documents are called.
+    name: String,
+    image: Option<PlatformImage>,
+}
+
+async fn of_registry(
+    client: &Client,
+    image: &Image,
+    wanted: &Platform,
+    input: &Input,
+    context: &StepContext,
+) -> Result<Target, StepError> {
+    let found = client.platform(image, wanted).await?;
+    let log = context.shared_log();
+    let described = read_image(client, &found, &Limits::default(), &log).await?;
+    if input.platform.is_some() {
+        check_platform(&described, wanted, &image.to_string())?;
+    }
+    let name = image.repository.path();
+    let name = name.rsplit('/').next().unwrap_or(name).to_owned();
+    Ok(Target { described, name, image: Some(found) })
+}
+
+async fn of_workspace(
+    path: &str,
+    wanted: &Platform,
+    input: &Input,
+    context: &StepContext,
+) -> Result<Target, StepError> {
+    let failed = |problem: String| {
+        StepError::terminal(format!("cannot read `{path}`: {problem}"))
+            .hint("the path starts at the workspace of the run")
+    };
+    let io = |error: std::io::Error| failed(error.to_string());
+    let root = context.workspace().canonicalize().map_err(io)?;
+    // A symbolic link may lead out of the workspace though the path does not.
+    let target = root.join(path).canonicalize().map_err(io)?;
+    if !target.starts_with(&root) {
+        return Err(failed("it leads out of the workspace".to_owned()));
+    }
+    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (reference, platform) = (input.reference.clone(), wanted.clone());
+    // Files are read and unpacked, which would hold up the other steps of the run.
+    let read = tokio::task::spawn_blocking(move || {
+        local::read(&target, reference.as_deref(), &platform, &Limits::default())
+    });
+    let read =
+        read.await.map_err(|error| StepError::terminal("the reading broke off").because(error))?;
+    let local::Found { described, notes } = read?;
+    for note in notes {
+        context.say(note);
+    }
+    if input.platform.is_some() && described.subject == Subject::Image {
+        check_platform(&described, wanted, &format!("`{path}`"))?;
+    }
+    let name = if name.is_empty() { "workspace".to_owned() } else { name };
+    Ok(Target { described, name, image: None })
+}
+
 async fn describe_and_store(input: &Input, context: &StepContext) -> Result<Output, StepError> {
-    let client = Client::new(context.registries()?);
     let wanted: Platform = input
         .platform
         .as_deref()
         .unwrap_or(DEFAULT_PLATFORM)
         .parse()
         .map_err(|error: fairlead_oci::PlatformError| StepError::terminal(error.to_string()))?;
-    let image = client.platform(&input.image, &wanted).await?;
-    let log = context.shared_log();
-    let described = read_image(&client, &image, &Limits::default(), &log).await?;
-    if input.platform.is_some() {
-        check_platform(&described, &wanted, &input.image)?;
+    let mut client = None;
+    let target = match (&input.image, &input.path) {
+        (Some(image), None) => {
+            let client = client.insert(Client::new(context.registries()?));
+            of_registry(client, image, &wanted, input, context).await?
+        }
+        (None, Some(path)) => of_workspace(path, &wanted, input, context).await?,
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(StepError::terminal("one of `image` and `path` is to be named"));
+        }
+    };
+    let Target { described, name, image } = target;
+    if let Some(path) = described.inventory.lost.first() {
+        let path = one_line(path);
+        let message = format!(
+            "the package database of the system in {}, `{path}`, cannot be read; the log says why",
+            described.manifest
+        );
+        return Err(StepError::terminal(message).hint(
+            "see whether the system's own package manager reads it, and build the image anew",
+        ));
     }
     for note in &described.inventory.notes {
         context.say(note);
@@ -131,8 +244,6 @@ async fn describe_and_store(input: &Input, context: &StepContext) -> Result<Outp
     let counts = described.inventory.ecosystems();
     context.say(summary(&described, &counts));
 
-    let name = input.image.repository.path();
-    let name = name.rsplit('/').next().unwrap_or(name);
     let mut written = BTreeMap::new();
     let mut attached = Vec::new();
     for format in input.formats.iter().copied().collect::<BTreeSet<Format>>() {
@@ -145,7 +256,7 @@ async fn describe_and_store(input: &Input, context: &StepContext) -> Result<Outp
                 |error| StepError::retryable(format!("cannot store `{file}`")).because(error),
             )?;
         written.insert(format, artifact);
-        if input.attach == Attach::Referrer {
+        if let (Attach::Referrer, Some(client), Some(image)) = (input.attach, &client, &image) {
             let title = ("org.opencontainers.image.title".to_owned(), file);
             let layer = Layer {
                 media_type: format.media_type().to_owned(),
@@ -175,7 +286,8 @@ async fn describe_and_store(input: &Input, context: &StepContext) -> Result<Outp
         document: document.ok_or_else(|| StepError::terminal("no format is asked for"))?,
         spdx,
         cyclonedx,
-        described: image.image,
+        digest: described.manifest.clone(),
+        described: image.map(|image| image.image),
         packages: described.inventory.packages.len(),
         complete: described.inventory.is_complete(),
         unassessed: described.inventory.unassessed.len(),
@@ -189,7 +301,7 @@ async fn describe_and_store(input: &Input, context: &StepContext) -> Result<Outp
 fn check_platform(
     described: &Description,
     wanted: &Platform,
-    image: &Image,
+    image: &str,
 ) -> Result<(), StepError> {
     match described.platform.parse::<Platform>() {
         Ok(has) if !has.serves(wanted) => {
@@ -198,6 +310,11 @@ fn check_platform(
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a path names a place in the folder that it starts from.
+fn stays_inside(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 fn summary(described: &Description, counts: &BTreeMap<crate::package::Ecosystem, usize>) -> String {

@@ -36,7 +36,7 @@ const CORE: E<'_> = E::File(
     r#"{"name":"@s/core","version":"1.0.0","license":"see LICENSE.txt"}"#,
 );
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
@@ -75,14 +75,14 @@ fn small_image(registry: &FakeRegistry) -> Image {
     seed(registry, &config("amd64"), &layers)
 }
 
-fn outputs(verdict: Verdict<Outputs>) -> Outputs {
+pub(crate) fn outputs(verdict: Verdict<Outputs>) -> Outputs {
     match verdict {
         Verdict::Passed { outputs } => outputs,
         other @ (Verdict::Rejected { .. } | Verdict::Skipped { .. }) => panic!("{other:?}"),
     }
 }
 
-fn document(host: &TestHost, outputs: &Outputs, which: &str) -> Bytes {
+pub(crate) fn document(host: &TestHost, outputs: &Outputs, which: &str) -> Bytes {
     let digest: Digest = outputs[which]["digest"].as_str().unwrap().parse().unwrap();
     host.artifact(&digest).unwrap()
 }

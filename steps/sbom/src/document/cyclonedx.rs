@@ -5,7 +5,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::license::License;
-use super::{Description, Format, Supplier, TOOL, UNASSESSED};
+use super::{Description, Format, Subject, Supplier, TOOL, UNASSESSED};
 use crate::package::{Certainty, Package};
 use crate::unassessed::named;
 
@@ -156,7 +156,12 @@ pub(super) fn write(
         version: 1,
         metadata: Metadata {
             timestamp: described.created(),
-            lifecycles: [Lifecycle { phase: "post-build" }],
+            lifecycles: [Lifecycle {
+                phase: match described.subject {
+                    Subject::Image => "post-build",
+                    Subject::Folder => "pre-build",
+                },
+            }],
             tools: Tools {
                 components: vec![Component {
                     version: Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -241,7 +246,13 @@ fn image(described: &Description) -> Component {
             content: manifest.hex().to_owned(),
         }],
         properties,
-        ..bare("container", described.name())
+        ..bare(
+            match described.subject {
+                Subject::Image => "container",
+                Subject::Folder => "application",
+            },
+            described.name(),
+        )
     }
 }
 

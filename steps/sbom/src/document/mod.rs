@@ -52,11 +52,23 @@ impl Format {
     }
 }
 
+/// What kind of thing a document describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// An image.
+    Image,
+    /// A folder: a root file system, or a project.
+    Folder,
+}
+
 /// What a document describes: the image manifest of one platform, and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// The digest of the image manifest.
+    /// The digest of the image manifest; of an image that an engine saved, that of its
+    /// configuration; of a folder, that of what was found in it.
     pub manifest: Digest,
+    /// What it is.
+    pub subject: Subject,
     /// The operating system and architecture, such as `linux/amd64`; empty where the image's
     /// configuration does not say.
     pub platform: String,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::license::License;
-use super::{Description, Format, Supplier, TOOL, UNASSESSED};
+use super::{Description, Format, Subject, Supplier, TOOL, UNASSESSED};
 use crate::package::{Certainty, Package};
 use crate::unassessed::{named, one_line};
 
@@ -196,7 +196,10 @@ pub(super) fn write(described: &Description, out: &mut impl Write) -> serde_json
         creation_info: CreationInfo {
             created: described.created(),
             creators: vec![tool()],
-            comment: CONTEXT,
+            comment: match described.subject {
+                Subject::Image => CONTEXT,
+                Subject::Folder => FOLDER_CONTEXT,
+            },
         },
         packages,
         has_extracted_licensing_infos: licenses
@@ -235,6 +238,9 @@ fn bare(id: String, name: String) -> SpdxPackage {
 
 /// How the document came about, for whoever asks in which phase of the image's life.
 const CONTEXT: &str = "made from what is in the image, after it was built";
+
+const FOLDER_CONTEXT: &str =
+    "made from the files of a folder, and from what its lock files ask for";
 
 /// What is said of a package that no installer wrote down.
 const GUESSED: &str = "name and version are a guess: by a file's name, or by texts in a program";
@@ -280,7 +286,10 @@ fn image(described: &Description) -> SpdxPackage {
         version_info: Some(version),
         supplier: supplier(described.vendor.as_deref()),
         source_info: platform.map(|platform| format!("image manifest {manifest} for {platform}")),
-        primary_package_purpose: Some("CONTAINER"),
+        primary_package_purpose: Some(match described.subject {
+            Subject::Image => "CONTAINER",
+            Subject::Folder => "SOURCE",
+        }),
         checksums: vec![Checksum {
             algorithm: manifest.algorithm().name().to_uppercase(),
             checksum_value: manifest.hex().to_owned(),

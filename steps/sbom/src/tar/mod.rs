@@ -8,4 +8,4 @@ mod tests;
 
 pub(crate) use header::{EntryKind, looks_like_an_archive};
 pub use reader::TarError;
-pub(crate) use reader::{Entry, TarReader};
+pub(crate) use reader::{Entries, Entry, TarReader};

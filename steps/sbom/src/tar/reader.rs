@@ -49,6 +49,43 @@ pub(crate) struct Entry {
     pub mode: u32,
 }
 
+/// The entries of an archive, or of what is walked like one, from front to back.
+pub(crate) trait Entries {
+    /// Goes to the next entry, over what is left of the one before; `None` at the end.
+    ///
+    /// # Errors
+    /// When the archive is damaged or its source fails.
+    fn next_entry(&mut self) -> Result<Option<Entry>, TarError>;
+
+    /// The name of the entry at hand, as it stands in the archive.
+    fn path(&self) -> &[u8];
+
+    /// The target of the link at hand, as it stands in the archive.
+    fn link(&self) -> &[u8];
+
+    /// How many headers were read so far, those of extensions included.
+    fn headers(&self) -> u64;
+
+    /// The first bytes of what is left of the entry's data, at most `count`, without taking them.
+    /// There are fewer when there is no more data.
+    ///
+    /// # Errors
+    /// When the source fails.
+    fn peek(&mut self, count: usize) -> Result<&[u8], TarError>;
+
+    /// Takes what is left of the entry's data, piece by piece.
+    ///
+    /// # Errors
+    /// When the archive ends within it, or when the source fails.
+    fn each_piece(&mut self, take: impl FnMut(&[u8])) -> Result<(), TarError>;
+
+    /// Reads whatever stands behind the archive's end, so that its source is seen to its end too.
+    ///
+    /// # Errors
+    /// When the source fails.
+    fn drain(&mut self) -> Result<(), TarError>;
+}
+
 /// Reads an archive from front to back.
 pub(crate) struct TarReader<R> {
     source: R,
@@ -66,43 +103,20 @@ pub(crate) struct TarReader<R> {
     headers: u64,
 }
 
-impl<R: Read> TarReader<R> {
-    /// A reader at the start of `source`.
-    pub(crate) fn new(source: R) -> Self {
-        Self {
-            source,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
-            from: 0,
-            to: 0,
-            offset: 0,
-            data: 0,
-            padding: 0,
-            path: Vec::new(),
-            link: Vec::new(),
-            headers: 0,
-        }
-    }
-
-    /// The name of the entry at hand, as it stands in the archive.
-    pub(crate) fn path(&self) -> &[u8] {
+impl<R: Read> Entries for TarReader<R> {
+    fn path(&self) -> &[u8] {
         &self.path
     }
 
-    /// The target of the link at hand, as it stands in the archive.
-    pub(crate) fn link(&self) -> &[u8] {
+    fn link(&self) -> &[u8] {
         &self.link
     }
 
-    /// How many headers were read so far, those of extensions included.
-    pub(crate) const fn headers(&self) -> u64 {
+    fn headers(&self) -> u64 {
         self.headers
     }
 
-    /// Goes to the next entry, over what is left of the one before; `None` at the end.
-    ///
-    /// # Errors
-    /// When the archive is damaged or its source fails.
-    pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
+    fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
         let mut pax = Pax::default();
         let mut extended = false;
         let mut long_name: Option<Vec<u8>> = None;
@@ -178,12 +192,7 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// The first bytes of what is left of the entry's data, at most `count`, without taking them.
-    /// There are fewer when there is no more data.
-    ///
-    /// # Errors
-    /// When the source fails.
-    pub(crate) fn peek(&mut self, count: usize) -> Result<&[u8], TarError> {
+    fn peek(&mut self, count: usize) -> Result<&[u8], TarError> {
         let count = count.min(usize::try_from(self.data).unwrap_or(usize::MAX)).min(BUFFER);
         if self.to - self.from < count {
             // The data begins near the end of the buffer.
@@ -201,11 +210,7 @@ impl<R: Read> TarReader<R> {
         Ok(&self.buffer[self.from..self.to.min(self.from + count)])
     }
 
-    /// Takes what is left of the entry's data, piece by piece.
-    ///
-    /// # Errors
-    /// When the archive ends within it, or when the source fails.
-    pub(crate) fn each_piece(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), TarError> {
+    fn each_piece(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), TarError> {
         while self.data > 0 {
             let left = usize::try_from(self.data).unwrap_or(usize::MAX);
             let part = self.ready()?;
@@ -218,6 +223,39 @@ impl<R: Read> TarReader<R> {
             self.data -= count as u64;
         }
         Ok(())
+    }
+
+    fn drain(&mut self) -> Result<(), TarError> {
+        loop {
+            let part = self.ready()?.len();
+            if part == 0 {
+                return Ok(());
+            }
+            self.consume(part);
+        }
+    }
+}
+
+impl<R: Read> TarReader<R> {
+    /// A reader at the start of `source`.
+    pub(crate) fn new(source: R) -> Self {
+        Self {
+            source,
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            from: 0,
+            to: 0,
+            offset: 0,
+            data: 0,
+            padding: 0,
+            path: Vec::new(),
+            link: Vec::new(),
+            headers: 0,
+        }
+    }
+
+    /// Where the data of the entry at hand begins in the archive, when nothing of it is taken yet.
+    pub(crate) const fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// The data of the entry at hand, when it is no longer than `limit`.
@@ -233,20 +271,6 @@ impl<R: Read> TarReader<R> {
         let mut data = Vec::with_capacity(usize::try_from(self.data.min(64 * 1024)).unwrap_or(0));
         self.each_piece(|piece| data.extend_from_slice(piece))?;
         Ok(data)
-    }
-
-    /// Reads whatever stands behind the archive's end, so that its source is seen to its end too.
-    ///
-    /// # Errors
-    /// When the source fails.
-    pub(crate) fn drain(&mut self) -> Result<(), TarError> {
-        loop {
-            let part = self.ready()?.len();
-            if part == 0 {
-                return Ok(());
-            }
-            self.consume(part);
-        }
     }
 
     fn check_extension(&self) -> Result<(), TarError> {

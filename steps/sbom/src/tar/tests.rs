@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{EntryKind, TarReader};
+use super::{Entries as _, EntryKind, TarReader};
 
 /// Every entry with its data; an error ends the list as text.
 fn read(bytes: &[u8]) -> Result<Vec<(String, EntryKind, Vec<u8>)>, String> {

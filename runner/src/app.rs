@@ -46,7 +46,7 @@ impl App {
             .step(|_| Gitops)
             .step(|_| Promote)
             .step(|_| Resolve)
-            .step(|_| Sbom)
+            .step(|_| Sbom::default())
             .step(|settings| Scan::new(settings.advisories.clone()))
             .step(|_| Sign)
             .step(|_| Verify)

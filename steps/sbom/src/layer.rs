@@ -103,7 +103,7 @@ pub(crate) struct LateLink {
 }
 
 /// One thing that a layer adds, in the order of the archive.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Addition {
     Link {
         path: Box<str>,
@@ -134,7 +134,7 @@ pub(crate) enum Addition {
 pub(crate) type Targets = BTreeMap<Box<str>, Vec<LateLink>>;
 
 /// What one layer holds, as far as packages go.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Scan {
     /// Paths hidden from the layers below, with all beneath them.
     pub(crate) whiteouts: Vec<Box<str>>,
@@ -179,8 +179,15 @@ impl Scan {
     /// Takes the findings of a second scan of the same layer.
     pub(crate) fn absorb(&mut self, second: Self) {
         self.additions.extend(second.additions);
+        self.kept += second.kept;
         self.notes.extend(second.notes);
         self.more_notes += second.more_notes;
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let hashes = self.others.len() + self.directories.len() + self.facts.len();
+        self.kept + 16 * hashes
     }
 
     /// The lines for a person about what was passed over.

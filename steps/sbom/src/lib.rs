@@ -49,6 +49,7 @@ mod inventory;
 #[cfg(test)]
 mod laid_tests;
 mod layer;
+mod layer_cache;
 mod limits;
 mod local;
 #[cfg(test)]

@@ -62,7 +62,7 @@ fn pack(folder: &Path, to: &Path) {
 }
 
 async fn run(host: &TestHost, with: Value) -> Result<Value, String> {
-    let step = erase(Sbom);
+    let step = erase(Sbom::default());
     let verdict = host.run(&*step, with).await.map_err(|error| error.to_string())?;
     Ok(outputs(verdict))
 }

@@ -324,4 +324,57 @@ mod tests {
             assert_eq!(of(ecosystem, path, version), want, "{path}");
         }
     }
+
+    /// The tests of the makers of package URLs, of the types that are written here and have no
+    /// distribution in them.
+    #[test]
+    #[expect(clippy::print_stderr, reason = "a skipped test says that it was skipped")]
+    fn package_urls_are_built_as_their_makers_build_them() {
+        let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../../shared/data/peers/purl-spec/tests/types");
+        if !tests.is_dir() {
+            return eprintln!("skipped: {} is not there", tests.display());
+        }
+        let mut built = 0;
+        for ecosystem in [
+            Ecosystem::Brew,
+            Ecosystem::Cargo,
+            Ecosystem::Composer,
+            Ecosystem::Conda,
+            Ecosystem::Gem,
+            Ecosystem::Generic,
+            Ecosystem::Golang,
+            Ecosystem::Maven,
+            Ecosystem::Npm,
+            Ecosystem::Nuget,
+            Ecosystem::Pypi,
+        ] {
+            let file = tests.join(format!("{ecosystem}-test.json"));
+            let all: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            for test in all["tests"].as_array().unwrap() {
+                let input = &test["input"];
+                // No package of these is a part of another one: there is no subpath.
+                let plain = test["test_type"] == "build" && input["subpath"].is_null();
+                if !plain || test["expected_failure"] == true {
+                    continue;
+                }
+                let text = |key: &str| input[key].as_str().unwrap_or_default().to_owned();
+                let qualifiers = input["qualifiers"].as_object().into_iter().flatten();
+                let entry = Entry {
+                    namespace: Some(text("namespace")).filter(|namespace| !namespace.is_empty()),
+                    qualifiers: qualifiers
+                        .map(|(key, value)| {
+                            let key: &'static str = key.clone().leak();
+                            (key, value.as_str().unwrap().to_owned())
+                        })
+                        .collect(),
+                    ..Entry::new(ecosystem, text("name"), text("version"))
+                };
+                built += 1;
+                assert_eq!(entry.purl(None).as_deref(), test["expected_output"].as_str(), "{test}");
+            }
+        }
+        assert!(built > 40, "{built}");
+    }
 }

@@ -19,12 +19,14 @@ use crate::image_config::{CONFIG_LIMIT, Config};
 use crate::inflate::{Packing, UnknownPacking};
 use crate::inventory::Inventory;
 use crate::layer::{LayerError, Request, Scan, scan};
+use crate::layer_cache::{Key, LayerCache};
 use crate::limits::Limits;
 use crate::rootfs::RootFs;
 use crate::unassessed::{Unassessed, UnassessedKind};
 
-/// How many layers are read at once. Unpacking keeps a core busy each; more would only add memory.
-const PARALLEL_LAYERS: usize = 2;
+/// The most layers that are read at once. Unpacking keeps a core busy each, so there are as many as
+/// there are cores; each takes memory and a connection, so there is an end to it.
+const PARALLEL_LAYERS: usize = 8;
 
 /// How many bytes of a layer wait for its thread: enough that neither side waits for the other at
 /// every piece, little enough to be nothing in memory. Pieces are as large as the connection gives
@@ -110,6 +112,17 @@ pub async fn read_image(
     limits: &Limits,
     log: &Arc<dyn Log>,
 ) -> Result<Description, ReadError> {
+    read_image_with(client, image, limits, log, &LayerCache::default()).await
+}
+
+/// Reads an image as [`read_image`] does, but not those of its layers that `known` has.
+pub(crate) async fn read_image_with(
+    client: &Client,
+    image: &PlatformImage,
+    limits: &Limits,
+    log: &Arc<dyn Log>,
+    known: &LayerCache,
+) -> Result<Description, ReadError> {
     let repository = &image.image.repository;
     let config = client.blob_bytes(repository, &image.config, CONFIG_LIMIT).await?;
     let config = Config::read(&config).map_err(|source| ReadError::Config {
@@ -125,10 +138,12 @@ pub async fn read_image(
         bytes: AtomicU64::new(0),
         total: image.layers.iter().map(|layer| layer.size).sum(),
         layers: &image.layers,
+        known,
     };
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let mut scans = futures::stream::iter(0..image.layers.len())
         .map(|at| reader.layer(at))
-        .buffered(PARALLEL_LAYERS);
+        .buffered(cores.clamp(2, PARALLEL_LAYERS));
     let mut root = RootFs::default();
     let mut unseen = Vec::new();
     let mut at = 0;
@@ -167,6 +182,7 @@ struct LayerReader<'a> {
     bytes: AtomicU64,
     total: u64,
     layers: &'a [Descriptor],
+    known: &'a LayerCache,
 }
 
 /// What was read of a layer, or, for a layer that lives elsewhere, why it was not.
@@ -182,6 +198,15 @@ impl LayerReader<'_> {
 
     async fn layer(&self, at: usize) -> Result<Seen<Scan>, ReadError> {
         let request = Request { bottom: at == 0, ..Request::default() };
+        let key = Key {
+            registry: self.repository.registry().into(),
+            layer: self.layers[at].digest.clone(),
+            bottom: request.bottom,
+        };
+        if let Some(scan) = self.known.get(&key) {
+            self.bytes.fetch_add(self.layers[at].size, Ordering::Relaxed);
+            return Ok(Ok((*scan).clone()));
+        }
         let mut scan = match self.pass(at, request).await? {
             Ok(scan) => scan,
             Err(note) => return Ok(Err(note)),
@@ -190,6 +215,7 @@ impl LayerReader<'_> {
         let chase = Chase::new(std::mem::take(&mut scan.late));
         Ok(self.chase(at, chase).await?.map(|chase| {
             scan.complete(chase);
+            self.known.put(key, &scan);
             scan
         }))
     }

@@ -12,17 +12,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Description, Format, Subject};
+use crate::layer_cache::LayerCache;
 use crate::limits::Limits;
 use crate::local;
-use crate::read::read_image;
+use crate::read::read_image_with;
 use crate::unassessed::{one_line, told};
 
 /// The platform of an index that is described when none is asked for.
 const DEFAULT_PLATFORM: &str = "linux/amd64";
 
 /// Lists the packages of an image, or of a folder.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Sbom;
+#[derive(Debug, Clone, Default)]
+pub struct Sbom {
+    known: LayerCache,
+}
 
 /// What stands under `with:`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -138,7 +141,7 @@ impl StepKind for Sbom {
     }
 
     async fn run(&self, input: Input, context: &StepContext) -> Result<Verdict<Output>, StepError> {
-        Box::pin(context.cancel().guard(describe_and_store(&input, context)))
+        Box::pin(context.cancel().guard(describe_and_store(&input, context, &self.known)))
             .await
             .map(Verdict::passed)
     }
@@ -156,12 +159,12 @@ async fn of_registry(
     client: &Client,
     image: &Image,
     wanted: &Platform,
-    input: &Input,
-    context: &StepContext,
+    (input, context): (&Input, &StepContext),
+    known: &LayerCache,
 ) -> Result<Target, StepError> {
     let found = client.platform(image, wanted).await?;
     let log = context.shared_log();
-    let described = read_image(client, &found, &Limits::default(), &log).await?;
+    let described = read_image_with(client, &found, &Limits::default(), &log, known).await?;
     if input.platform.is_some() {
         check_platform(&described, wanted, &image.to_string())?;
     }
@@ -206,7 +209,11 @@ async fn of_workspace(
     Ok(Target { described, name, image: None })
 }
 
-async fn describe_and_store(input: &Input, context: &StepContext) -> Result<Output, StepError> {
+async fn describe_and_store(
+    input: &Input,
+    context: &StepContext,
+    known: &LayerCache,
+) -> Result<Output, StepError> {
     let wanted: Platform = input
         .platform
         .as_deref()
@@ -217,7 +224,7 @@ async fn describe_and_store(input: &Input, context: &StepContext) -> Result<Outp
     let target = match (&input.image, &input.path) {
         (Some(image), None) => {
             let client = client.insert(Client::new(context.registries()?));
-            of_registry(client, image, &wanted, input, context).await?
+            of_registry(client, image, &wanted, (input, context), known).await?
         }
         (None, Some(path)) => of_workspace(path, &wanted, input, context).await?,
         (Some(_), Some(_)) | (None, None) => {

@@ -111,7 +111,7 @@ fn readable(bytes: &Bytes) -> String {
 #[tokio::test]
 async fn a_small_image_is_described_in_both_formats() {
     let registry = FakeRegistry::start().await;
-    let (host, step) = (TestHost::new(), erase(Sbom));
+    let (host, step) = (TestHost::new(), erase(Sbom::default()));
     let with = json!({"image": small_image(&registry)});
     let out = outputs(conformance(&host, &*step, with).await.unwrap());
     assert_eq!(out["packages"], 3);
@@ -127,7 +127,7 @@ async fn a_small_image_is_described_in_both_formats() {
 #[tokio::test]
 async fn one_digest_has_one_document_wherever_it_lies() {
     let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
-    let (host, step) = (TestHost::new(), erase(Sbom));
+    let (host, step) = (TestHost::new(), erase(Sbom::default()));
     let mut digests = Vec::new();
     for registry in [&here, &there, &here] {
         let out = outputs(host.run(&*step, json!({"image": small_image(registry)})).await.unwrap());
@@ -138,11 +138,33 @@ async fn one_digest_has_one_document_wherever_it_lies() {
 }
 
 #[tokio::test]
+async fn a_layer_that_is_known_is_not_read_again() {
+    let registry = FakeRegistry::start().await;
+    let (host, step) = (TestHost::new(), erase(Sbom::default()));
+    let base = (GZIP, gzip(&archive(&[OS, STATUS, LIST, SIX])));
+    let image = |top: (&str, Vec<u8>)| seed(&registry, &config("amd64"), &[base.clone(), top]);
+    let first = image((GZIP, gzip(&archive(&[CORE]))));
+    let second = image((GZIP, gzip(&archive(&[E::File("app/.wh.node_modules", "")]))));
+    let digest = Digest::sha256(&base.1);
+    let asked = || registry.asked(&format!("/blobs/{digest}"));
+    let mut documents = Vec::new();
+    for image in [&first, &second, &first] {
+        let out = outputs(host.run(&*step, json!({"image": image})).await.unwrap());
+        documents.push((out["packages"].clone(), out["spdx"]["digest"].clone()));
+    }
+    assert_eq!(asked(), 1);
+    assert_eq!((&documents[0], &documents[1].0), (&documents[2], &json!(2)));
+    // Another process knows nothing, and says the same.
+    let fresh = outputs(host.run(&*erase(Sbom::default()), json!({"image": first})).await.unwrap());
+    assert_eq!((asked(), &fresh["spdx"]["digest"]), (2, &documents[0].1));
+}
+
+#[tokio::test]
 async fn documents_are_attached_once() {
     for referrers_api in [true, false] {
         let registry = FakeRegistry::start().await;
         registry.behave(|b| b.referrers_api = referrers_api);
-        let (host, step) = (TestHost::new(), erase(Sbom));
+        let (host, step) = (TestHost::new(), erase(Sbom::default()));
         let image = small_image(&registry);
         let with = json!({"image": image, "attach": "referrer"});
         let out = outputs(conformance(&host, &*step, with).await.unwrap());
@@ -169,7 +191,7 @@ async fn documents_are_attached_once() {
 #[tokio::test]
 async fn an_index_is_described_for_the_platform_asked_for() {
     let registry = FakeRegistry::start().await;
-    let (host, step) = (TestHost::new(), erase(Sbom));
+    let (host, step) = (TestHost::new(), erase(Sbom::default()));
     let mut children = Vec::new();
     for (architecture, layer) in [("arm64", CORE), ("amd64", SIX)] {
         let layers = [(GZIP, gzip(&archive(&[layer])))];
@@ -236,7 +258,7 @@ fn unassessed(document: &Bytes) -> (Vec<String>, u64) {
 #[tokio::test]
 async fn what_was_not_read_is_in_both_documents_the_outputs_and_the_log() {
     let registry = FakeRegistry::start().await;
-    let (host, step) = (TestHost::new(), erase(Sbom));
+    let (host, step) = (TestHost::new(), erase(Sbom::default()));
     let jars: Vec<String> = (0..1000).map(|at| format!("app/lib/{at:04}.jar")).collect();
     let mut entries = vec![OS, STATUS, LIST, SIX, E::File("var/lib/rpm/rpmdb.sqlite", "SQLite")];
     entries.extend(jars.iter().map(|jar| E::File(jar, "PK\u{3}\u{4}")));
@@ -261,7 +283,7 @@ async fn what_was_not_read_is_in_both_documents_the_outputs_and_the_log() {
 #[tokio::test]
 async fn an_image_whose_own_database_is_lost_is_not_described() {
     let registry = FakeRegistry::start().await;
-    let step = erase(Sbom);
+    let step = erase(Sbom::default());
     for (entry, want) in [
         (E::File("var/lib/dpkg/status", "\u{0}\u{1}"), "`/var/lib/dpkg/status`"),
         (
@@ -287,7 +309,7 @@ async fn an_image_whose_own_database_is_lost_is_not_described() {
 async fn the_bytes_of_a_layer_say_how_it_is_packed() {
     const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
     let registry = FakeRegistry::start().await;
-    let step = erase(Sbom);
+    let step = erase(Sbom::default());
     let tar = archive(&[OS, STATUS, LIST, SIX]);
     let zstd = zstd::encode_all(&tar[..], 1).unwrap();
     let mut found = BTreeSet::new();
@@ -305,7 +327,7 @@ async fn the_bytes_of_a_layer_say_how_it_is_packed() {
 #[tokio::test]
 async fn another_operating_system_is_told() {
     let registry = FakeRegistry::start().await;
-    let (host, step) = (TestHost::new(), erase(Sbom));
+    let (host, step) = (TestHost::new(), erase(Sbom::default()));
     let config = json!({"os": "windows", "os.version": "10.0.20348.1", "architecture": "amd64"});
     let layer = (GZIP, gzip(&archive(&[E::Dir("Files"), E::File("Files/License.txt", "x")])));
     let image = seed(&registry, &config, &[layer]);
@@ -331,7 +353,7 @@ fn seed_with_foreign(registry: &FakeRegistry, layer: &[u8], urls: &[String]) -> 
 #[tokio::test]
 async fn a_foreign_layer_is_read_where_it_is_or_told_as_not_seen() {
     let (registry, elsewhere) = (FakeRegistry::start().await, FakeRegistry::start().await);
-    let step = erase(Sbom);
+    let step = erase(Sbom::default());
     let layer = gzip(&archive(&[SIX]));
     let at = elsewhere.seed_blob("base", layer.clone());
     let url = format!("http://{}/v2/base/blobs/{at}", elsewhere.repository("base").registry());
@@ -386,7 +408,7 @@ async fn a_foreign_layer_is_read_where_it_is_or_told_as_not_seen() {
 #[tokio::test]
 async fn an_owner_is_said_only_of_what_the_owner_brought() {
     let registry = FakeRegistry::start().await;
-    let (host, step) = (TestHost::new(), erase(Sbom));
+    let (host, step) = (TestHost::new(), erase(Sbom::default()));
     let copy = E::File("usr/local/lib/six-1.16.0.egg-info", "Name: six\nVersion: 1.16.0\n");
     let mut owners = Vec::new();
     for entries in [&[OS, STATUS, LIST, SIX][..], &[OS, STATUS, LIST, SIX, copy]] {
@@ -434,7 +456,7 @@ async fn refusal(registry: &FakeRegistry, step: &dyn Step, image: &Image) -> (St
 #[tokio::test]
 async fn a_bad_layer_is_refused_by_its_number_and_digest() {
     let registry = FakeRegistry::start().await;
-    let step = erase(Sbom);
+    let step = erase(Sbom::default());
     let good = (GZIP, gzip(&archive(&[OS])));
     for (layer, want) in [
         ((GZIP, gzip(&archive(&[E::File("../x", "")]))), "entry `../x`: the name leads out"),
@@ -454,7 +476,7 @@ async fn a_bad_layer_is_refused_by_its_number_and_digest() {
 
 #[tokio::test]
 async fn bytes_that_are_not_their_digests_are_told_before_what_they_broke() {
-    let step = erase(Sbom);
+    let step = erase(Sbom::default());
     for fault in [Fault::Damage, Fault::Shorten] {
         let registry = FakeRegistry::start().await;
         let layer = gzip(&archive(&[OS, STATUS]));
@@ -469,7 +491,7 @@ async fn bytes_that_are_not_their_digests_are_told_before_what_they_broke() {
 
 #[test]
 fn inputs_are_checked_without_a_registry() {
-    let step = erase(Sbom);
+    let step = erase(Sbom::default());
     let image = format!("r.example.com/shop@{}", Digest::sha256(b"x"));
     for (with, pointer) in [
         (json!({"image": image, "formats": []}), "/formats"),

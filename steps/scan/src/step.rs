@@ -44,7 +44,8 @@ impl Scan {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScanInput {
-    /// The bill of materials: SPDX 2 or CycloneDX 1, as JSON, such as `{{ steps.sbom.document }}`.
+    /// The bill of materials: SPDX 2 (JSON, or tags and values) or CycloneDX 1 (JSON, XML), such as
+    /// `{{ steps.sbom.document }}`.
     pub sbom: Artifact,
     /// What makes the answer a no. Without it, the findings are reported and the step passes.
     pub fail_on: Option<FailOn>,

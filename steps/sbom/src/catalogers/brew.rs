@@ -38,7 +38,7 @@ impl Cataloger for Brew {
         let tap = tap.and_then(Value::as_str).filter(|tap| *tap != "homebrew/core");
         Ok(Some(
             Entry {
-                qualifiers: tap.into_iter().map(|tap| ("tap", tap.to_owned())).collect(),
+                namespace: tap.map(str::to_owned),
                 ..Entry::new(Ecosystem::Brew, name, version)
             }
             .into(),
@@ -58,7 +58,7 @@ mod tests {
             said.packages[0].purl(None).unwrap()
         };
         assert_eq!(purl(r#"{"source": {"tap": "homebrew/core"}}"#), "pkg:brew/openssl%403@3.2.0");
-        assert_eq!(purl(r#"{"source": {"tap": "me/x"}}"#), "pkg:brew/openssl%403@3.2.0?tap=me%2Fx");
+        assert_eq!(purl(r#"{"source": {"tap": "me/x"}}"#), "pkg:brew/me/x/openssl%403@3.2.0");
         assert!(Brew.read(path, &Content::of(b"{")).is_err());
         assert!(!Brew.names(&Place::of("INSTALL_RECEIPT.json")));
         assert!(!Brew.names(&Place::of("a/b/c/INSTALL_RECEIPT.json")));

@@ -73,7 +73,7 @@ async fn a_layout_is_read_as_a_folder_and_as_an_archive() {
     let folder = host.workspace().join("image");
     fs::create_dir_all(&folder).unwrap();
     let image = put_image(&folder, "amd64", &[&[OS, STATUS], &[CORE]]);
-    put_index(&folder, &[image.clone()]);
+    put_index(&folder, std::slice::from_ref(&image));
     pack(&folder, &host.workspace().join("image.tar"));
     let mut documents = Vec::new();
     for path in ["image", "image.tar"] {
@@ -200,7 +200,7 @@ async fn what_is_no_image_or_leads_out_is_refused() {
     let broken = folder.join("broken");
     fs::create_dir_all(&broken).unwrap();
     let image = put_image(&broken, "amd64", &[&[OS]]);
-    put_index(&broken, &[image.clone()]);
+    put_index(&broken, std::slice::from_ref(&image));
     let digest: Digest = image["digest"].as_str().unwrap().parse().unwrap();
     fs::write(broken.join("blobs/sha256").join(digest.hex()), "{}").unwrap();
     for (with, want) in [

@@ -313,7 +313,7 @@ pub(crate) fn scan_entries(
                     let link = LateLink { path: path.into(), kind };
                     read_file(tar, entry, &[link], &mut spool, limits, &mut scan)?;
                 }
-                _ if entry.kind == EntryKind::File && entry.size > 0 => {
+                _ if entry.size > 0 => {
                     read_by_content(tar, entry, path, &mut spool, limits, &mut scan)?;
                 }
                 _ => {}
@@ -498,6 +498,8 @@ fn read_by_content(
         match cataloger.wants(&candidate) {
             Want::No => {}
             Want::Buffer(most) if entry.size > most.min(limits.file) => {}
+            // With holes in it, nothing is where it should be; its marks can be seen.
+            Want::Buffer(_) | Want::Spool if entry.kind == EntryKind::Sparse => {}
             Want::Buffer(_) | Want::Spool => readers.push((kind, cataloger)),
             Want::Stream => watches.extend(cataloger.watch().map(|watch| (kind, watch))),
         }

@@ -64,6 +64,8 @@ mod rootfs;
 mod step;
 #[cfg(test)]
 mod step_tests;
+#[cfg(test)]
+mod syft_tests;
 mod tar;
 mod unassessed;
 #[cfg(test)]

@@ -33,7 +33,7 @@ fn typed(mut descriptor: Value, media_type: &str) -> Value {
 }
 
 /// An image of these layers, and its descriptor.
-fn put_image(folder: &Path, architecture: &str, layers: &[&[E<'_>]]) -> Value {
+pub(crate) fn put_image(folder: &Path, architecture: &str, layers: &[&[E<'_>]]) -> Value {
     let layers: Vec<Value> = layers
         .iter()
         .map(|entries| typed(put_blob(folder, &gzip(&archive(entries))), GZIP))
@@ -48,7 +48,7 @@ fn put_image(folder: &Path, architecture: &str, layers: &[&[E<'_>]]) -> Value {
     typed(manifest, "application/vnd.oci.image.manifest.v1+json")
 }
 
-fn put_index(folder: &Path, manifests: &[Value]) {
+pub(crate) fn put_index(folder: &Path, manifests: &[Value]) {
     fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
     let index = json!({"schemaVersion": 2, "manifests": manifests});
     fs::write(folder.join("index.json"), index.to_string()).unwrap();

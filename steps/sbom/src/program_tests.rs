@@ -52,7 +52,7 @@ fn pointers(base: u64) -> Vec<u8> {
 const BASE: u64 = 0x40_0000;
 
 /// An ELF program of 64 bits with these sections, each of them loaded in the order given.
-fn elf(sections: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn elf(sections: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut body, mut names) = (vec![0; 4096], vec![0]);
     let mut table = vec![0; 64];
     let mut segment = vec![0; 56];
@@ -142,7 +142,7 @@ fn mach_o(data: &[u8]) -> Vec<u8> {
 }
 
 /// What cargo-auditable writes.
-fn auditable() -> Vec<u8> {
+pub(crate) fn auditable() -> Vec<u8> {
     let json = br#"{"packages":[
       {"name":"ripgrep","version":"14.0.3","source":"local","root":true},
       {"name":"regex","version":"1.10.2","source":"crates.io","dependencies":[0]},
@@ -368,6 +368,111 @@ fn every_fixture_says_something() {
             "{name} {path}"
         );
     }
+}
+
+/// Package databases and metadata that osv-scalibr tests itself with.
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says that it was skipped")]
+fn databases_of_a_peer_are_read() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared/data/peers/scalibr/extractor/filesystem");
+    if !folder.is_dir() {
+        return eprintln!("skipped: {} is not there", folder.display());
+    }
+    let egg = "language/python/wheelegg/testdata";
+    let jar = "language/java/archive/testdata";
+    for (name, file, path, count, want) in [
+        ("apk", "os/apk/testdata/installed", "lib/apk/db/installed", 15, "pkg:apk/alpine/musl@"),
+        ("dpkg", "os/dpkg/testdata/dpkg/valid", "var/lib/dpkg/status", 5, "pkg:deb/debian/"),
+        ("rpm", "os/rpm/testdata/Packages_epoch", "var/lib/rpm/Packages", 1, "epoch="),
+        (
+            "python",
+            &format!("{egg}/distinfo_meta"),
+            "pip-22.2.2.dist-info/METADATA",
+            1,
+            "pkg:pypi/pip@22.2.2",
+        ),
+        ("python", &format!("{egg}/mixed_case"), "x.egg-info", 1, "pkg:pypi/"),
+        (
+            "python-egg",
+            &format!("{egg}/monotonic-1.6-py3.10.egg"),
+            "m.egg",
+            1,
+            "pkg:pypi/monotonic@1.6",
+        ),
+        (
+            "ruby",
+            "language/ruby/gemspec/testdata/yaml-0.2.1.gemspec",
+            "x.gemspec",
+            1,
+            "pkg:gem/yaml@0.2.1",
+        ),
+        (
+            "ruby",
+            "language/ruby/gemspec/testdata/rss-0.2.9.gemspec",
+            "x.gemspec",
+            1,
+            "pkg:gem/rss@0.2.9",
+        ),
+        ("dotnet", "language/dotnet/depsjson/testdata/valid", "x.deps.json", 2, "pkg:nuget/"),
+        (
+            "conda",
+            "language/python/condameta/testdata/valid",
+            "conda-meta/x.json",
+            1,
+            "pkg:conda/jupyterlab@3.1.12?build=py39hf3db000",
+        ),
+        (
+            "java",
+            &format!("{jar}/simple.jar"),
+            "simple.jar",
+            1,
+            "pkg:maven/com.some.package/package-name@1.2.3",
+        ),
+        (
+            "java",
+            &format!("{jar}/complex.jar"),
+            "complex.jar",
+            1,
+            "pkg:maven/com.some.package/package-name@1.2.3",
+        ),
+        (
+            "java",
+            &format!("{jar}/no_pom_properties-2.4.0.jar"),
+            "no_pom_properties-2.4.0.jar",
+            1,
+            "pkg:generic/no_pom_properties@2.4.0",
+        ),
+        (
+            "java",
+            &format!("{jar}/pom_missing_group_id-2.4.0.jar"),
+            "a-2.4.0.jar",
+            1,
+            "pkg:generic/a@2.4.0",
+        ),
+    ] {
+        let bytes = std::fs::read(folder.join(file)).unwrap();
+        let said = said(name, path, &bytes).unwrap_or_else(|| panic!("{file} says nothing"));
+        let purls: Vec<String> =
+            said.packages.iter().filter_map(|entry| entry.purl(None)).collect();
+        assert!(
+            purls.len() >= count && purls.iter().any(|purl| purl.contains(want)),
+            "{file}: {purls:?}"
+        );
+    }
+    // What is none is told, and what is nested without end has one.
+    for (name, file) in [
+        ("java", format!("{jar}/invalid_jar.jar")),
+        ("dotnet", "language/dotnet/depsjson/testdata/invalid".to_owned()),
+        ("conda", "language/python/condameta/testdata/noversion".to_owned()),
+        ("rpm", "os/rpm/testdata/invalid".to_owned()),
+    ] {
+        let bytes = std::fs::read(folder.join(&file)).unwrap();
+        let (_, cataloger) = Kind::all().find(|(_, by)| by.name() == name).unwrap();
+        assert!(cataloger.read("x", &Content::of(&bytes)).is_err(), "{file}");
+    }
+    let deep = std::fs::read(folder.join(format!("{jar}/nested_at_100.jar"))).unwrap();
+    assert!(!said("java", "deep.jar", &deep).unwrap().marks.is_empty());
 }
 
 /// Numbers that look like chance and are the same in every run.

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use zip::ZipArchive;
 
-/// The most bytes of an archive's list of files. Each entry of it takes about three times as much
-/// memory.
-const DIRECTORY: u64 = 32 << 20;
+/// The most bytes of an archive's list of files: that of a hundred thousand classes. An entry takes
+/// a few hundred bytes of memory, and at least 46 of these.
+const DIRECTORY: u64 = 16 << 20;
 
 /// Whether a file that begins with `head` may be an archive. A program of the shell may stand before
 /// one, which then starts itself.

@@ -33,6 +33,8 @@ impl Cataloger for Conda {
 struct Meta {
     name: String,
     version: String,
+    /// Older tools wrote it under another name.
+    #[serde(alias = "build_string")]
     build: Option<String>,
     channel: Option<String>,
     subdir: Option<String>,

@@ -25,7 +25,8 @@ const DEPTH: usize = 4;
 /// The most bytes of a manifest, or of coordinates.
 const TEXT: u64 = 1 << 20;
 
-/// The most bytes of an archive in an archive, and of all those in one file.
+/// The most bytes of an archive in an archive, half as many for each level below, since they are all
+/// in memory at once; and of all those in one file.
 const NESTED: u64 = 128 << 20;
 const ALL_NESTED: u64 = 1 << 30;
 
@@ -96,7 +97,7 @@ impl Reader {
             let upper = name.eq_ignore_ascii_case("META-INF/MANIFEST.MF");
             if upper {
                 manifest = Manifest::read(&String::from_utf8_lossy(&zip.read_at(number, TEXT)?));
-            } else if name.starts_with("META-INF/maven/") && name.ends_with("/pom.properties") {
+            } else if Place::of(&name).name == "pom.properties" {
                 let text = zip.read_at(number, TEXT)?;
                 coordinates.extend(Coordinates::read(&String::from_utf8_lossy(&text)));
             } else if Place::of(&name).has_extension(&EXTENSIONS) {
@@ -139,7 +140,7 @@ impl Reader {
         if depth + 1 >= DEPTH || self.said.packages.len() > PACKAGES {
             return None;
         }
-        let bytes = zip.read_at(number, NESTED.min(self.left)).ok()?;
+        let bytes = zip.read_at(number, (NESTED >> depth).min(self.left)).ok()?;
         self.left = self.left.checked_sub(bytes.len() as u64)?;
         if bytes.is_empty() {
             return Some(());
@@ -165,9 +166,12 @@ impl Reader {
         hash: FileHash,
     ) {
         let by_name = name_and_version(file);
-        // Of several coordinates, the archive's own are those that its name has.
-        let own = coordinates.iter().position(|one| {
-            coordinates.len() == 1 || by_name.is_some_and(|(name, _)| name == one.artifact)
+        // The archive's own coordinates are those that its name has. A distribution renames archives
+        // and leaves their versions; a name without a version says nothing against the only ones.
+        let only = coordinates.len() == 1;
+        let own = coordinates.iter().position(|one| match by_name {
+            Some((name, version)) => name == one.artifact || (only && version == one.version),
+            None => only,
         });
         for (at, one) in coordinates.iter().enumerate() {
             let itself = own == Some(at);
@@ -180,7 +184,8 @@ impl Reader {
                 ..Entry::new(Ecosystem::Maven, &one.artifact, &one.version)
             });
         }
-        if !coordinates.is_empty() {
+        // What only has others in it is a package all the same, when its name says which.
+        if own.is_some() || (!coordinates.is_empty() && by_name.is_none()) {
             return;
         }
         let (file_name, file_version) = match by_name {
@@ -384,6 +389,14 @@ mod tests {
         ] {
             assert_eq!(listed(file, &manifest(text)), want, "{file} {text}");
         }
+        // Another package's coordinates in it are not its own; a distribution's name for it is.
+        let shaded =
+            jar(&[("META-INF/maven/cglib/cglib/pom.properties", &pom("cglib", "cglib", "3.2"))]);
+        assert_eq!(
+            listed("guice-4.2.jar", &shaded),
+            "pkg:maven/cglib/cglib@3.2 (no hash)\npkg:generic/guice@4.2 ?"
+        );
+        assert_eq!(listed("libcglib-3.2.jar", &shaded), "pkg:maven/cglib/cglib@3.2");
         // A script may stand before an archive.
         let mut script = b"#!/bin/sh\nexec java -jar $0\n".to_vec();
         script.extend(manifest("Implementation-Version: 1.0\n"));

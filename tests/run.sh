@@ -22,7 +22,7 @@ trap 'exit 143' TERM
 
 command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup"
 need git curl python3 venv
-for script in docker base-images registry nats postgres oracles syft validators; do
+for script in docker base-images registry nats postgres oracles syft validators hadolint; do
   "$SETUP/$script.sh" >/dev/null
 done
 "$REPO/examples/shop/fetch.sh"

@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Go on with a run that was interrupted, or stay with one that waits
     Resume(ResumeArgs),
-    /// Check pipeline files without running anything
+    /// Check pipeline files and Dockerfiles without running anything
     Lint(LintArgs),
     /// Draw the steps of a pipeline
     Graph(GraphArgs),
@@ -377,7 +377,7 @@ pub(crate) struct DriveArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LintArgs {
-    /// Pipeline files, or folders with them
+    /// Pipeline files and Dockerfiles, or folders with them
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// The form of the findings
@@ -389,6 +389,29 @@ pub(crate) struct LintArgs {
     /// The configuration of a server: what it would not let run is found, too
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// The rules for Dockerfiles: what they weigh, and what is ignored until a day. Without it,
+    /// `.fairlead/lint.yaml` where it is there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rules: Option<PathBuf>,
+    /// The build context of Dockerfiles; without it, the folder that each is in
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) context: Option<PathBuf>,
+    /// The least weight of a finding in a Dockerfile that makes the exit code 2
+    #[arg(long, value_enum, default_value_t = LintWeight::Error)]
+    pub(crate) fail_on: LintWeight,
+}
+
+/// What a finding in a Dockerfile weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LintWeight {
+    /// Any finding
+    Style,
+    /// Notes and more
+    Info,
+    /// Warnings and errors
+    Warning,
+    /// Errors
+    Error,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use fairlead_event::{CloudEvent, SourceEvent};
 use fairlead_plan::{Compiled, MAX_SOURCE_BYTES, Plan, Source, compile};
 use fairlead_step::Catalog;
+use fairlead_step_lint::is_dockerfile;
 use serde_json::Value;
 
 use crate::exit::{Exit, Stop};
@@ -51,6 +52,19 @@ pub(crate) fn plan(path: &Path, catalog: &Catalog, output: &Output) -> Result<Pl
 /// The pipeline files below `paths`: files as they are, and of folders what ends in `.yaml` or
 /// `.yml`, in order of name.
 pub(crate) fn pipeline_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
+    files_below(paths, is_yaml)
+}
+
+/// The same with Dockerfiles, by their names, among those of folders.
+pub(crate) fn linted_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
+    files_below(paths, |file| is_yaml(file) || (is_dockerfile(file, None) && file.is_file()))
+}
+
+fn is_yaml(file: &Path) -> bool {
+    file.extension().is_some_and(|e| e == "yaml" || e == "yml")
+}
+
+fn files_below(paths: &[PathBuf], fits: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>, Stop> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {
@@ -63,7 +77,7 @@ pub(crate) fn pipeline_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(path).map_err(fail)? {
             let file = entry.map_err(fail)?.path();
-            if file.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+            if fits(&file) {
                 found.push(file);
             }
         }

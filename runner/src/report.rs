@@ -8,42 +8,59 @@ use serde_json::{Value, json};
 
 use crate::output::Output;
 
-/// A finding in the form that miette draws.
-struct Drawn<'a> {
-    finding: &'a Diagnostic,
-    source: NamedSource<String>,
+/// A finding in the form that miette draws: of a pipeline file, or of a Dockerfile.
+pub(crate) struct Drawn {
+    /// The weight, the code and the message. They stand on one line, so that `grep` finds them together;
+    /// the handler would put a code of its own on a line above.
+    pub(crate) title: String,
+    pub(crate) severity: miette::Severity,
+    pub(crate) help: Option<String>,
+    pub(crate) labels: Vec<LabeledSpan>,
+    pub(crate) source: NamedSource<String>,
 }
 
-impl fmt::Debug for Drawn<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.finding.message)
-    }
-}
-
-// The code stands before its message, on one line, so that `grep` finds them together. The handler
-// would put a code of its own on a line above.
-impl fmt::Display for Drawn<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.finding.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
+impl Drawn {
+    fn of(finding: &Diagnostic, source: NamedSource<String>) -> Self {
+        let (word, severity) = match finding.severity {
+            Severity::Error => ("error", miette::Severity::Error),
+            Severity::Warning => ("warning", miette::Severity::Warning),
         };
-        write!(f, "{word}[{}]: {}", self.finding.code, self.finding.message)
+        let span = finding.span;
+        let primary = LabeledSpan::new_primary_with_span(Some("here".into()), span.start..span.end);
+        let others = finding.labels.iter().map(|label| {
+            LabeledSpan::new_with_span(Some(label.text.clone()), label.span.start..label.span.end)
+        });
+        Self {
+            title: format!("{word}[{}]: {}", finding.code, finding.message),
+            severity,
+            help: finding.help.clone(),
+            labels: std::iter::once(primary).chain(others).collect(),
+            source,
+        }
     }
 }
 
-impl std::error::Error for Drawn<'_> {}
+impl fmt::Debug for Drawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.title)
+    }
+}
 
-impl miette::Diagnostic for Drawn<'_> {
+impl fmt::Display for Drawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.title)
+    }
+}
+
+impl std::error::Error for Drawn {}
+
+impl miette::Diagnostic for Drawn {
     fn severity(&self) -> Option<miette::Severity> {
-        Some(match self.finding.severity {
-            Severity::Error => miette::Severity::Error,
-            Severity::Warning => miette::Severity::Warning,
-        })
+        Some(self.severity)
     }
 
     fn help<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
-        self.finding.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -51,12 +68,7 @@ impl miette::Diagnostic for Drawn<'_> {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let span = self.finding.span;
-        let primary = LabeledSpan::new_primary_with_span(Some("here".into()), span.start..span.end);
-        let others = self.finding.labels.iter().map(|label| {
-            LabeledSpan::new_with_span(Some(label.text.clone()), label.span.start..label.span.end)
-        });
-        Some(Box::new(std::iter::once(primary).chain(others)))
+        Some(Box::new(self.labels.iter().cloned()))
     }
 }
 
@@ -68,8 +80,8 @@ pub(crate) fn tell(findings: &Diagnostics, output: &Output) {
     output.say(draw(findings, output.color()));
 }
 
-/// Every finding with its source, and how many there are.
-pub(crate) fn draw(findings: &Diagnostics, color: bool) -> String {
+/// Findings with their sources, each followed by an empty line.
+pub(crate) fn draw_all(findings: impl IntoIterator<Item = Drawn>, color: bool) -> String {
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     // A line that is broken in two is found by no search; a terminal breaks it by itself.
     let handler = GraphicalReportHandler::new_themed(theme)
@@ -77,12 +89,18 @@ pub(crate) fn draw(findings: &Diagnostics, color: bool) -> String {
         .with_wrap_lines(false)
         .with_links(false);
     let mut text = String::new();
-    for finding in findings.list() {
-        let source = named(findings.source());
+    for finding in findings {
         // Writing into a text does not fail.
-        let _ = handler.render_report(&mut text, &Drawn { finding, source });
+        let _ = handler.render_report(&mut text, &finding);
         text.push('\n');
     }
+    text
+}
+
+/// Every finding with its source, and how many there are.
+pub(crate) fn draw(findings: &Diagnostics, color: bool) -> String {
+    let drawn = findings.list().iter().map(|f| Drawn::of(f, named(findings.source())));
+    let mut text = draw_all(drawn, color);
     let count = |severity, word: &str| {
         let n = findings.list().iter().filter(|f| f.severity == severity).count();
         match n {

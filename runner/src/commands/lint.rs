@@ -1,4 +1,4 @@
-//! `fairlead lint`: every finding of pipeline files, and certain mends.
+//! `fairlead lint`: every finding of pipeline files and Dockerfiles, and certain mends.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use fairlead_plan::{
 };
 use fairlead_step::StepId;
 
-use super::Context;
 use super::serve::{Config, Rules};
+use super::{Context, dockerfile};
 use crate::cli::{LintArgs, LintFormat};
 use crate::exit::{Exit, Stop};
 use crate::output::Style;
@@ -21,8 +21,11 @@ pub(crate) fn lint(context: &Context<'_>, args: &LintArgs) -> Result<Exit, Stop>
         None => None,
     };
     let server = server.as_ref();
-    let mut all = Vec::new();
-    for path in load::pipeline_files(&args.files)? {
+    let (mut all, mut images) = (Vec::new(), dockerfile::Dockerfiles::new(context, args)?);
+    for path in load::linted_files(&args.files)? {
+        if images.lint(&path, context, args)? {
+            continue;
+        }
         let mut source = load::source(&path)?;
         let mut findings = check(&source, context, server);
         if args.fix {
@@ -48,11 +51,23 @@ pub(crate) fn lint(context: &Context<'_>, args: &LintArgs) -> Result<Exit, Stop>
     }
     match args.format {
         LintFormat::Text => {}
-        LintFormat::Json => output.json(&report::json(&all))?,
-        LintFormat::Sarif => output.json(&report::sarif(&all))?,
+        LintFormat::Json => {
+            let mut files = report::json(&all);
+            if let Some(list) = files.as_array_mut() {
+                list.extend(images.json());
+            }
+            output.json(&files)?;
+        }
+        LintFormat::Sarif => {
+            let mut document = report::sarif(&all);
+            if let Some(runs) = document["runs"].as_array_mut() {
+                runs.extend(images.sarif());
+            }
+            output.json(&document)?;
+        }
     }
     let errors = all.iter().any(|f| f.list().iter().any(|d| d.severity == Severity::Error));
-    Ok(if errors { Exit::Usage } else { Exit::Passed })
+    Ok(if errors || images.fails(args) { Exit::Usage } else { Exit::Passed })
 }
 
 fn check(source: &Source, context: &Context<'_>, server: Option<&Rules>) -> Diagnostics {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod db;
+mod dockerfile;
 mod doctor;
 mod drive;
 mod events;

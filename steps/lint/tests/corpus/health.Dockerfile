@@ -1,0 +1,5 @@
+FROM debian:12
+HEALTHCHECK CMD a
+HEALTHCHECK --interval=5s CMD ["b"]
+FROM debian:12
+HEALTHCHECK NONE

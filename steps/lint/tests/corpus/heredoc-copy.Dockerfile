@@ -1,0 +1,5 @@
+# syntax=docker/dockerfile:1
+FROM debian:12
+COPY <<EOF /etc/app.conf
+key = value
+EOF

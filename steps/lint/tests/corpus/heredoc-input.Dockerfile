@@ -1,0 +1,4 @@
+FROM debian:12
+RUN python3 <<EOF
+import os
+EOF

@@ -1,0 +1,5 @@
+FROM debian:12
+RUN <<-"END" bash -e
+	cd /tmp
+	END
+RUN sudo ls

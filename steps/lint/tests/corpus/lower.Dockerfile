@@ -1,0 +1,3 @@
+from debian:12 as x
+run apt-get update && apt-get install curl
+cmd foo

@@ -1,0 +1,3 @@
+RUN x
+ARG A
+FROM debian:12

@@ -1,6 +1,6 @@
 # What people and machines do with this repository. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench gen clean-services
+.PHONY: help demo test interop soak lint bench gen clean-services
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -10,6 +10,9 @@ demo: ## release the shop on real services, then let a push start a pipeline
 
 test: ## every test, from nothing; ends what it starts
 	@tests/run.sh
+
+interop: ## beside servers of others that take a while to bring: storage that speaks S3
+	@tests/interop/run.sh
 
 soak: ## a million seeds of the simulator; FAIRLEAD_SIM_SEEDS and FAIRLEAD_SIM_FROM say otherwise
 	FAIRLEAD_SIM_SEEDS=$${FAIRLEAD_SIM_SEEDS:-1000000} cargo test --profile soak \

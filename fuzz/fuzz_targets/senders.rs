@@ -4,4 +4,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| fairlead_event::samples::exercise(data));
+fuzz_target!(|data: &[u8]| fairlead_tests::fuzz::senders(data));

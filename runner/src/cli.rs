@@ -12,7 +12,7 @@ use fairlead_exec::Injection;
 use fairlead_run::EventState;
 use fairlead_step::{HumanDuration, StepId};
 
-pub(crate) use access::{AuditCommand, TokenCommand, TokenCreateArgs};
+pub(crate) use access::{AuditCommand, LoginArgs, TokenCommand, TokenCreateArgs};
 
 use crate::commands::runner::{GuardArgs, RunnerArgs};
 use crate::output::Color;
@@ -96,6 +96,16 @@ pub(crate) enum Command {
     /// What callers have changed, and whether the log of it is whole
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Log in at a server, and keep the login for the commands that follow
+    Login(LoginArgs),
+    /// Forget the login at a server
+    Logout,
+    /// Say who one is at a server, and what one may do there
+    Whoami {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Look at what this machine has, and say what is missing
     Doctor(DoctorArgs),
     /// Serve webhooks and the API, and start pipelines by events
@@ -272,10 +282,13 @@ pub(crate) enum JournalCommand {
 pub(crate) enum EventsCommand {
     /// List events, newest first
     List(EventsListArgs),
-    /// Show an event, what became of it, and the runs that it started
+    /// Show an event, what became of it, the runs that it started, and why the other pipelines did not
     Show {
         /// The id of the event, or its beginning
         id: String,
+        /// The pipelines to ask: files, and folders of them; a server asks its own
+        #[arg(long, value_name = "PATH", num_args = 1..)]
+        pipelines: Vec<PathBuf>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -567,6 +580,8 @@ pub(crate) enum SchemaName {
     Pipeline,
     /// The configuration of `fairlead serve`
     Server,
+    /// The API of a server, as OpenAPI 3.1
+    Openapi,
 }
 
 #[derive(Debug, Args)]

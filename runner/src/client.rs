@@ -3,24 +3,31 @@
 //! Every request has a deadline, and is made again when the server is away for a moment: it changes nothing,
 //! or the server knows it again by its `Idempotency-Key` or its digest.
 
+mod credentials;
 mod follow;
+mod login;
 mod ports;
 mod profile;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fairlead_run::MAX_EXPORT_BYTES;
-use fairlead_step::{Digest, RunId, Secret};
+use fairlead_step::{Clock, Digest, RunId, Secret};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
+use tokio::sync::Mutex;
 
+use self::credentials::Login;
 use crate::exit::Stop;
 
+pub(crate) use credentials::{Credentials, Kept};
 pub(crate) use follow::Followed;
-pub(crate) use profile::{Remote, Said, server_of};
+pub(crate) use login::{Issuer, Session};
+pub(crate) use profile::{Remote, Said, Shows, server_of};
 
 /// How long a connection may take to stand.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -46,7 +53,9 @@ const PIECE: usize = 256 << 10;
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
-    token: Option<Secret<String>>,
+    shows: Arc<Mutex<Shows>>,
+    credentials: Option<Credentials>,
+    clock: Arc<dyn Clock>,
 }
 
 /// What is sent.
@@ -62,6 +71,8 @@ pub(crate) enum Failed {
     Refused { status: StatusCode, problem: Value },
     /// There is no such server, or it does not answer.
     Away(String),
+    /// The login has ended.
+    LoggedOut(String),
 }
 
 impl Failed {
@@ -70,6 +81,7 @@ impl Failed {
             Self::Away(why) => Stop::failed(why).hint(
                 "is the address right (`--server`, FAIRLEAD_SERVER), and does the server run?",
             ),
+            Self::LoggedOut(why) => Stop::usage(why).hint("`fairlead login` logs in again"),
             Self::Refused { status, problem } => {
                 let text = |key: &str| problem.get(key).and_then(Value::as_str);
                 let detail = text("detail").or_else(|| text("title"));
@@ -91,8 +103,7 @@ impl Failed {
                 };
                 if status == StatusCode::UNAUTHORIZED {
                     stop = stop.hint(
-                        "give the token in FAIRLEAD_TOKEN, or keep it in \
-                         ~/.config/fairlead/credentials.json",
+                        "`fairlead login` logs in; FAIRLEAD_TOKEN has a token for one command",
                     );
                 }
                 match text("hint") {
@@ -106,7 +117,7 @@ impl Failed {
 
 impl Client {
     /// A client. Nothing is asked of the server yet.
-    pub(crate) fn new(remote: &Remote) -> Result<Self, Stop> {
+    pub(crate) fn new(remote: &Remote, clock: Arc<dyn Clock>) -> Result<Self, Stop> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
@@ -115,7 +126,30 @@ impl Client {
             .user_agent(concat!("fairlead/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| Stop::internal("cannot make a client").because(&e))?;
-        Ok(Self { http, base: remote.base.clone(), token: remote.token.clone() })
+        let shows = Arc::new(Mutex::new(remote.shows.clone()));
+        let (base, credentials) = (remote.base.clone(), remote.credentials.clone());
+        Ok(Self { http, base, shows, credentials, clock })
+    }
+
+    /// The same client, showing something else.
+    pub(crate) fn showing(&self, kept: &Kept) -> Self {
+        let shows = Arc::new(Mutex::new(Shows::kept(kept.clone())));
+        Self { shows, ..self.clone() }
+    }
+
+    /// The address of the server.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// What speaks HTTP. It shows nothing by itself.
+    pub(crate) const fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// Where logins are kept.
+    pub(crate) const fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
     }
 
     /// Asks for JSON.
@@ -222,7 +256,7 @@ impl Client {
         deadline: Duration,
     ) -> Result<reqwest::RequestBuilder, Failed> {
         let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
-        request = self.as_us(request).timeout(deadline);
+        request = self.as_us(request).await?.timeout(deadline);
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);
         }
@@ -249,19 +283,63 @@ impl Client {
         })
     }
 
-    fn as_us(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match &self.token {
-            Some(token) => {
-                let value = format!("Bearer {}", token.expose().trim());
-                let mut value = match reqwest::header::HeaderValue::from_str(&value) {
-                    Ok(value) => value,
-                    Err(_) => return request,
-                };
-                value.set_sensitive(true);
-                request.header(AUTHORIZATION, value)
-            }
-            None => request,
+    async fn as_us(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::RequestBuilder, Failed> {
+        let Some(token) = self.token().await? else { return Ok(request) };
+        let value = format!("Bearer {}", token.expose().trim());
+        let Ok(mut value) = reqwest::header::HeaderValue::from_str(&value) else {
+            return Err(Failed::LoggedOut("the token has characters that no token has".to_owned()));
+        };
+        value.set_sensitive(true);
+        Ok(request.header(AUTHORIZATION, value))
+    }
+
+    /// What is shown now. A login that ends is renewed, once, whoever else needs it meanwhile.
+    async fn token(&self) -> Result<Option<Secret<String>>, Failed> {
+        let mut shows = self.shows.lock().await;
+        let login = match &*shows {
+            Shows::Nothing => return Ok(None),
+            Shows::Token(token) => return Ok(Some(token.clone())),
+            Shows::Login(login) => login.clone(),
+        };
+        if !login.is_over(self.clock.now()) {
+            return Ok(Some(Secret::new(login.token)));
         }
+        let login = self.renewed(login).await?;
+        *shows = Shows::Login(login.clone());
+        Ok(Some(Secret::new(login.token)))
+    }
+
+    /// The login with its next token. Another process may have asked for that: a token to refresh with is
+    /// good once, so they take turns.
+    async fn renewed(&self, login: Login) -> Result<Login, Failed> {
+        let kept = self.credentials.clone();
+        let failed = |stop: Stop| Failed::LoggedOut(stop.message);
+        let lock = kept.clone().map(|kept| tokio::task::spawn_blocking(move || kept.lock()));
+        let _alone = match lock {
+            Some(lock) => {
+                let lock = lock.await;
+                let lock = lock.map_err(|error| Failed::LoggedOut(error.to_string()))?;
+                Some(lock.map_err(failed)?)
+            }
+            None => None,
+        };
+        let known = kept.as_ref().map(|kept| kept.of(&self.base)).transpose().map_err(failed)?;
+        let login = match known.flatten() {
+            Some(Kept::Login(newer)) if newer.issuer == login.issuer => newer,
+            Some(Kept::Login(_) | Kept::Token(_)) | None => login,
+        };
+        if !login.is_over(self.clock.now()) {
+            return Ok(login);
+        }
+        let next = login.next(&self.http, self.clock.now()).await;
+        let next = next.map_err(Failed::LoggedOut)?;
+        if let Some(kept) = kept {
+            kept.keep_locked(&self.base, Some(Kept::Login(next.clone()))).map_err(failed)?;
+        }
+        Ok(next)
     }
 
     fn away(&self, error: &reqwest::Error) -> Failed {

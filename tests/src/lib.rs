@@ -12,6 +12,7 @@
 
 mod engine;
 mod fairlead;
+pub mod fuzz;
 mod git;
 pub mod http;
 mod nats;

@@ -364,6 +364,12 @@ impl Engine {
         RunId::mint(millis, rand::random())
     }
 
+    /// Whether this engine drives a run now, and so tells of it by itself.
+    #[must_use]
+    pub fn drives(&self, run: &RunId) -> bool {
+        self.0.tools.listener.has(run)
+    }
+
     async fn create(&self, id: RunId, request: RunRequest) -> Result<Requested, RequestError> {
         self.check_kinds(&request).map_err(RequestError::Kinds)?;
         // A tag may move: what is written down is what it stood for when the run was asked for.

@@ -48,6 +48,11 @@ impl SignalListener {
         DrivenRun { listener: Arc::clone(self), run: run.clone(), signaled }
     }
 
+    /// Whether a run is driven here.
+    pub(crate) fn has(&self, run: &RunId) -> bool {
+        self.driven().contains_key(run)
+    }
+
     /// Asks a run to stop; false when it is not driven here.
     pub(crate) fn cancel(&self, run: &RunId, by: &str, why: Option<String>) -> bool {
         self.driven().get(run).map(|driven| driven.canceller.cancel(by, why)).is_some()

@@ -30,11 +30,12 @@ mod triggers;
 #[cfg(test)]
 mod tests;
 
+pub use api::openapi;
 pub use identity::{
     ApiAccess, ClaimRole, IssuerDocuments, IssuerError, IssuerSettings, Issuers, Limits,
-    TrustedProxies,
+    LoginSettings, LoginToken, TrustedProxies,
 };
-pub use ingest::{SourceProblem, SourceSettings, Sources};
+pub use ingest::{SourceProblem, SourceSettings, Sources, once_more};
 pub use ports::{
     Forges, FoundImage, FoundRef, ImageResolver, Pipeline, Pipelines, PipelinesError, PruneRequest,
     Retention, UnresolvedImage, resolve_images,

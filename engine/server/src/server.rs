@@ -369,7 +369,12 @@ impl Parts {
                 supervisor: Arc::clone(&supervisor),
                 clock: Arc::clone(&clock),
             },
-            events: EventsApi { events: Arc::clone(&events), clock: Arc::clone(&clock), due },
+            events: EventsApi {
+                events: Arc::clone(&events),
+                pipelines: Arc::clone(&pipelines),
+                clock: Arc::clone(&clock),
+                due,
+            },
             guard: Guard {
                 identity: Arc::new(Identity {
                     access: ports.access,
@@ -393,11 +398,11 @@ impl Parts {
                 ingest,
                 starter,
                 images,
-                clock,
+                clock: Arc::clone(&clock),
                 registry: options.registry,
             },
-            runs: RunsApi { journal: Arc::clone(&journal), logs },
-            streams: Streams { engine, journal, stopping: stopping() },
+            runs: RunsApi { journal: Arc::clone(&journal), logs: Arc::clone(&logs) },
+            streams: Streams { engine, journal, logs, clock, stopping: stopping() },
         };
         Self {
             supervisor,

@@ -1,8 +1,24 @@
-//! The arguments of `fairlead token` and `fairlead audit`.
+//! The arguments of `fairlead login`, `fairlead token` and `fairlead audit`.
 
 use clap::{Args, Subcommand};
 use fairlead_run::Grant;
 use fairlead_step::HumanDuration;
+
+#[derive(Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// Type a code in a browser on another machine, where this one has none
+    #[arg(long, conflicts_with = "with_token")]
+    pub(crate) device: bool,
+    /// Only print the address, and open no browser
+    #[arg(long)]
+    pub(crate) no_browser: bool,
+    /// The issuer to log in at, where the server knows several
+    #[arg(long, value_name = "NAME", conflicts_with = "with_token")]
+    pub(crate) issuer: Option<String>,
+    /// Read a token from standard input and keep it, instead of logging in at an issuer
+    #[arg(long)]
+    pub(crate) with_token: bool,
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {

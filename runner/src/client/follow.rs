@@ -98,6 +98,7 @@ impl Client {
             match self.stream(run, &mut last, &mut first, &mut tell).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
+                Err(error @ Failed::LoggedOut(_)) => return Err(error),
                 Err(error @ Failed::Refused { status, .. })
                     if !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS =>
                 {
@@ -124,7 +125,8 @@ impl Client {
         tell: &mut impl FnMut(Followed) -> bool,
     ) -> Result<bool, Failed> {
         let url = format!("{}/api/v1/runs/{run}/events", self.base);
-        let mut request = self.as_us(self.http.get(url)).header(ACCEPT, "text/event-stream");
+        let request = self.as_us(self.http.get(url)).await?;
+        let mut request = request.header(ACCEPT, "text/event-stream");
         if let Some(last) = last {
             request = request.header("Last-Event-ID", last.to_string());
         }

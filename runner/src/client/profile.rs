@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use fairlead_step::Secret;
 use serde::Deserialize;
 
+use super::credentials::{Credentials, Kept, Login};
 use crate::exit::Stop;
 
 /// The most bytes of either file.
@@ -18,7 +19,30 @@ const MOST: u64 = 1 << 20;
 pub(crate) struct Remote {
     /// Its address, without a slash at the end.
     pub(crate) base: String,
-    pub(crate) token: Option<Secret<String>>,
+    pub(crate) shows: Shows,
+    /// Where logins are kept, where there is a folder for them.
+    pub(crate) credentials: Option<Credentials>,
+}
+
+/// What is shown to a server.
+#[derive(Debug, Clone)]
+pub(crate) enum Shows {
+    /// Nothing: a server of one's own on this machine may ask for nothing.
+    Nothing,
+    /// A token that stays as it is.
+    Token(Secret<String>),
+    /// A login, whose token is renewed.
+    Login(Login),
+}
+
+impl Shows {
+    /// What is kept, as it is shown.
+    pub(crate) fn kept(kept: Kept) -> Self {
+        match kept {
+            Kept::Token(token) => Self::Token(Secret::new(token)),
+            Kept::Login(login) => Self::Login(login),
+        }
+    }
 }
 
 /// The user's configuration: `~/.config/fairlead/config.yaml`.
@@ -34,6 +58,9 @@ struct UserConfig {
 struct Profile {
     /// The address of the server.
     server: String,
+    /// A file with the token to show there, where none is kept by `fairlead login`.
+    #[serde(default)]
+    token_file: Option<PathBuf>,
 }
 
 /// What is said of the server: on the command line and in the environment.
@@ -48,35 +75,70 @@ pub(crate) struct Said {
 
 /// The server that is meant; none when nobody names one.
 pub(crate) fn server_of(said: Said) -> Result<Option<Remote>, Stop> {
-    let address = match (&said.server, &said.profile) {
-        (Some(server), _) => server.clone(),
-        (None, Some(profile)) => of_profile(profile, said.folder.as_deref())?,
+    let (address, token_file) = match (&said.server, &said.profile) {
+        (Some(server), _) => (server.clone(), None),
+        (None, Some(profile)) => {
+            let profile = of_profile(profile, said.folder.as_deref())?;
+            (profile.server, profile.token_file)
+        }
         (None, None) => return Ok(None),
     };
     let base = base_of(&address)?;
-    let token = match said.token {
-        Some(token) => Some(token),
-        None => {
-            said.folder.as_deref().map(|folder| kept_token(folder, &base)).transpose()?.flatten()
+    let credentials = said.folder.as_deref().map(Credentials::new);
+    let shows = match (said.token, token_file, &credentials) {
+        (Some(token), _, _) => Shows::Token(token),
+        (None, Some(path), _) => Shows::Token(token_in(&path)?),
+        (None, None, Some(credentials)) => {
+            credentials.of(&base)?.map_or(Shows::Nothing, Shows::kept)
         }
+        (None, None, None) => Shows::Nothing,
     };
     // A token in the clear is anybody's on the way.
-    let host = base.split("://").nth(1).unwrap_or_default();
-    let host = host.split('/').next().unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let loopback = name == "localhost"
-        || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback());
-    if token.is_some() && base.starts_with("http://") && !loopback {
+    if !matches!(shows, Shows::Nothing) && base.starts_with("http://") && !is_near(&base) {
         return Err(Stop::usage(format!(
             "{base} is not encrypted, and a token would be sent there"
         ))
         .hint("write `https://`; plain HTTP is for loopback addresses alone"));
     }
-    Ok(Some(Remote { base, token }))
+    Ok(Some(Remote { base, shows, credentials }))
+}
+
+/// Whether nothing that is sent to a server leaves this machine.
+pub(crate) fn is_near(base: &str) -> bool {
+    let host = base.split("://").nth(1).unwrap_or_default();
+    let host = host.split('/').next().unwrap_or_default();
+    // The colons of an address stand in brackets.
+    let name = match host.rsplit_once(':') {
+        Some((name, _)) if !host.ends_with(']') => name,
+        Some(_) | None => host,
+    };
+    is_here(name)
+}
+
+/// Whether a host is this machine.
+pub(crate) fn is_here(host: &str) -> bool {
+    let bare = host.trim_matches(['[', ']']);
+    host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback())
+}
+
+/// The token in a file that nobody else may read.
+fn token_in(path: &Path) -> Result<Secret<String>, Stop> {
+    let found = std::fs::metadata(path).map_err(|error| {
+        Stop::usage(format!("cannot read the token in {}", path.display())).because(&error)
+    })?;
+    if found.permissions().mode() & 0o077 != 0 {
+        return Err(Stop::usage(format!("others may read {}", path.display()))
+            .hint(format!("`chmod 600 {}`", path.display())));
+    }
+    let token = Secret::new(crate::load::text(path, MOST)?);
+    if token.expose().trim().is_empty() {
+        return Err(Stop::usage(format!("there is no token in {}", path.display())));
+    }
+    Ok(token)
 }
 
 /// The address as requests begin with it.
-fn base_of(text: &str) -> Result<String, Stop> {
+pub(super) fn base_of(text: &str) -> Result<String, Stop> {
     let wrong = |why: &str| {
         Stop::usage(format!("the address of the server {why}"))
             .hint("write `https://HOST` or `https://HOST:PORT`")
@@ -100,7 +162,7 @@ fn base_of(text: &str) -> Result<String, Stop> {
     Ok(format!("{scheme}://{}{slash}{path}", host.to_ascii_lowercase()))
 }
 
-fn of_profile(name: &str, folder: Option<&Path>) -> Result<String, Stop> {
+fn of_profile(name: &str, folder: Option<&Path>) -> Result<Profile, Stop> {
     let Some(folder) = folder else {
         return Err(Stop::usage("there is no folder with profiles").hint("set HOME"));
     };
@@ -113,35 +175,10 @@ fn of_profile(name: &str, folder: Option<&Path>) -> Result<String, Stop> {
     })?;
     let known: Vec<String> = config.profiles.keys().map(|name| format!("`{name}`")).collect();
     let found = config.profiles.into_iter().find(|(found, _)| found == name);
-    found.map(|(_, profile)| profile.server).ok_or_else(|| {
+    found.map(|(_, profile)| profile).ok_or_else(|| {
         Stop::usage(format!("{} has no profile `{name}`", path.display()))
             .hint(format!("it has {}", known.join(", ")))
     })
-}
-
-/// The token that is kept for a server: the file maps servers to tokens, and is nobody else's to read.
-fn kept_token(folder: &Path, base: &str) -> Result<Option<Secret<String>>, Stop> {
-    let path = folder.join("credentials.json");
-    let found = match std::fs::metadata(&path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(Stop::usage(format!("cannot read {}", path.display())).because(&error));
-        }
-    };
-    if found.permissions().mode() & 0o077 != 0 {
-        return Err(Stop::usage(format!("others may read {}", path.display()))
-            .hint(format!("`chmod 600 {}`", path.display())));
-    }
-    let text = Secret::new(crate::load::text(&path, MOST)?);
-    let tokens: BTreeMap<String, String> = serde_json::from_str(text.expose()).map_err(|_| {
-        // What is wrong with it may be a part of a token.
-        Stop::usage(format!("{} is no JSON object of servers and tokens", path.display()))
-            .hint("`fairlead login` writes it anew")
-    })?;
-    let same = |server: &str| base_of(server).is_ok_and(|server| server == base);
-    let found = tokens.into_iter().find(|(server, _)| same(server));
-    Ok(found.map(|(_, token)| Secret::new(token)))
 }
 
 #[cfg(test)]
@@ -169,7 +206,12 @@ mod tests {
         std::fs::set_permissions(&credentials, mode(0o600)).unwrap();
         let found = |server, profile| {
             let remote = server_of(said(folder.path(), server, profile)).unwrap().unwrap();
-            (remote.base, remote.token.map(|token| token.expose().clone()))
+            let token = match remote.shows {
+                Shows::Token(token) => Some(token.expose().clone()),
+                Shows::Login(login) => Some(login.token),
+                Shows::Nothing => None,
+            };
+            (remote.base, token)
         };
         let one = ("https://fairlead.example.com".to_owned(), Some("one".to_owned()));
         assert_eq!(found(None, Some("work")), one);
@@ -181,6 +223,20 @@ mod tests {
 
         std::fs::set_permissions(&credentials, mode(0o640)).unwrap();
         let refused = server_of(said(folder.path(), None, Some("work"))).unwrap_err();
+        assert!(refused.message.contains("others may read"), "{}", refused.message);
+
+        // A profile may have its token in a file of its own.
+        let file = folder.path().join("token");
+        let config = format!(
+            "profiles:\n  ci: {{server: 'https://ci.example.com', token_file: '{}'}}\n",
+            file.display()
+        );
+        std::fs::write(folder.path().join("config.yaml"), config).unwrap();
+        std::fs::write(&file, "three\n").unwrap();
+        std::fs::set_permissions(&file, mode(0o600)).unwrap();
+        assert_eq!(found(None, Some("ci")).1.as_deref(), Some("three\n"));
+        std::fs::set_permissions(&file, mode(0o644)).unwrap();
+        let refused = server_of(said(folder.path(), None, Some("ci"))).unwrap_err();
         assert!(refused.message.contains("others may read"), "{}", refused.message);
     }
 

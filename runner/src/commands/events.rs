@@ -1,5 +1,7 @@
 //! `fairlead events`: what happened outside, what became of it, and handing an event out again.
 
+use fairlead_event::{CloudEvent, SourceEvent};
+use fairlead_plan::Plan;
 use fairlead_run::{AuditAction, EventFilter, EventState, EventView, Retried, StoredEvent};
 use fairlead_store::Store;
 use serde_json::{Map, Value, json};
@@ -7,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{Context, audit, replay::replay};
 use crate::cli::{EventsCommand, EventsListArgs};
 use crate::exit::{Exit, Stop};
+use crate::load;
 use crate::output::{Output, Style, tame};
 
 /// How much of an id a list shows; `show` and `retry` take so much, too.
@@ -24,7 +27,16 @@ pub(crate) async fn events(context: &Context<'_>, command: EventsCommand) -> Res
         // It may need no store.
         EventsCommand::Replay(_) => {}
         EventsCommand::List(args) => list(&store, output, args).await?,
-        EventsCommand::Show { id, json } => show(&store, output, &id, json).await?,
+        EventsCommand::Show { id, pipelines, json } => {
+            let plans = if pipelines.is_empty() {
+                None
+            } else {
+                let files = load::pipeline_files(&pipelines)?;
+                let plans = files.iter().map(|file| load::plan(file, &context.catalog, output));
+                Some(plans.collect::<Result<Vec<Plan>, _>>()?)
+            };
+            show(&store, output, &id, plans.as_deref(), json).await?;
+        }
         EventsCommand::Retry { id, json } => retry(context, &store, &id, json).await?,
     }
     store.close().await;
@@ -83,7 +95,13 @@ const fn style(state: EventState) -> Style {
     }
 }
 
-async fn show(store: &Store, output: &Output, id: &str, json: bool) -> Result<(), Stop> {
+async fn show(
+    store: &Store,
+    output: &Output,
+    id: &str,
+    plans: Option<&[Plan]>,
+    json: bool,
+) -> Result<(), Stop> {
     let event = named(store, id).await?;
     let runs = store.events().runs_of(&event.key).await.map_err(|e| Stop::of(&e))?;
     let runs: Vec<Value> =
@@ -94,6 +112,13 @@ async fn show(store: &Store, output: &Output, id: &str, json: bool) -> Result<()
         .map_err(|e| Stop::internal("cannot write JSON").because(&e))?;
     shown["runs"] = json!(runs);
     shown["event"] = document;
+    if let Some(plans) = plans
+        && let Ok(envelope) = CloudEvent::from_json(event.document.as_bytes())
+        && let Ok(event) = SourceEvent::from_cloud_event(&envelope)
+    {
+        let answers = plans.iter().map(|plan| plan.answer(&event).view(plan.name()));
+        shown["pipelines"] = answers.collect();
+    }
     tell_event(output, shown, json)
 }
 
@@ -103,8 +128,10 @@ pub(crate) fn tell_event(output: &Output, mut shown: Value, json: bool) -> Resul
         return output.json(&shown);
     }
     let (runs, document) = (shown["runs"].take(), shown["event"].take());
+    let answers = shown["pipelines"].take();
     if let Value::Object(shown) = &mut shown {
         shown.remove("runs");
+        shown.remove("pipelines");
         shown.remove("event");
     }
     let view: EventView = serde_json::from_value(shown)
@@ -130,6 +157,9 @@ pub(crate) fn tell_event(output: &Output, mut shown: Value, json: bool) -> Resul
     for run in runs.as_array().into_iter().flatten() {
         let text = |key: &str| run.get(key).and_then(Value::as_str).unwrap_or("?");
         line("run", Some(format!("{} of {}", text("run"), text("pipeline"))));
+    }
+    if let Some(answers) = answers.as_array() {
+        super::replay::tell(output, answers);
     }
     let document = serde_json::to_string_pretty(&document)
         .map_err(|e| Stop::internal("cannot write JSON").because(&e))?;

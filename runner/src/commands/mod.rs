@@ -10,6 +10,7 @@ mod explain;
 mod graph;
 mod journal;
 mod lint;
+mod login;
 mod logs;
 mod pipeline_source;
 mod preflight;
@@ -197,6 +198,7 @@ pub(crate) async fn run(
         Command::Schema(args) => schema::schema(&context, &args),
         Command::Token(command) => token::token(&context, command).await,
         Command::Audit(command) => audit::audit(&context, command).await,
+        Command::Login(_) | Command::Logout | Command::Whoami { .. } => Err(login::no_server()),
         Command::Doctor(args) => doctor::doctor(&context, args).await,
         Command::Serve(args) => serve::serve(&context, args).await,
         Command::Runner(args) => runner::runner(&context, args).await,
@@ -268,6 +270,8 @@ impl Context<'_> {
 
     /// The client of the server that is named; none where everything is here.
     pub(crate) fn client(&self) -> Result<Option<Client>, Stop> {
-        self.settings.server.as_ref().map(Client::new).transpose()
+        let clock = &self.settings.clock;
+        let server = self.settings.server.as_ref();
+        server.map(|server| Client::new(server, Arc::clone(clock))).transpose()
     }
 }

@@ -8,15 +8,15 @@ use fairlead_step::{Digest, RunId, StepId};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, events, load, named_run, prune, show};
+use super::{Context, events, load, login, named_run, prune, replay, show};
 use crate::cli::{
-    CancelArgs, Command, DriveArgs, EventsCommand, PruneArgs, RetryArgs, RunArgs, SettleArgs,
-    StepsCommand, UndoArgs, VoteArgs,
+    CancelArgs, Command, DriveArgs, EventsCommand, PruneArgs, ReplayArgs, RetryArgs, RunArgs,
+    SettleArgs, StepsCommand, UndoArgs, VoteArgs,
 };
 use crate::client::{Client, Failed, Followed};
 use crate::exit::{Exit, Stop};
 use crate::live::Live;
-use crate::output::Style;
+use crate::output::{Style, tame};
 use crate::workspaces::archive;
 
 /// How often to look whether a run only waits, when nobody wants to wait with it.
@@ -46,6 +46,9 @@ pub(crate) async fn run(
         Command::Undo(args) => undo(context, client, args).await?,
         Command::Prune(args) => prune_there(context, client, args).await?,
         Command::Events(command) => events_there(context, client, command).await?,
+        Command::Login(args) => login::login(context, client, args).await?,
+        Command::Logout => login::logout(context, client)?,
+        Command::Whoami { json } => login::whoami(context, client, json).await?,
         Command::Resume(_) => {
             return Err(Stop::usage("a server goes on with its runs by itself").hint(
                 "`fairlead logs -f RUN` follows one, `fairlead explain RUN` says what it waits for",
@@ -393,10 +396,7 @@ async fn events_there(
 ) -> Result<Exit, Stop> {
     let output = context.output;
     match command {
-        EventsCommand::Replay(_) => {
-            return Err(Stop::usage("an event is replayed in the store of the server itself")
-                .hint("run it there without `--server`; `fairlead events retry` works from here"));
-        }
+        EventsCommand::Replay(args) => return replay_there(context, client, args).await,
         EventsCommand::List(args) => {
             let mut path = format!("/api/v1/events?limit={}", args.limit.max(1));
             if let Some(state) = args.only {
@@ -410,7 +410,7 @@ async fn events_there(
                 .map_err(|e| Stop::failed("the server's events cannot be read").because(&e))?;
             events::tell_list(output, &views, &args)?;
         }
-        EventsCommand::Show { id, json } => {
+        EventsCommand::Show { id, pipelines: _, json } => {
             let id = event_id(client, &id).await?;
             let shown = client.get(&format!("/api/v1/events/{id}")).await.map_err(Failed::stop)?;
             events::tell_event(output, shown, json)?;
@@ -427,6 +427,37 @@ async fn events_there(
             }
         }
     }
+    Ok(Exit::Passed)
+}
+
+/// Lets an event of the server happen once more, or says what its pipelines answer.
+async fn replay_there(
+    context: &Context<'_>,
+    client: &Client,
+    args: ReplayArgs,
+) -> Result<Exit, Stop> {
+    if !args.pipelines.is_empty() || replay::file(&args.event).is_some() {
+        return Err(Stop::usage("a server asks its own pipelines about its own events").hint(
+            "without `--server` the files that `--pipelines` names are asked, also about an event in a file",
+        ));
+    }
+    let id = event_id(client, &args.event).await?;
+    let path = format!("/api/v1/events/{id}/replay");
+    let body = json!({ "dry_run": args.dry_run });
+    let (_, answer) = client.post(&path, &body).await.map_err(Failed::stop)?;
+    if args.json {
+        context.output.json(&answer)?;
+        return Ok(Exit::Passed);
+    }
+    let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or("?");
+    if args.dry_run {
+        context.output.say(tame(text("subject")));
+    } else {
+        let (key, subject) = (tame(text("id")), tame(text("subject")));
+        context.output.say(format!("stored once more as event {key}: {subject}"));
+    }
+    let views = answer.get("pipelines").and_then(Value::as_array);
+    replay::tell(context.output, views.map(Vec::as_slice).unwrap_or_default());
     Ok(Exit::Passed)
 }
 

@@ -4,17 +4,17 @@
 use std::path::{Path, PathBuf};
 
 use fairlead_event::{CloudEvent, CloudEventError, SourceEvent};
-use fairlead_plan::{Answer, Plan};
-use fairlead_run::{Inserted, NewEvent};
-use fairlead_step::Digest;
-use serde_json::{Value, json};
+use fairlead_plan::Plan;
+use fairlead_run::{AuditAction, Inserted, NewEvent};
+use fairlead_server::once_more;
+use serde_json::{Map, Value, json};
 
-use super::Context;
 use super::events::named;
+use super::{Context, audit};
 use crate::cli::ReplayArgs;
 use crate::exit::{Exit, Stop};
 use crate::load;
-use crate::output::{Style, tame};
+use crate::output::{Output, Style, tame};
 
 /// The most bytes of an event in a file.
 const MAX_EVENT: u64 = NewEvent::MAX_BYTES as u64;
@@ -39,7 +39,8 @@ pub(crate) async fn replay(context: &Context<'_>, args: ReplayArgs) -> Result<Ex
     if args.dry_run {
         return answers(context, &args, &event);
     }
-    let key = once_more(context, envelope).await?;
+    let new = once_more(&document, context.settings.clock.now()).map_err(unreadable)?;
+    let key = again(context, &envelope.id, new).await?;
     if args.json {
         context.output.json(&json!({ "id": key, "subject": event.subject() }))?;
     } else {
@@ -50,7 +51,7 @@ pub(crate) async fn replay(context: &Context<'_>, args: ReplayArgs) -> Result<Ex
 }
 
 /// The file that is meant, when it is one and no id.
-fn file(event: &str) -> Option<PathBuf> {
+pub(super) fn file(event: &str) -> Option<PathBuf> {
     let path = Path::new(event);
     let named = event.contains(['/', '.']) || path.is_file();
     named.then(|| path.to_owned())
@@ -65,54 +66,49 @@ fn answers(context: &Context<'_>, args: &ReplayArgs, event: &SourceEvent) -> Res
     let files = load::pipeline_files(&args.pipelines)?;
     let plans = files.iter().map(|file| load::plan(file, &context.catalog, context.output));
     let plans: Vec<Plan> = plans.collect::<Result<_, _>>()?;
-    let answers: Vec<(&str, Answer)> =
-        plans.iter().map(|plan| (plan.name(), plan.answer(event))).collect();
+    let views = plans.iter().map(|plan| plan.answer(event).view(plan.name()));
+    let views: Vec<Value> = views.collect();
     let output = context.output;
     if args.json {
-        let views: Vec<Value> = answers.iter().map(|(name, answer)| answer.view(name)).collect();
         output.json(&json!({ "subject": event.subject(), "pipelines": views }))?;
         return Ok(Exit::Passed);
     }
     output.say(tame(&event.subject()));
-    let width = answers.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    for (name, answer) in &answers {
-        match answer {
-            Answer::Starts(pulled) => {
-                let starts = output.paint(Style::Good, "starts");
-                let given = pulled.given.iter().map(|(name, value)| format!(" {name}={value}"));
-                let given: String = given.collect();
-                output.data(format!("{name:<width$}  {starts}  {}{}", pulled.kind, tame(&given)));
-            }
-            Answer::No(reasons) if reasons.is_empty() => {
-                output.data(format!("{name:<width$}  no      it waits for no such event"));
-            }
-            Answer::No(reasons) => {
-                for (at, reason) in reasons.iter().enumerate() {
-                    let (name, word) = if at == 0 { (*name, "no") } else { ("", "") };
-                    output
-                        .data(format!("{name:<width$}  {word:<6}  {}", tame(&reason.to_string())));
-                }
-            }
-        }
-    }
+    tell(output, &views);
     Ok(Exit::Passed)
 }
 
-/// Stores the event under an identity of its own, so that it starts once more what it starts.
-async fn once_more(context: &Context<'_>, envelope: CloudEvent) -> Result<String, Stop> {
-    let now = context.settings.clock.now();
-    let digest = Digest::sha256(format!("replay/{}/{now}", envelope.id).as_bytes()).to_string();
-    let key = digest.rsplit(':').next().unwrap_or_default().to_owned();
-    let document = CloudEvent { id: key.clone(), time: Some(now), ..envelope }.to_json();
-    let new = NewEvent {
-        key: key.clone(),
-        id: key.clone(),
-        received_at: now,
-        due_at: now,
-        document,
-        push: None,
-    };
+/// Says what pipelines answer, a line each.
+pub(super) fn tell(output: &Output, views: &[Value]) {
+    let name = |view: &Value| tame(view["pipeline"].as_str().unwrap_or("?")).into_owned();
+    let width = views.iter().map(|view| name(view).len()).max().unwrap_or_default();
+    for view in views {
+        let name = name(view);
+        if view["starts"] == true {
+            let starts = output.paint(Style::Good, "starts");
+            let trigger = view["trigger"].as_str().unwrap_or("?");
+            let given = view["params"].as_object().into_iter().flatten();
+            let given: String = given.map(|(name, value)| format!(" {name}={value}")).collect();
+            output.data(format!("{name:<width$}  {starts}  {}{}", tame(trigger), tame(&given)));
+            continue;
+        }
+        let why: Vec<&str> =
+            view["why"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if why.is_empty() {
+            output.data(format!("{name:<width$}  no      it waits for no such event"));
+        }
+        for (at, why) in why.iter().enumerate() {
+            let (name, word) = if at == 0 { (name.as_str(), "no") } else { ("", "") };
+            output.data(format!("{name:<width$}  {word:<6}  {}", tame(why)));
+        }
+    }
+}
+/// Stores the event once more.
+async fn again(context: &Context<'_>, of: &str, new: NewEvent) -> Result<String, Stop> {
     let store = context.store().await?;
+    let key = new.key.clone();
+    let detail = Map::from_iter([("event".to_owned(), json!(key))]);
+    audit::record(context, &store, AuditAction::EventRetry, of, None, detail).await?;
     let inserted = store.events().insert(new).await.map_err(|error| Stop::of(&error))?;
     store.close().await;
     match inserted {

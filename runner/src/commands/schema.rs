@@ -10,9 +10,12 @@ use crate::cli::{SchemaArgs, SchemaName};
 use crate::exit::{Exit, Stop};
 
 pub(crate) fn schema(context: &Context<'_>, args: &SchemaArgs) -> Result<Exit, Stop> {
-    let all: [(&str, Value); 2] = [
+    let openapi = fairlead_server::openapi()
+        .map_err(|e| Stop::internal("the API cannot be described").because(&e))?;
+    let all: [(&str, Value); 3] = [
         ("pipeline.schema.json", pipeline_schema(&context.catalog)),
         ("server.schema.json", schemars::schema_for!(serve::Config).to_value()),
+        ("openapi.json", openapi),
     ];
     if let Some(folder) = &args.write {
         for (name, schema) in &all {
@@ -34,6 +37,7 @@ pub(crate) fn schema(context: &Context<'_>, args: &SchemaArgs) -> Result<Exit, S
     let at = match args.name {
         SchemaName::Pipeline => 0,
         SchemaName::Server => 1,
+        SchemaName::Openapi => 2,
     };
     context.output.data(text(&all[at].1)?);
     Ok(Exit::Passed)

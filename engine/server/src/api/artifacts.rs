@@ -11,7 +11,8 @@ use axum::response::{IntoResponse as _, Response};
 use fairlead_run::Journal;
 use fairlead_step::{ArtifactError, Artifacts, Digest, MAX_ARTIFACT_BYTES, error_chain};
 use futures::StreamExt as _;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::runs::run_id;
@@ -24,6 +25,14 @@ const DEADLINE: Duration = Duration::from_secs(1800);
 pub(crate) struct ArtifactsApi {
     pub(crate) artifacts: Arc<dyn Artifacts>,
     pub(crate) journal: Arc<dyn Journal>,
+}
+
+/// An artifact that is kept.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ArtifactKept {
+    #[schema(value_type = String)]
+    digest: Digest,
+    size: u64,
 }
 
 /// Takes an artifact, which must be what its digest says. Brought again, it is the same one.
@@ -50,7 +59,7 @@ pub(crate) async fn put(
         Problem::new(status, "slow", "the body did not come in time", detail)
     })?;
     let artifact = artifact.map_err(problem)?;
-    let answer = json!({ "digest": artifact.digest, "size": artifact.size });
+    let answer = ArtifactKept { digest: artifact.digest, size: artifact.size };
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 

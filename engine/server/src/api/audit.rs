@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::{Query, State};
 use fairlead_run::{MOST_ENTRIES, Seq};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
 use crate::identity::Audit;
@@ -12,12 +12,38 @@ use crate::identity::Audit;
 /// How many entries a page has when nobody says.
 const PAGE: usize = 100;
 
-#[derive(Deserialize)]
+/// A page of the audit log, in the order in which it was written.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AuditPage {
+    entries: Vec<EntryShown>,
+    /// What to ask for as `after` for the next page; null when there is none.
+    next: Option<u64>,
+    /// The last entry of the log.
+    head: Option<AuditHead>,
+}
+
+/// An entry of the audit log.
+#[derive(Serialize, ToSchema)]
+struct EntryShown {
+    hash: String,
+    /// The entry, as the text that the hash is of.
+    record: String,
+}
+
+/// Where the audit log ends.
+#[derive(Serialize, ToSchema)]
+struct AuditHead {
+    seq: u64,
+    hash: String,
+}
+
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
     /// The entry that the page begins behind. Without one it is the newest entries.
     #[serde(default)]
     after: Option<u64>,
+    /// How many a page has: 100 when nothing is said, at most 1000.
     #[serde(default)]
     limit: Option<usize>,
 }
@@ -26,7 +52,7 @@ pub(crate) struct ListQuery {
 pub(crate) async fn list(
     State(audit): State<Audit>,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<AuditPage>, Problem> {
     let Query(query) = query.map_err(|e| Problem::bad_request(e.body_text()))?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, MOST_ENTRIES);
     let head = audit.log().head().await?;
@@ -36,10 +62,7 @@ pub(crate) async fn list(
     let next = records.last().map(|record| record.seq().0).filter(|seq| *seq < last);
     let entries = records
         .iter()
-        .map(|record| json!({ "hash": record.hash().to_string(), "record": record.bytes() }));
-    Ok(Json(json!({
-        "entries": entries.collect::<Vec<_>>(),
-        "next": next,
-        "head": head.map(|(seq, hash)| json!({ "seq": seq.0, "hash": hash.to_string() })),
-    })))
+        .map(|it| EntryShown { hash: it.hash().to_string(), record: it.bytes().to_owned() });
+    let head = head.map(|(seq, hash)| AuditHead { seq: seq.0, hash: hash.to_string() });
+    Ok(Json(AuditPage { entries: entries.collect(), next, head }))
 }

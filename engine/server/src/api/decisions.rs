@@ -14,8 +14,10 @@ use fairlead_run::{
     RunStatus, Signal, StepStatus, StoreError, Vote,
 };
 use fairlead_step::{Clock, RunId, StepId, error_chain};
-use serde::Deserialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::body::read;
 use super::problem::Problem;
@@ -33,20 +35,21 @@ pub(crate) struct Decisions {
 }
 
 /// A vote, or a word to stop.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct WordBody {
+pub(crate) struct WordBody {
     /// In whose name, where that is not the caller's own. It takes the leave to speak for others.
     #[serde(default)]
     by: Option<String>,
+    /// Why, for people.
     #[serde(default)]
     reason: Option<String>,
 }
 
 /// A decision about a lost attempt.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct SettleBody {
+pub(crate) struct SettleBody {
     /// As for a vote.
     #[serde(default)]
     by: Option<String>,
@@ -56,17 +59,81 @@ struct SettleBody {
     decision: Word,
     /// What the step would have given, where it took effect.
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     outputs: Option<Value>,
+    /// Why, for people.
     #[serde(default)]
     reason: Option<String>,
 }
 
-#[derive(Deserialize, PartialEq, Eq)]
+/// What is decided of a lost attempt.
+#[derive(Deserialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Word {
+    /// It took effect.
     Passed,
+    /// It did not, and the step has failed.
     Failed,
+    /// It is made again.
     Again,
+}
+
+/// What became of what was said to a run.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Told {
+    #[schema(value_type = String)]
+    run: RunId,
+    /// `told` when whoever drives the run deals with it; otherwise where the run is.
+    status: &'static str,
+    /// Why the run could not be driven, where it could not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// Why a run is where it is.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes `Explanation`, which knows nothing of descriptions")]
+pub(crate) struct ExplanationShown {
+    run: String,
+    status: String,
+    /// The reasons, a sentence each.
+    why: Vec<String>,
+    /// What would let it go on; any one of them.
+    unblocks: Vec<UnblockShown>,
+    /// What a person types for those of them that a person can bring about, or look into.
+    commands: Vec<String>,
+    /// Its steps, in the order of the plan.
+    steps: Vec<StepExplanationShown>,
+}
+
+/// Why a step is where it is.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "as for the run")]
+struct StepExplanationShown {
+    step: String,
+    status: String,
+    why: Vec<String>,
+    unblocks: Vec<UnblockShown>,
+    commands: Vec<String>,
+}
+
+/// Something that lets a run or a step go on.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "as for the run")]
+struct UnblockShown {
+    /// `approval`, `time`, `evidence`, `settlement`, `step-ends`, `run-ends`, `any-run-ends` or `resumption`;
+    /// each has keys of its own.
+    by: String,
+    step: Option<String>,
+    run: Option<String>,
+    /// Of an approval: how many more.
+    missing: Option<u32>,
+    /// Of an approval: users and groups.
+    from: Option<Vec<String>>,
+    at: Option<Timestamp>,
+    asks_at: Option<Timestamp>,
+    deadline: Option<Timestamp>,
+    attempt: Option<u32>,
 }
 
 pub(crate) async fn approve(
@@ -182,7 +249,7 @@ pub(crate) async fn abandon(
     // Whatever this server knows of it is looked at once more, and forgotten.
     api.supervisor.begin(run.clone());
     let status = RunStatus::Ended(RunOutcome::Cancelled).name();
-    Ok(Json(json!({ "run": run, "status": status, "problem": problem })).into_response())
+    Ok(Json(Told { run, status, problem }).into_response())
 }
 
 fn not_possible(detail: String) -> Problem {
@@ -228,18 +295,15 @@ async fn tell(api: &Decisions, run: &RunId, signal: Signal) -> Result<Response, 
     let (status, now, problem) = match &noted {
         Noted::Taken(state) => (StatusCode::OK, state.status().name(), None),
         Noted::ByDriver => (StatusCode::ACCEPTED, "told", None),
-        Noted::Ended(problem) => (StatusCode::OK, ended, Some(problem)),
-        Noted::Left(problem) => (StatusCode::ACCEPTED, "told", Some(problem)),
+        Noted::Ended(problem) => (StatusCode::OK, ended, Some(problem.clone())),
+        Noted::Left(problem) => (StatusCode::ACCEPTED, "told", Some(problem.clone())),
     };
     match noted {
         // What follows from it is done here, unless another server is faster.
         Noted::Taken(_) | Noted::Ended(_) => api.supervisor.begin(run.clone()),
         Noted::ByDriver | Noted::Left(_) => {}
     }
-    let mut answer = json!({ "run": run, "status": now });
-    if let Some(problem) = problem {
-        answer["problem"] = problem.as_str().into();
-    }
+    let answer = Told { run: run.clone(), status: now, problem };
     Ok((status, Json(answer)).into_response())
 }
 

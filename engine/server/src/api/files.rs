@@ -15,12 +15,13 @@ use axum::{Extension, Json};
 use fairlead_exec::{RequestError, Requested, RunRequest};
 use fairlead_plan::{MAX_SOURCE_BYTES, Plan, Source, compile};
 use fairlead_run::{AuditAction, Journal, Origin, RerunError, Run, RunFilter};
-use fairlead_step::{Artifacts, Catalog, Digest, StepId, Workspace, error_chain};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use fairlead_step::{Artifacts, Catalog, Digest, RunId, StepId, Workspace, error_chain};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::artifacts;
+use super::body::read;
 use super::keyed::RequestKey;
 use super::problem::Problem;
 use super::runs::{restore, run_id};
@@ -42,37 +43,93 @@ pub(crate) struct FileRequests {
 }
 
 /// A pipeline file.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// What findings call it.
     name: String,
+    /// The file itself, as YAML.
     text: String,
 }
 
-#[derive(Deserialize)]
+/// A pipeline file that is to be run.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct StartBody {
+pub(crate) struct FileBody {
     source: File,
+    /// Values of parameters, by name.
     #[serde(default)]
+    #[schema(value_type = Object)]
     params: Map<String, Value>,
-    /// The packed folder that the run works on; an empty one when it is not given.
+    /// The digest of the packed folder that the run works on; an empty folder when it is not given.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     archive: Option<Digest>,
 }
 
-#[derive(Deserialize, Default)]
+/// How a run is made again.
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RerunBody {
+pub(crate) struct RetryBody {
+    /// Steps that are made again although they ended well, with all that needs them.
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     from: Vec<StepId>,
+    /// Another pipeline file than the first time.
     #[serde(default)]
     replan: Option<File>,
+    /// Another packed folder than the first time, by its digest.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     archive: Option<Digest>,
+}
+
+/// How a run is taken back.
+#[derive(Deserialize, Default, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UndoBody {
+    /// Another packed folder than the first time, by its digest.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    archive: Option<Digest>,
+    /// Only says what would be done.
     #[serde(default)]
     dry_run: bool,
+    /// Does it although another run has done it.
     #[serde(default)]
     once_more: bool,
+}
+
+/// A run that was asked for; what is left out is not asked about.
+#[derive(Serialize, Default, ToSchema)]
+pub(crate) struct RunBegun {
+    /// None when nothing was to be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    run: Option<RunId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pipeline: Option<String>,
+    /// Where the run is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    href: Option<String>,
+    /// Of a retry: the steps whose results are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    kept: Option<Vec<StepId>>,
+    /// Of taking back: the steps that do it, in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<UndoStep>>,
+}
+
+/// A step that takes something back.
+#[derive(Serialize, ToSchema)]
+struct UndoStep {
+    #[schema(value_type = String)]
+    id: StepId,
+    kind: String,
+    /// The step that it takes back.
+    #[schema(value_type = Option<String>)]
+    undoes: Option<StepId>,
 }
 
 pub(crate) async fn start(
@@ -81,7 +138,7 @@ pub(crate) async fn start(
     Extension(key): Extension<RequestKey>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let StartBody { source, params, archive } = read(&body)?;
+    let FileBody { source, params, archive } = read(&body)?;
     let plan = api.compiled(source)?;
     if api.pipelines.get(plan.name()).is_some() {
         let detail = format!("this server has a pipeline `{}` of its own", plan.name());
@@ -105,7 +162,7 @@ pub(crate) async fn start(
     };
     let detail = Map::from_iter([("source".to_owned(), json!(request.plan.source_digest()))]);
     caller.record(AuditAction::RunRequest, request.plan.name(), None, detail).await?;
-    api.begin(key, request, json!({})).await
+    api.begin(key, request, RunBegun::default()).await
 }
 
 pub(crate) async fn retry(
@@ -115,7 +172,7 @@ pub(crate) async fn retry(
     Extension(key): Extension<RequestKey>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let body: RerunBody = if body.is_empty() { RerunBody::default() } else { read(&body)? };
+    let body: RetryBody = if body.is_empty() { RetryBody::default() } else { read(&body)? };
     let id = run_id(&run)?;
     let old = restore(&*api.journal, &id).await?;
     let replan = match body.replan {
@@ -134,8 +191,8 @@ pub(crate) async fn retry(
         RunRequest::retry(&old, &body.from, replan, by).map_err(|error| refused(&error))?;
     request.workspace = api.workspace_again(&old, body.archive).await?;
     let kept = request.origin.iter().flat_map(|Origin { kept, .. }| kept);
-    let kept: Vec<&StepId> = kept.map(|kept| &kept.step).collect();
-    let said = json!({ "kept": kept });
+    let kept = kept.map(|kept| kept.step.clone()).collect();
+    let said = RunBegun { kept: Some(kept), ..RunBegun::default() };
     caller.record(AuditAction::RunRetry, id.to_string(), None, Map::new()).await?;
     api.begin(key, request, said).await
 }
@@ -147,16 +204,18 @@ pub(crate) async fn undo(
     Extension(key): Extension<RequestKey>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let body: RerunBody = if body.is_empty() { RerunBody::default() } else { read(&body)? };
+    let body: UndoBody = if body.is_empty() { UndoBody::default() } else { read(&body)? };
     let id = run_id(&run)?;
     let old = restore(&*api.journal, &id).await?;
     let by = caller.name().to_owned();
     let mut request = RunRequest::undo(&old, by).map_err(|error| refused(&error))?;
     let steps = request.plan.steps().iter();
-    let steps: Vec<Value> = steps
-        .map(|step| json!({ "id": step.id, "kind": step.kind, "undoes": step.undoes }))
-        .collect();
-    let said = json!({ "steps": steps });
+    let steps = steps.map(|step| UndoStep {
+        id: step.id.clone(),
+        kind: step.kind.clone(),
+        undoes: step.undoes.clone(),
+    });
+    let said = RunBegun { steps: Some(steps.collect()), ..RunBegun::default() };
     if body.dry_run {
         return Ok(Json(said).into_response());
     }
@@ -232,11 +291,7 @@ impl FileRequests {
     }
 
     /// A run that takes `old` back already, unless this very request asked for it.
-    async fn taken_back(
-        &self,
-        old: &Run,
-        key: &RequestKey,
-    ) -> Result<Option<fairlead_step::RunId>, Problem> {
+    async fn taken_back(&self, old: &Run, key: &RequestKey) -> Result<Option<RunId>, Problem> {
         let filter =
             RunFilter { origin: Some(old.id().clone()), limit: 100, ..RunFilter::default() };
         let ours = key.0.as_ref().map(|shown| &shown.run);
@@ -257,7 +312,7 @@ impl FileRequests {
         &self,
         RequestKey(shown): RequestKey,
         mut request: RunRequest,
-        mut said: Value,
+        said: RunBegun,
     ) -> Result<Response, Problem> {
         let plan = Arc::clone(&request.plan);
         if !plan.params().unresolved(&request.params).is_empty() {
@@ -276,9 +331,12 @@ impl FileRequests {
             Requested::New(run) => (run, StatusCode::CREATED),
             Requested::Already(run) => (run, StatusCode::OK),
         };
-        said["run"] = json!(run);
-        said["pipeline"] = plan.name().into();
-        said["href"] = format!("/api/v1/runs/{run}").into();
+        let said = RunBegun {
+            pipeline: Some(plan.name().to_owned()),
+            href: Some(format!("/api/v1/runs/{run}")),
+            run: Some(run),
+            ..said
+        };
         Ok((status, Json(said)).into_response())
     }
 }
@@ -302,8 +360,4 @@ fn not_begun(error: RequestError) -> Problem {
     }
     let status = StatusCode::UNPROCESSABLE_ENTITY;
     Problem::new(status, "no-run", "there cannot be such a run", error_chain(&error))
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| Problem::bad_request(error.to_string()))
 }

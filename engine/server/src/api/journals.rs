@@ -5,7 +5,9 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use fairlead_run::RunFilter;
-use serde_json::{Value, json};
+use fairlead_step::StepId;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::runs::{RunsApi, run_id};
@@ -23,18 +25,31 @@ pub(crate) async fn export(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response())
 }
 
+/// The attempts of a run that have logs.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LogList {
+    logs: Vec<LoggedAttempt>,
+}
+
+/// An attempt that has a log.
+#[derive(Serialize, ToSchema)]
+struct LoggedAttempt {
+    #[schema(value_type = String)]
+    step: StepId,
+    attempt: u32,
+}
+
 /// Which attempts have logs.
 pub(crate) async fn logs(
     State(api): State<RunsApi>,
     Path(run): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<LogList>, Problem> {
     let run = run_id(&run)?;
     let this = RunFilter { run: Some(run.clone()), limit: 1, ..RunFilter::default() };
     if api.journal.list(this).await?.is_empty() {
         return Err(Problem::missing(format!("there is no run {run}")));
     }
     let logs = api.logs.logs_of(&run).await?;
-    let logs: Vec<Value> =
-        logs.iter().map(|log| json!({ "step": log.step, "attempt": log.attempt })).collect();
-    Ok(Json(json!({ "logs": logs })))
+    let logs = logs.into_iter().map(|log| LoggedAttempt { step: log.step, attempt: log.attempt });
+    Ok(Json(LogList { logs: logs.collect() }))
 }

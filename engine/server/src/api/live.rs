@@ -3,16 +3,19 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use fairlead_exec::Update;
 use futures::stream;
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::problem::Problem;
-use super::runs::{run_id, stream as stream_name};
+use super::runs::{RunLine, run_id, stream as stream_name};
+use crate::identity::Caller;
 use crate::streams::{Followed, Streams};
 
 /// How often a stream that has nothing to say says so.
@@ -33,6 +36,39 @@ pub(crate) async fn events(
             let followed = following.next().await?;
             if let Some(event) = shown(&followed) {
                 return Some((Ok::<_, Infallible>(event), following));
+            }
+        }
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)))
+}
+
+/// Follows all runs that the caller may look at. `Last-Event-ID` is the time, in milliseconds, up to which the
+/// client has seen everything.
+pub(crate) async fn all(
+    State(streams): State<Streams>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Problem> {
+    let seen = headers.get("last-event-id").map(|value| {
+        let millis = value.to_str().ok().and_then(|text| text.parse().ok());
+        millis.and_then(|millis| Timestamp::from_millisecond(millis).ok())
+    });
+    let since = match seen {
+        None => None,
+        Some(Some(since)) => Some(since),
+        Some(None) => {
+            return Err(Problem::bad_request("`Last-Event-ID` is none that this stream has given"));
+        }
+    };
+    let following = (streams.follow_all(since), caller);
+    let events = stream::unfold(following, |(mut following, caller)| async move {
+        loop {
+            let (at, run) = following.next().await?;
+            if caller.sees(&run.pipeline) {
+                let id = at.as_millisecond().to_string();
+                let event = Event::default().event("run").id(id);
+                let event = event.json_data(RunLine::from(&run)).ok()?;
+                return Some((Ok::<_, Infallible>(event), (following, caller)));
             }
         }
     });

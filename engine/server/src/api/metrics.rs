@@ -8,6 +8,9 @@ use axum::response::{IntoResponse, Response};
 
 use crate::telemetry::{LevelsOf, Metrics};
 
+/// The media type of measures.
+pub(crate) const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// What measures are served from.
 #[derive(Clone)]
 pub(crate) struct MetricsApi {
@@ -17,6 +20,5 @@ pub(crate) struct MetricsApi {
 
 pub(crate) async fn read(State(api): State<MetricsApi>) -> Response {
     let text = api.metrics.text(&api.levels.now().await);
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+    ([(header::CONTENT_TYPE, KIND)], text).into_response()
 }

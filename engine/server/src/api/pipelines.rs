@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use fairlead_event::{Requested, SourceEvent};
+use fairlead_plan::Plan;
 use fairlead_run::{AuditAction, EventState, EventStore};
-use fairlead_step::{Clock, ImageRef, RunId, Workspace};
-use serde::Deserialize;
+use fairlead_step::{Clock, Digest, ImageRef, RunId, Workspace};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::keyed::RequestKey;
 use super::problem::Problem;
@@ -36,33 +38,125 @@ pub(crate) struct Requests {
     pub(crate) registry: Duration,
 }
 
+/// The most pipelines of a page.
+const PAGE: usize = 1000;
 /// The source of requests that come through the API.
 const SOURCE: &str = "api";
 
 pub(crate) async fn list(
     State(pipelines): State<Arc<Pipelines>>,
     Extension(caller): Extension<Caller>,
-) -> Json<Value> {
-    let seen = pipelines.iter().filter(|pipeline| caller.sees(pipeline.plan.name()));
-    let pipelines = seen.map(|pipeline| {
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<PipelineList>, Problem> {
+    let Query(query) = query.map_err(|e| Problem::bad_request(e.body_text()))?;
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let behind =
+        |name: &str| query.after.as_deref().is_none_or(|after| after < name) && caller.sees(name);
+    let mut seen = pipelines.iter().filter(|pipeline| behind(pipeline.plan.name())).peekable();
+    let page: Vec<&Pipeline> = seen.by_ref().take(limit).collect();
+    let next = page.last().filter(|_| seen.peek().is_some());
+    let next = next.map(|last| last.plan.name().to_owned());
+    let pipelines = page.into_iter().map(|pipeline| {
         let plan = &pipeline.plan;
-        json!({
-            "name": plan.name(),
-            "description": plan.description(),
-            "source": plan.source_name(),
-            "source_digest": plan.source_digest(),
-            "on": plan.triggers(),
-            "params": plan.params(),
-        })
+        PipelineShown {
+            name: plan.name().to_owned(),
+            description: plan.description().map(str::to_owned),
+            source: plan.source_name().to_owned(),
+            source_digest: plan.source_digest().clone(),
+            on: json!(plan.triggers()),
+            params: json!(plan.params()),
+        }
     });
-    Json(json!({ "pipelines": pipelines.collect::<Vec<_>>() }))
+    Ok(Json(PipelineList { pipelines: pipelines.collect(), next }))
 }
 
-#[derive(Default, Deserialize)]
+/// The pipelines that the caller may look at.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PipelineList {
+    pipelines: Vec<PipelineShown>,
+    /// What to ask for as `after` for the next page; null when there is none.
+    next: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct Body {
+pub(crate) struct ListQuery {
+    /// Only pipelines behind this name: `next` of the page before.
     #[serde(default)]
+    after: Option<String>,
+    /// How many a page has, at most and when nothing is said 1000.
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+/// A pipeline.
+#[derive(Serialize, ToSchema)]
+struct PipelineShown {
+    name: String,
+    description: Option<String>,
+    /// Where the server has it from.
+    source: String,
+    #[schema(value_type = String)]
+    source_digest: Digest,
+    /// Its triggers.
+    on: Value,
+    /// Its parameters.
+    params: Value,
+}
+
+/// What a pipeline answers to an event.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PipelineAnswer {
+    pipeline: String,
+    starts: bool,
+    /// The trigger that starts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trigger: Option<String>,
+    /// What the event gives to parameters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    params: Option<Value>,
+    /// Why it does not start: for each filter that is for such events the reason. None when no filter is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<Vec<String>>,
+}
+
+impl PipelineAnswer {
+    /// The answer of a pipeline. Whether the event is confirmed at its source is not asked.
+    pub(crate) fn of(plan: &Plan, event: &SourceEvent) -> Self {
+        let name = plan.name();
+        let view = plan.answer(event).view(name);
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let why = view.get("why").and_then(Value::as_array);
+        Self {
+            pipeline: name.to_owned(),
+            starts: view["starts"] == true,
+            trigger: view.get("trigger").and_then(text),
+            params: view.get("params").cloned(),
+            why: why.map(|why| why.iter().filter_map(text).collect()),
+        }
+    }
+}
+
+/// What a run is asked for with.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StartBody {
+    /// Values of parameters, by name.
+    #[serde(default)]
+    #[schema(value_type = Object)]
     params: Map<String, Value>,
+}
+
+/// A run that was asked for.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RunStarted {
+    #[schema(value_type = String)]
+    run: RunId,
+    pipeline: String,
+    /// Where the run is shown.
+    href: String,
+    /// The id of the event that asks for it.
+    event: String,
 }
 
 /// Starts a run. The same `Idempotency-Key` for the same pipeline answers the same run.
@@ -83,8 +177,8 @@ pub(crate) async fn start(
             Problem::new(status, "not-manual", "the pipeline is not for requests", detail);
         return Err(problem.hint("add `manual: {}` under `on`"));
     }
-    let body: Body = if body.is_empty() {
-        Body::default()
+    let body: StartBody = if body.is_empty() {
+        StartBody::default()
     } else {
         serde_json::from_slice(&body).map_err(|e| {
             Problem::bad_request(format!("the body is not `{{\"params\": {{…}}}}`: {e}"))
@@ -156,7 +250,8 @@ pub(crate) fn no_pipeline() -> Problem {
 
 fn started(run: &RunId, pipeline: &str, key: &str, status: StatusCode) -> Response {
     let place = format!("/api/v1/runs/{run}");
-    let answer = json!({ "run": run, "pipeline": pipeline, "href": place, "event": key });
+    let (pipeline, event) = (pipeline.to_owned(), key.to_owned());
+    let answer = RunStarted { run: run.clone(), pipeline, href: place.clone(), event };
     let mut response = (status, Json(answer)).into_response();
     if let Ok(place) = HeaderValue::from_str(&place) {
         response.headers_mut().insert(header::LOCATION, place);

@@ -9,18 +9,22 @@ use fairlead_plan::ParamProblem;
 use fairlead_run::StoreError;
 use fairlead_step::error_chain;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::identity::TooMany;
 
-/// An answer that says what went wrong.
-#[derive(Debug, Serialize)]
+/// What went wrong (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Problem {
     /// The kind of problem, as a URI that does not change.
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
+    /// The status of the answer.
     status: u16,
+    /// What went wrong this time.
     detail: String,
+    /// The way out, where one is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
     /// How many seconds to wait before it is tried again.

@@ -9,16 +9,21 @@ use fairlead_run::AuditAction;
 use fairlead_step::HumanDuration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::identity::Caller;
 use crate::ports::{PruneRequest, Retention};
 
-#[derive(Deserialize)]
+/// What may be removed.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Body {
+pub(crate) struct PruneBody {
+    /// Runs that ended longer ago than this, such as `30d`.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     older_than: Option<HumanDuration>,
+    /// Runs that are not among the last so many of their pipeline.
     #[serde(default)]
     keep_last: Option<usize>,
     /// Nobody removes anything by leaving this out.
@@ -30,7 +35,7 @@ pub(crate) async fn prune(
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
-    let body: Body =
+    let body: PruneBody =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_request(error.to_string()))?;
     if !body.dry_run {
         let detail = Map::from_iter([

@@ -13,7 +13,7 @@ use super::metrics::MetricsApi;
 use super::pipelines::Requests;
 use super::runs::RunsApi;
 use super::tokens::TokensApi;
-use crate::identity::{Audit, Guard};
+use crate::identity::{Audit, Guard, Identity};
 use crate::ingest::Receiver;
 use crate::ports::{Pipelines, Retention};
 use crate::streams::Streams;
@@ -111,6 +111,12 @@ impl FromRef<Api> for Streams {
 impl FromRef<Api> for TokensApi {
     fn from_ref(api: &Api) -> Self {
         api.tokens.clone()
+    }
+}
+
+impl FromRef<Api> for Arc<Identity> {
+    fn from_ref(api: &Api) -> Self {
+        Arc::clone(&api.guard.identity)
     }
 }
 

@@ -1,17 +1,22 @@
 //! Tokens: making one, the list, revoking one; and who the caller is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use fairlead_run::{AuditAction, Grant, Revoked, StoredToken, TokenStore, new_token, token_hash};
+use fairlead_run::{
+    AuditAction, Grant, MOST_TOKENS, Revoked, StoredToken, TokenStore, new_token, token_hash,
+};
 use fairlead_step::{Clock, Globs, HumanDuration};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+use utoipa::{IntoParams, ToSchema};
 
 use super::body::read;
 use super::problem::Problem;
@@ -19,6 +24,9 @@ use crate::identity::Caller;
 
 /// How long a token is good when nobody says.
 const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// How many tokens a page has when nobody says.
+const PAGE: usize = 100;
 
 /// What tokens are kept in.
 #[derive(Clone)]
@@ -28,36 +36,137 @@ pub(crate) struct TokensApi {
 }
 
 /// Who the caller is, and what they may do.
-pub(crate) async fn whoami(Extension(caller): Extension<Caller>) -> Json<Value> {
+pub(crate) async fn whoami(Extension(caller): Extension<Caller>) -> Json<WhoAmI> {
     let subject = caller.subject();
-    Json(json!({
-        "subject": subject.name,
-        "via": subject.via,
-        "groups": subject.groups,
-        "grants": subject.grants,
-        "speaks_for_others": subject.speaks_for_others,
-    }))
+    Json(WhoAmI {
+        subject: subject.name.clone(),
+        via: subject.via.clone(),
+        groups: subject.groups.clone(),
+        grants: subject.grants.clone(),
+        speaks_for_others: subject.speaks_for_others,
+    })
 }
 
-pub(crate) async fn list(State(api): State<TokensApi>) -> Result<Json<Value>, Problem> {
-    let tokens = api.tokens.tokens().await?;
-    Ok(Json(json!({ "tokens": tokens })))
+pub(crate) async fn list(
+    State(api): State<TokensApi>,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<TokenPage>, Problem> {
+    let Query(query) = query.map_err(|e| Problem::bad_request(e.body_text()))?;
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, MOST_TOKENS);
+    let known = api.tokens.tokens().await?;
+    let behind = match &query.before {
+        None => 0,
+        Some(id) => known.iter().position(|token| token.id == *id).map_or(known.len(), |at| at + 1),
+    };
+    let tokens: Vec<StoredToken> = known.iter().skip(behind).take(limit).cloned().collect();
+    let more = known.len() > behind + tokens.len();
+    let next = tokens.last().filter(|_| more).map(|token| token.id.clone());
+    Ok(Json(TokenPage { tokens, next }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    /// Only tokens that are older than this one: `next` of the page before.
+    #[serde(default)]
+    before: Option<String>,
+    /// How many a page has: 100 when nothing is said, at most 1000.
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+/// Who the caller is.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct WhoAmI {
+    /// The name that stands in runs, votes and the audit log.
+    subject: String,
+    /// What shows it: a token, an issuer, or the machine.
+    via: String,
+    groups: BTreeSet<String>,
+    #[schema(value_type = Vec<GrantShown>)]
+    grants: Vec<Grant>,
+    /// Whether they may vote in the names of others.
+    speaks_for_others: bool,
+}
+
+/// A role in one project, or in all of them.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes `Grant`, which knows nothing of descriptions")]
+struct GrantShown {
+    /// `viewer`, `operator`, `approver` or `admin`.
+    role: String,
+    /// The project; `*` for all.
+    project: String,
+    /// The pipelines of it that the grant is about, by patterns; all when nothing is said.
+    pipelines: Option<PatternsShown>,
+}
+
+/// One pattern, or a list of them.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes `Globs`, which knows nothing of descriptions")]
+enum PatternsShown {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// A page of tokens, newest first. What they open with is kept nowhere.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TokenPage {
+    #[schema(value_type = Vec<TokenShown>)]
+    tokens: Vec<StoredToken>,
+    /// What to ask for as `before` for the next page; null when there is none.
+    next: Option<String>,
+}
+
+/// A token, without what it opens with.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes `StoredToken`, which knows nothing of descriptions")]
+struct TokenShown {
+    id: String,
+    subject: String,
+    grants: Vec<GrantShown>,
+    speaks_for_others: bool,
+    created_by: String,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
+    last_used_at: Option<Timestamp>,
+}
+
+/// A token that was made: the only time that it is shown.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TokenMade {
+    token: String,
+    id: String,
+    expires_at: Option<Timestamp>,
+}
+
+/// A token that is revoked.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TokenRevoked {
+    id: String,
+    revoked_at: Option<Timestamp>,
 }
 
 /// A token to be made.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewToken {
+pub(crate) struct NewToken {
+    /// Who shows it.
     subject: String,
     /// `ROLE` or `ROLE:PROJECT`.
     grants: Vec<String>,
     /// The pipelines that the grants are about.
     #[serde(default)]
+    #[schema(value_type = Option<PatternsShown>)]
     pipelines: Globs,
+    /// Whether its subject may vote in the names of others.
     #[serde(default)]
     speaks_for_others: bool,
     /// How long it is good; 90 days when nothing is said.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     expires_in: Option<HumanDuration>,
 }
 
@@ -94,8 +203,8 @@ pub(crate) async fn create(
     token.check().map_err(|error| Problem::bad_request(error.to_string()))?;
     caller.record(AuditAction::TokenCreate, token.id.clone(), None, token.told()).await?;
     api.tokens.create(token.clone()).await?;
-    let answer =
-        json!({ "token": secret.expose(), "id": token.id, "expires_at": token.expires_at });
+    let shown = secret.expose().clone();
+    let answer = TokenMade { token: shown, id: token.id, expires_at: token.expires_at };
     let mut response = (StatusCode::CREATED, Json(answer)).into_response();
     // No cache on the way keeps it.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -106,11 +215,11 @@ pub(crate) async fn revoke(
     State(api): State<TokensApi>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<TokenRevoked>, Problem> {
     caller.record(AuditAction::TokenRevoke, id.clone(), None, Map::new()).await?;
     match api.tokens.revoke(&id, api.clock.now()).await? {
-        Revoked::Now(token) => Ok(Json(json!({ "id": id, "revoked_at": token.revoked_at }))),
-        Revoked::Before(at) => Ok(Json(json!({ "id": id, "revoked_at": at }))),
+        Revoked::Now(token) => Ok(Json(TokenRevoked { id, revoked_at: token.revoked_at })),
+        Revoked::Before(at) => Ok(Json(TokenRevoked { id, revoked_at: Some(at) })),
         Revoked::Unknown => Err(Problem::missing(format!("there is no token `{id}`"))),
     }
 }

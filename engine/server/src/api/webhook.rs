@@ -7,7 +7,8 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use fairlead_event::{Headers, MAX_BODY, ReceiveError};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::body::{all_of, too_large};
 use super::problem::Problem;
@@ -116,14 +117,33 @@ async fn take(
     if let Some(answer) = received.answer {
         return Ok((StatusCode::OK, Json(answer)).into_response());
     }
-    let events = received.events.iter().map(
-        |event| json!({ "id": event.id, "subject": event.subject, "duplicate": event.duplicate }),
-    );
-    let events: Vec<Value> = events.collect();
-    let answer = json!({
-        "events": events, "ignored": received.ignored, "refused": received.refused,
+    let events = received.events.into_iter().map(|event| EventTaken {
+        id: event.id,
+        subject: event.subject,
+        duplicate: event.duplicate,
     });
+    let answer =
+        Taken { events: events.collect(), ignored: received.ignored, refused: received.refused };
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+}
+
+/// What became of a webhook.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Taken {
+    events: Vec<EventTaken>,
+    /// What is no event for Fairlead, each with its reason.
+    ignored: Vec<String>,
+    /// What cannot be read or taken, each with its reason.
+    refused: Vec<String>,
+}
+
+/// An event that is stored.
+#[derive(Serialize, ToSchema)]
+struct EventTaken {
+    id: String,
+    subject: String,
+    /// Whether it was stored before.
+    duplicate: bool,
 }
 
 fn refused(error: &ReceiveError) -> Problem {

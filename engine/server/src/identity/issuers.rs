@@ -47,8 +47,42 @@ pub struct IssuerSettings {
     /// A file with certificates (PEM) to trust for its host besides those of the system.
     #[serde(default)]
     pub ca: Option<PathBuf>,
+    /// How people log in there with `fairlead login`. Without it the issuer is for machines.
+    #[serde(default)]
+    pub login: Option<LoginSettings>,
     /// Which claims give which roles. A caller has the roles of every entry that fits.
     pub roles: Vec<ClaimRole>,
+}
+
+/// How people log in at an issuer.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginSettings {
+    /// What the command line is called there: a public client, with the device flow or with redirects to
+    /// loopback addresses of any port.
+    pub client_id: String,
+    /// What is asked for. `offline_access` lets the command line renew a login.
+    #[serde(default = "scopes")]
+    pub scopes: Vec<String>,
+    /// Which token is shown to this server. It must be for the `audience`: an identity token is for the
+    /// `client_id`.
+    #[serde(default)]
+    pub token: LoginToken,
+}
+
+/// Which token of a login is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginToken {
+    /// The identity token.
+    #[default]
+    Id,
+    /// The access token, where the issuer makes signed ones.
+    Access,
+}
+
+fn scopes() -> Vec<String> {
+    ["openid", "profile", "email", "offline_access"].map(str::to_owned).to_vec()
 }
 
 /// Claims that give a role.
@@ -118,6 +152,17 @@ impl Issuers {
             }
             address(&settings.issuer).map_err(&fail)?;
             let place = settings.keys.as_deref().map(address).transpose().map_err(&fail)?;
+            if let Some(login) = &settings.login
+                && login.token == LoginToken::Id
+                && login.client_id != settings.audience
+            {
+                let problem = format!(
+                    "an identity token of `login` is for `{}`, and the `audience` is `{}`: make them the \
+                     same, or set `login.token: access`",
+                    login.client_id, settings.audience
+                );
+                return Err(fail(problem));
+            }
             if settings.audience.is_empty() {
                 return Err(fail("its `audience` is empty".to_owned()));
             }
@@ -145,6 +190,17 @@ impl Issuers {
             }
         }
         Ok(Self(issuers))
+    }
+
+    /// Where people log in, by the names of the issuers.
+    pub(crate) fn logins(&self) -> impl Iterator<Item = (&str, &str, &LoginSettings)> {
+        let of = |issuer: &'_ Issuer| issuer.settings.login.is_some();
+        let mut known: Vec<&Issuer> = self.0.values().filter(|issuer| of(issuer)).collect();
+        known.sort_by(|a, b| a.name.cmp(&b.name));
+        known.into_iter().filter_map(|issuer| {
+            let login = issuer.settings.login.as_ref()?;
+            Some((issuer.name.as_str(), issuer.settings.issuer.as_str(), login))
+        })
     }
 
     /// Who has brought a token along.

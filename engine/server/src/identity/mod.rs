@@ -16,7 +16,7 @@ pub use access::ApiAccess;
 pub(crate) use access::{Identity, Refusal};
 pub(crate) use audit::Audit;
 pub(crate) use caller::{Caller, Guard};
-pub use issuers::{ClaimRole, IssuerError, IssuerSettings, Issuers};
+pub use issuers::{ClaimRole, IssuerError, IssuerSettings, Issuers, LoginSettings, LoginToken};
 pub use keys::IssuerDocuments;
 pub use proxies::TrustedProxies;
 pub use rates::Limits;

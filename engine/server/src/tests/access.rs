@@ -18,20 +18,24 @@ const ROUTES: &str = "
 GET  /healthz                                    nothing
 GET  /readyz                                     nothing
 GET  /metrics                                    everywhere view
+GET  /api/openapi.json                           nothing
 POST /webhooks/{source}                          proof
 OPTIONS /webhooks/{source}                       proof
 POST /webhooks/{source}/{end}                    proof
 OPTIONS /webhooks/{source}/{end}                 proof
+GET  /api/v1/login                               nothing
 GET  /api/v1/whoami                              caller
 GET  /api/v1/events                              everywhere view
 GET  /api/v1/events/{event}                      everywhere view
 POST /api/v1/events/{event}/retry                everywhere operate
+POST /api/v1/events/{event}/replay               everywhere operate
 GET  /api/v1/pipelines                           somewhere view
 POST /api/v1/pipelines/{pipeline}/runs           pipeline operate
 PUT  /api/v1/artifacts/{digest}                  somewhere operate
 POST /api/v1/prune                               everywhere administer
 GET  /api/v1/runs                                somewhere view
 POST /api/v1/runs                                everywhere operate
+GET  /api/v1/runs/stream                         somewhere view
 GET  /api/v1/runs/{run}                          run view
 POST /api/v1/runs/{run}/cancel                   run operate
 POST /api/v1/runs/{run}/abandon                  run operate

@@ -9,7 +9,7 @@ use super::gates::{parked, start};
 use super::harness::{Harness, Serving, TOKEN};
 
 /// A run whose step that must not be made twice was lost, and the server that found it so.
-async fn lost(harness: &Harness) -> (String, Serving) {
+pub(super) async fn lost(harness: &Harness) -> (String, Serving) {
     harness.leave.forget_permits(1000);
     let serving = harness.serve().await;
     let run = start(&serving, "deeds").await;

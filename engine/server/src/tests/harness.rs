@@ -13,8 +13,8 @@ use fairlead_event::{
     SubscribedDelivery,
 };
 use fairlead_exec::{
-    Engine, EngineOptions, Fetch, Policy, ProcessOptions, RunFolders, RunRequest, SecretError,
-    SecretProvider, WorkspaceFetcher,
+    Engine, EngineOptions, Policy, ProcessOptions, RunFolders, RunRequest, SecretError,
+    SecretProvider,
 };
 use fairlead_plan::{Plan, Source};
 use fairlead_run::{EventFilter, Journal, Projects, RunEvent, RunFilter, RunStatus, RunSummary};
@@ -32,6 +32,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use super::fakes::{Fetched, NothingToPrune};
 use super::forge::{FORGE, Forge};
 use super::pipelines::PIPELINES;
 use super::take_ups::Counting;
@@ -455,26 +456,6 @@ impl Answer {
     }
 }
 
-struct NothingToPrune;
-
-impl crate::Retention for NothingToPrune {
-    fn prune(
-        &self,
-        asked: crate::PruneRequest,
-    ) -> BoxFuture<'_, Result<Value, fairlead_run::StoreError>> {
-        Box::pin(async move { Ok(serde_json::json!({ "removed": !asked.dry_run, "runs": [] })) })
-    }
-}
-
-/// What steps work on is of no account here: every commit is an empty folder.
-struct Fetched;
-
-impl WorkspaceFetcher for Fetched {
-    fn fetch<'a>(&'a self, _: Fetch<'a>) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
 impl Harness {
     pub(super) fn new() -> Self {
         let scratch = tempfile::tempdir().unwrap();
@@ -753,8 +734,17 @@ impl Serving {
         // A server that refuses a large body closes before it has read it.
         let _ = stream.write_all(body).await;
         let mut bytes = Vec::new();
-        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes));
-        let _ = read.await.expect("the server answers");
+        // The stream of all runs has no end; its head says enough.
+        let endless = path.ends_with("/stream");
+        let reading = async {
+            let whole = |bytes: &[u8]| bytes.windows(4).any(|end| end == b"\r\n\r\n");
+            while !(endless && bytes.starts_with(b"HTTP/1.1 200") && whole(&bytes)) {
+                if !matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reading).await.expect("the server answers");
         let text = String::from_utf8(bytes).unwrap();
         let (headers, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let status = headers.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);

@@ -1,4 +1,5 @@
-//! Beside syft, the real one where it is: an image with content of every kind, read by both.
+//! Beside syft, the real one where it is: an image with content of every kind, read by both; and
+//! its documents, read by the makers' validators.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,6 +9,7 @@ use std::process::Command;
 use fairlead_oci::Platform;
 use serde_json::Value;
 
+use crate::document::{Description, Format};
 use crate::laid_tests::E;
 use crate::limits::Limits;
 use crate::local;
@@ -177,6 +179,7 @@ fn every_package_that_syft_finds_is_found() {
         .filter(|purl| without_group(purl).is_none_or(|name| !ours.contains(&name)))
         .collect();
     assert!(missing.is_empty(), "of {} of syft's, {} lack {missing:#?}", theirs.len(), ours.len());
+    validate(&services, folder.path(), &found.described);
     // And more than it, of everything that was put into the image.
     for kind in [
         "apk", "cargo", "composer", "conda", "deb", "gem", "golang", "maven", "npm", "nuget",
@@ -184,5 +187,38 @@ fn every_package_that_syft_finds_is_found() {
     ] {
         let start = format!("pkg:{kind}/");
         assert!(ours.iter().any(|purl| purl.starts_with(&start)), "{kind}");
+    }
+}
+
+/// Whether the makers of the formats take the documents.
+#[expect(clippy::print_stderr, reason = "a skipped test says that it was skipped")]
+#[expect(clippy::disallowed_methods, reason = "the validators are programs")]
+fn validate(services: &Path, folder: &Path, described: &Description) {
+    const STRICT: &str = "import sys\n\
+        from cyclonedx.schema import SchemaVersion\n\
+        from cyclonedx.validation.json import JsonStrictValidator\n\
+        version = getattr(SchemaVersion, sys.argv[2])\n\
+        wrong = JsonStrictValidator(version).validate_str(open(sys.argv[1]).read())\n\
+        sys.exit(str(wrong) if wrong else 0)";
+    let validators = services.join("validators/venv/bin");
+    if !validators.join("pyspdxtools").is_file() {
+        return eprintln!("skipped: the validators of SPDX and CycloneDX are not there");
+    }
+    for (format, version) in
+        [(Format::SpdxJson, ""), (Format::CyclonedxJson, "V1_6"), (Format::Cyclonedx17Json, "V1_7")]
+    {
+        let path = folder.join(format!("image.{}", format.extension()));
+        let bytes = described.write(format).unwrap();
+        assert_eq!(bytes, described.write(format).unwrap());
+        fs::write(&path, &bytes).unwrap();
+        let done = if version.is_empty() {
+            Command::new(validators.join("pyspdxtools")).arg("-i").arg(&path).output()
+        } else {
+            let python = validators.join("python");
+            Command::new(python).args(["-c", STRICT]).arg(&path).arg(version).output()
+        };
+        let done = done.unwrap();
+        let told = [done.stdout, done.stderr].concat();
+        assert!(done.status.success(), "{format:?}: {}", String::from_utf8_lossy(&told));
     }
 }

@@ -94,7 +94,8 @@ pub(crate) fn read(
         if is_folder { Store::Folder(path.to_owned()) } else { Store::archive(path, limits)? };
     if store.has("index.json") {
         layout(&store, reference, wanted, limits)
-    } else if store.has("manifest.json") {
+    } else if !is_folder && store.has("manifest.json") {
+        // Only of an archive: its manifest names files by paths, which could lead out of a folder.
         saved(&store, reference, limits)
     } else {
         let problem = "it has no `index.json` and no `manifest.json`".to_owned();

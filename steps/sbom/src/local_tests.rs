@@ -203,7 +203,15 @@ async fn what_is_no_image_or_leads_out_is_refused() {
     put_index(&broken, std::slice::from_ref(&image));
     let digest: Digest = image["digest"].as_str().unwrap().parse().unwrap();
     fs::write(broken.join("blobs/sha256").join(digest.hex()), "{}").unwrap();
+    // The paths of a saved image's manifest lead nowhere but into an archive.
+    let lured = folder.join("lured");
+    fs::create_dir_all(&lured).unwrap();
+    fs::write(lured.join("oci-layout"), "{}").unwrap();
+    fs::write(lured.join("manifest.json"), r#"[{"Config": "../text.tar", "Layers": []}]"#).unwrap();
+    pack(&lured, &folder.join("lured.tar"));
     for (with, want) in [
+        (json!({"path": "lured"}), "it has no `index.json`"),
+        (json!({"path": "lured.tar"}), "`../text.tar` cannot be read"),
         (json!({"path": "nothing"}), "cannot read `nothing`"),
         (json!({"path": "out"}), "it leads out of the workspace"),
         (json!({"path": "text.tar"}), "the archive cannot be read"),

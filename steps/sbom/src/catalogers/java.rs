@@ -170,7 +170,9 @@ impl Reader {
         // and leaves their versions; a name without a version says nothing against the only ones.
         let only = coordinates.len() == 1;
         let own = coordinates.iter().position(|one| match by_name {
-            Some((name, version)) => name == one.artifact || (only && version == one.version),
+            Some((name, version)) => {
+                name == one.artifact || (only && version.starts_with(&one.version))
+            }
             None => only,
         });
         for (at, one) in coordinates.iter().enumerate() {
@@ -396,7 +398,9 @@ mod tests {
             listed("guice-4.2.jar", &shaded),
             "pkg:maven/cglib/cglib@3.2 (no hash)\npkg:generic/guice@4.2 ?"
         );
-        assert_eq!(listed("libcglib-3.2.jar", &shaded), "pkg:maven/cglib/cglib@3.2");
+        for renamed in ["libcglib-3.2.jar", "cglib-api-3.2-spec-3.2.jar", "other.jar"] {
+            assert_eq!(listed(renamed, &shaded), "pkg:maven/cglib/cglib@3.2");
+        }
         // A script may stand before an archive.
         let mut script = b"#!/bin/sh\nexec java -jar $0\n".to_vec();
         script.extend(manifest("Implementation-Version: 1.0\n"));

@@ -1,6 +1,8 @@
 //! The targets of the fuzzer, for a moment each: `FAIRLEAD_FUZZ_SECONDS` says for how long,
 //! `FAIRLEAD_FUZZ_SEED` from where. `cargo fuzz` does the same without an end.
 
+#![expect(clippy::print_stderr, reason = "it says what it skipped, and how much was tried")]
+
 use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -37,7 +39,7 @@ fn whatever_comes_in_is_survived() {
                 panic!("{name} does not survive input {tried} of seed {seed}: {}", kept.display());
             }
         }
-        println!("{name}: {tried} inputs from {} seeds", seeds.len());
+        eprintln!("{name}: {tried} inputs from {} seeds", seeds.len());
     }
 }
 

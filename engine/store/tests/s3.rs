@@ -1,6 +1,7 @@
 //! Artifacts in storage that speaks S3: `moto`, a server for tests of such clients. `FAIRLEAD_MOTO` names a Python
 //! that has it, as `tests/setup/moto.sh` prints it; the test says when there is none.
 
+#![expect(clippy::print_stderr, reason = "it says what it skipped")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::disallowed_methods, reason = "a test starts the server itself")]
 

@@ -54,8 +54,7 @@ pub(crate) struct Login {
 /// No secret of it stands in a message.
 impl std::fmt::Debug for Login {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let known = f.debug_struct("Login").field("issuer", &self.issuer).finish_non_exhaustive();
-        known
+        f.debug_struct("Login").field("issuer", &self.issuer).finish_non_exhaustive()
     }
 }
 

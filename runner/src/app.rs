@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Parser as _;
 use fairlead_exec::own_process;
 use fairlead_step::{Catalog, CatalogError, StepKind};
+use fairlead_step_attest::Attest;
 use fairlead_step_build::Build;
 use fairlead_step_command::Command;
 use fairlead_step_gitops::Gitops;
@@ -42,6 +43,7 @@ impl App {
     #[must_use]
     pub fn with_built_in_steps() -> Self {
         Self::new()
+            .step(|_| Attest)
             .step(|settings| Build::new(settings.engine.clone()))
             .step(|settings| Command::new(settings.engine.clone()))
             .step(|_| Gitops)

@@ -29,7 +29,7 @@ use fairlead_run::{
     AttemptToken, CancelReason, Command, Failure, Journal, Lease, Record, Run, RunEvent, RunStatus,
     Seq, SignalId, StepResult, bounded_text,
 };
-use fairlead_step::{Catalog, Clock, ErrorClass, HumanDuration, Step, StepId};
+use fairlead_step::{Capability, Catalog, Clock, ErrorClass, HumanDuration, Step, StepId};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -559,6 +559,11 @@ impl<'e> Dispatcher<'e> {
             cache: planned.cache,
             pool: pool.map(|pool| pool.to_string()),
             labels,
+            history: kind
+                .spec()
+                .capabilities
+                .contains(&Capability::History)
+                .then(|| Box::new(self.run.history())),
         })
     }
 

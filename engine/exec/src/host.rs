@@ -196,6 +196,7 @@ impl Host {
                 clock: Arc::clone(&self.clock),
                 confinement: self.confinement(&job.spec),
                 egress: self.egress.clone(),
+                history: job.spec.history.clone().map(Arc::from),
                 cancel,
             };
             let context = StepContext::new(ports, job.kind.spec());

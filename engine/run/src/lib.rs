@@ -21,6 +21,7 @@ mod export;
 mod fact;
 mod gates;
 mod groups;
+mod history;
 mod idempotency;
 mod inbox;
 mod items;

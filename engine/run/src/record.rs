@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use fairlead_step::Digest;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
@@ -28,6 +29,12 @@ impl RecordHash {
         let mut hash = [0; 32];
         hex::decode_to_slice(text, &mut hash).ok()?;
         Some(Self(hash))
+    }
+
+    /// The same as a digest.
+    #[must_use]
+    pub fn digest(self) -> Digest {
+        Digest::from_sha256(&self.0)
     }
 }
 

@@ -333,6 +333,11 @@ impl<'a> StepView<'a> {
         }
     }
 
+    /// Why it ended so, where no attempt says it.
+    pub(crate) const fn why(&self) -> Option<&'a Why> {
+        self.step.state.why()
+    }
+
     /// One line for people: why it did not simply pass, or what it waits for.
     #[must_use]
     pub fn reason(&self) -> Option<String> {

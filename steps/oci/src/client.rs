@@ -143,6 +143,18 @@ impl Client {
         }
     }
 
+    /// Says that images go from one repository to another: on one registry, one token is asked for where
+    /// three would be.
+    ///
+    /// # Errors
+    /// When there is no way to the registry.
+    pub async fn use_together(&self, from: &Repository, to: &Repository) -> Result<(), Error> {
+        if from.registry() == to.registry() && from != to {
+            self.host(to).await?.use_together(Rights::Mount { to, from }.scopes());
+        }
+        Ok(())
+    }
+
     pub(crate) async fn call(&self, host: &Host, call: &Call, limit: u64) -> Result<Reply, Error> {
         request::call(host, call, limit, &self.inner.options).await
     }

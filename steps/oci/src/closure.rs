@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::lists::{Kind, List};
 use crate::model::media_type;
+use crate::tag_index::TagIndex;
 use crate::{Client, Content, Descriptor, Error, Manifest};
 
 /// The most manifests that one closure may have.
@@ -131,6 +132,8 @@ struct Found {
     member: Option<Member>,
     dangling: Option<Digest>,
     referrers: Vec<Descriptor>,
+    /// Which evidence tags it has, where that is known.
+    tags: Option<BTreeSet<String>>,
     findings: Vec<String>,
 }
 
@@ -239,6 +242,8 @@ impl Client {
         let mut seen: HashSet<Digest> = HashSet::from([image.digest.clone()]);
         let mut expanded: HashSet<Digest> = HashSet::new();
         let mut bytes: u64 = 0;
+        // The list of tags is asked for while the image is read.
+        let mut index = None;
         let mut leads = vec![Lead {
             digest: Some(image.digest.clone()),
             relation: Relation::Root,
@@ -246,12 +251,20 @@ impl Client {
             depth: 0,
         }];
         while !leads.is_empty() {
+            let known = match index.take() {
+                Some(index) => index,
+                None => self.tag_index(repository).await?,
+            };
             let wave: Vec<Found> = stream::iter(
-                leads.into_iter().map(|lead| async move { self.follow(repository, lead).await }),
+                leads
+                    .into_iter()
+                    .map(|lead| self.follow(repository, &known, lead))
+                    .collect::<Vec<_>>(),
             )
             .buffered(self.options().parallel.max(1))
             .try_collect()
             .await?;
+            index = Some(known);
             leads = Vec::new();
             for found in wave {
                 if let Some(digest) = found.dangling {
@@ -263,7 +276,12 @@ impl Client {
                 let Some(member) = found.member else { continue };
                 // A tag may point anywhere, also back to where it was found.
                 if expanded.insert(member.manifest.digest.clone()) {
-                    leads.extend(next_leads(&member, &found.referrers, &mut seen));
+                    leads.extend(next_leads(
+                        &member,
+                        &found.referrers,
+                        found.tags.as_ref(),
+                        &mut seen,
+                    ));
                 }
                 bytes += member.manifest.bytes.len() as u64;
                 closure.members.push(member);
@@ -282,7 +300,12 @@ impl Client {
     }
 
     /// Reads one manifest and lists its referrers.
-    async fn follow(&self, repository: &Repository, lead: Lead) -> Result<Found, Error> {
+    async fn follow(
+        &self,
+        repository: &Repository,
+        index: &TagIndex,
+        lead: Lead,
+    ) -> Result<Found, Error> {
         let Lead { digest, relation, generation, depth } = lead;
         let (manifest, whole, mut findings) = match (&relation, digest) {
             (Relation::Legacy { of, tag }, _) => {
@@ -324,7 +347,8 @@ impl Client {
             }
         };
         let image = repository.at(manifest.digest.clone());
-        let listed = self.list_referrers(&image).await?;
+        let tags = self.evidence_tags(repository, index, &image.digest).await?;
+        let listed = self.list_referrers_by(&image, tags.as_ref()).await?;
         if listed.truncated {
             return Err(Error::TooMany {
                 what: format!("the referrers of {image}"),
@@ -333,7 +357,7 @@ impl Client {
         }
         findings.extend(listed.findings);
         let member = Some(Member { manifest, relation, generation, depth, whole });
-        Ok(Found { member, dangling: None, referrers: listed.manifests, findings })
+        Ok(Found { member, dangling: None, referrers: listed.manifests, tags, findings })
     }
 
     /// What is under a legacy tag, whether all of it, and what cannot be read of it.
@@ -487,7 +511,12 @@ impl Closure {
 }
 
 /// What `member` leads to and nobody has looked at yet.
-fn next_leads(member: &Member, referrers: &[Descriptor], seen: &mut HashSet<Digest>) -> Vec<Lead> {
+fn next_leads(
+    member: &Member,
+    referrers: &[Descriptor],
+    tags: Option<&BTreeSet<String>>,
+    seen: &mut HashSet<Digest>,
+) -> Vec<Lead> {
     let of = &member.manifest.digest;
     let mut leads = Vec::new();
     for child in member.manifest.children() {
@@ -510,7 +539,8 @@ fn next_leads(member: &Member, referrers: &[Descriptor], seen: &mut HashSet<Dige
             });
         }
     }
-    for tag in LegacyTag::ALL {
+    let may_be = |tag: &LegacyTag| tags.is_none_or(|tags| tags.contains(&tag.of(of)));
+    for tag in LegacyTag::ALL.into_iter().filter(may_be) {
         leads.push(Lead {
             digest: None,
             relation: Relation::Legacy { of: of.clone(), tag },

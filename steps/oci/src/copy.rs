@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use fairlead_step::{Digest, Image, Repository};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use crate::closure::{Closure, Member, Relation};
+use crate::closure::{Closure, LegacyTag, Member, Relation};
 use crate::request::backoff;
-use crate::{Client, Descriptor, Error, Landed, Manifest};
+use crate::{Client, Content, Descriptor, Error, Landed, Manifest};
 
 /// What happens during a copy, for who watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,15 @@ pub struct CopyReport {
     pub bytes: u64,
 }
 
+/// What who copies knows of the destination. What is foreseen wrongly costs requests, and nothing else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    /// The image is most likely not there: nothing is looked for before it is written.
+    pub absent: bool,
+    /// A tag is set on the image next and read back, so that an image alone need not be looked for.
+    pub tagged: bool,
+}
+
 /// Who is told of each [`CopyEvent`].
 pub type Observer<'a> = &'a (dyn Fn(CopyEvent) + Send + Sync);
 
@@ -87,6 +96,21 @@ impl Client {
         to: &Repository,
         observe: Observer<'_>,
     ) -> Result<CopyReport, Error> {
+        self.copy_foreseeing(from, to, Foreseen::default(), observe).await
+    }
+
+    /// The same by who knows something of the destination.
+    ///
+    /// # Errors
+    /// As [`Client::copy`].
+    pub async fn copy_foreseeing(
+        &self,
+        from: &Image,
+        to: &Repository,
+        foreseen: Foreseen,
+        observe: Observer<'_>,
+    ) -> Result<CopyReport, Error> {
+        self.use_together(&from.repository, to).await?;
         let closure = self.closure(from).await?;
         let blobs = closure.blobs();
         observe(CopyEvent::Found {
@@ -107,10 +131,11 @@ impl Client {
             observe(CopyEvent::Verified);
             return Ok(report);
         }
-        self.copy_blobs(&from.repository, to, blobs, &mut report, observe).await?;
-        self.copy_manifests(to, &mut report, observe).await?;
+        let ask = !foreseen.absent;
+        self.copy_blobs(&from.repository, to, blobs, ask, &mut report, observe).await?;
+        self.copy_manifests(to, ask, &mut report, observe).await?;
         report.closure_digest = report.closure.digest();
-        self.verify_copy(to, &report.closure).await?;
+        self.verify_copy(to, &report.closure, foreseen).await?;
         observe(CopyEvent::Verified);
         Ok(report)
     }
@@ -120,6 +145,7 @@ impl Client {
         from: &Repository,
         to: &Repository,
         blobs: Vec<Descriptor>,
+        ask: bool,
         report: &mut CopyReport,
         observe: Observer<'_>,
     ) -> Result<(), Error> {
@@ -136,8 +162,10 @@ impl Client {
             let digest = blob.digest.clone();
             observe(CopyEvent::Blob { digest, size: blob.size, landed });
         };
+        // A mount answers for a blob that is there as for one that it takes.
+        let ask = ask || from.registry() != to.registry();
         let mut looked = stream::iter(blobs.into_iter().map(|blob| async move {
-            Ok::<_, Error>((self.has_blob(to, &blob.digest).await?, blob))
+            Ok::<_, Error>((ask && self.has_blob(to, &blob.digest).await?, blob))
         }))
         .buffer_unordered(parallel);
         let mut missing = Vec::new();
@@ -161,16 +189,20 @@ impl Client {
             }
         }
         let mut streams = stream::iter(rest.into_iter().map(|(blob, session)| async move {
+            // Before bytes are sent it is worth a question.
+            if !ask && session.is_none() && self.has_blob(to, &blob.digest).await? {
+                return Ok((blob, Ok(Landed::Present)));
+            }
             match self.stream_blob(from, to, &blob, session).await {
                 Err(error) if !error.is_unreadable() => Err(error),
-                done => Ok((blob, done)),
+                done => Ok((blob, done.map(|()| Landed::Copied))),
             }
         }))
         .buffer_unordered(self.options().parallel_blobs.max(1));
         let mut lost = BTreeMap::new();
         while let Some((blob, done)) = streams.try_next().await? {
             match done {
-                Ok(()) => landed(&blob, Landed::Copied),
+                Ok(how) => landed(&blob, how),
                 Err(error) => drop(lost.insert(blob.digest, error)),
             }
         }
@@ -181,6 +213,7 @@ impl Client {
     async fn copy_manifests(
         &self,
         to: &Repository,
+        ask: bool,
         report: &mut CopyReport,
         observe: Observer<'_>,
     ) -> Result<(), Error> {
@@ -195,7 +228,7 @@ impl Client {
                 .enumerate()
                 .filter(|(_, member)| place(member) == wave)
                 .map(|(at, member)| async move {
-                    match self.copy_manifest(to, member).await {
+                    match self.copy_manifest(to, member, ask).await {
                         // Somebody's attachment that the destination does not take.
                         Err(error) if member.generation > 0 && error.is_unreadable() => {
                             Ok((at, member, Err(error)))
@@ -267,6 +300,7 @@ impl Client {
         &self,
         to: &Repository,
         member: &Member,
+        ask: bool,
     ) -> Result<(Landed, bool), Error> {
         let manifest = &member.manifest;
         if let Relation::Legacy { of, tag } = &member.relation {
@@ -277,7 +311,7 @@ impl Client {
             };
             return Ok((landed, false));
         }
-        if self.has_manifest(to, &manifest.digest).await? {
+        if ask && self.has_manifest(to, &manifest.digest).await? {
             return Ok((Landed::Present, false));
         }
         let name = manifest.digest.to_string();
@@ -287,28 +321,100 @@ impl Client {
         Ok((Landed::Copied, put.subject_listed))
     }
 
-    /// Lists the destination anew until it shows everything; registries may be slow to.
-    async fn verify_copy(&self, to: &Repository, source: &Closure) -> Result<(), Error> {
-        let image = to.at(source.image.digest.clone());
+    /// Looks at the destination until it shows everything; registries may be slow to. What has nothing
+    /// attached is not asked for attachments: others may have some there, and they are theirs.
+    async fn verify_copy(
+        &self,
+        to: &Repository,
+        source: &Closure,
+        foreseen: Foreseen,
+    ) -> Result<(), Error> {
+        let facts = Fact::all(source, foreseen);
         let mut attempt = 1;
         loop {
-            let missing = match self.closure(&image).await {
-                Ok(there) => source.missing_from(&there),
-                Err(error) if error.is_not_found() => vec![error.to_string()],
-                Err(error) => return Err(error),
-            };
-            let Some(first) = missing.first() else {
+            let asked: Vec<_> = facts.iter().map(|fact| self.missing(to, fact)).collect();
+            let missing: Vec<Option<String>> =
+                stream::iter(asked).buffered(self.options().parallel.max(1)).try_collect().await?;
+            let mut missing = missing.into_iter().flatten();
+            let Some(first) = missing.next() else {
                 return Ok(());
             };
             if attempt >= self.options().attempts {
-                let more = match missing.len() {
-                    1 => String::new(),
-                    count => format!(", with {} more,", count - 1),
+                let more = match missing.count() {
+                    0 => String::new(),
+                    count => format!(", with {count} more,"),
                 };
+                let image = to.at(source.image.digest.clone());
                 return Err(Error::NotListed { what: format!("`{first}` of {image}{more}") });
             }
             tokio::time::sleep(backoff(self.options(), attempt)).await;
             attempt += 1;
         }
+    }
+
+    /// What of one fact the destination does not show.
+    async fn missing(&self, to: &Repository, fact: &Fact<'_>) -> Result<Option<String>, Error> {
+        match fact {
+            Fact::Manifest(digest) => {
+                let there = self.has_manifest(to, digest).await?;
+                Ok((!there).then(|| format!("manifest {digest}")))
+            }
+            Fact::Attached { to: subject, manifests } => {
+                let listed = self.list_referrers(&to.at((*subject).clone())).await?;
+                let has = |digest: &Digest| listed.manifests.iter().any(|m| m.digest == *digest);
+                let lost = manifests.iter().find(|digest| !has(digest));
+                Ok(lost.map(|digest| format!("attachment {digest}")))
+            }
+            Fact::Tagged { to: subject, tag, manifest } => {
+                let image = to.at((*subject).clone());
+                let (digest, layers) = match &manifest.content {
+                    Content::Image { layers, .. } => match self.documents(&image, *tag).await {
+                        Ok(found) => found.map(|found| (found.digest, found.layers)),
+                        Err(error) if error.is_unreadable() => None,
+                        Err(error) => return Err(error),
+                    }
+                    .map_or((None, Vec::new()), |(digest, there)| {
+                        let lost = layers.iter().filter(|layer| !there.contains(layer)).cloned();
+                        (Some(digest), lost.collect())
+                    }),
+                    Content::Index { .. } | Content::Unknown => {
+                        (self.tag_digest(to, &tag.of(subject)).await?, Vec::new())
+                    }
+                };
+                let is_other = matches!(manifest.content, Content::Index { .. } | Content::Unknown)
+                    && digest.as_ref() != Some(&manifest.digest);
+                let lost = digest.is_none() || is_other || !layers.is_empty();
+                Ok(lost.then(|| format!("all at tag {}", tag.of(subject))))
+            }
+        }
+    }
+}
+
+/// One thing that the destination must show.
+enum Fact<'a> {
+    Manifest(&'a Digest),
+    Attached { to: &'a Digest, manifests: Vec<&'a Digest> },
+    Tagged { to: &'a Digest, tag: LegacyTag, manifest: &'a Manifest },
+}
+
+impl<'a> Fact<'a> {
+    fn all(closure: &'a Closure, foreseen: Foreseen) -> Vec<Self> {
+        let own = closure.members.iter().filter(|member| member.generation == 0);
+        let mut facts: Vec<Self> = own.map(|m| Self::Manifest(&m.manifest.digest)).collect();
+        if let ([_], true) = (facts.as_slice(), foreseen.tagged) {
+            facts.clear();
+        }
+        let mut attached: BTreeMap<&Digest, Vec<&Digest>> = BTreeMap::new();
+        for Member { manifest, relation, .. } in &closure.members {
+            match relation {
+                Relation::Root | Relation::Child { .. } => {}
+                Relation::Referrer { of } => attached.entry(of).or_default().push(&manifest.digest),
+                Relation::Legacy { of, tag } => {
+                    facts.push(Self::Tagged { to: of, tag: *tag, manifest });
+                }
+            }
+        }
+        facts.extend(attached.into_iter().map(|(to, manifests)| Self::Attached { to, manifests }));
+        facts
     }
 }

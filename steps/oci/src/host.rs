@@ -37,6 +37,8 @@ pub(crate) struct Host {
     fetching: tokio::sync::Mutex<()>,
     /// Whether it has the referrers API, once it is known.
     pub(crate) referrers_api: Mutex<Option<bool>>,
+    /// The scopes that one token is to cover, where several repositories are used together.
+    together: Mutex<Vec<String>>,
 }
 
 /// Whether `url`, which the registry called `name` is at or leads to, may be asked.
@@ -45,6 +47,21 @@ fn may_ask(egress: &Egress, url: &Url, name: &str) -> Result<(), Error> {
     egress
         .asks(host, url.port_or_known_default())
         .map_err(|denied| Error::OffLimits { registry: name.to_owned(), denied })
+}
+
+/// Whether a token for `all` is good for `some`: each repository with no more actions.
+fn covers(all: &[String], some: &[String]) -> bool {
+    let parts = |scope: &str| {
+        let (name, actions) = scope.rsplit_once(':').unwrap_or((scope, ""));
+        (name.to_owned(), actions.split(',').map(str::to_owned).collect::<Vec<_>>())
+    };
+    !all.is_empty()
+        && some.iter().all(|scope| {
+            let (name, actions) = parts(scope);
+            all.iter()
+                .map(|scope| parts(scope))
+                .any(|(of, may)| of == name && actions.iter().all(|action| may.contains(action)))
+        })
 }
 
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,6 +104,7 @@ impl Host {
             tokens: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
             referrers_api: Mutex::default(),
+            together: Mutex::default(),
         })
     }
 
@@ -158,17 +176,37 @@ impl Host {
             (Challenge::Bearer { realm, service }, _) => (realm, service),
         };
         let key = scopes.join(" ");
-        if let Some(header) = self.cached(&key) {
+        let together = locked(&self.together).clone();
+        let shared = covers(&together, scopes).then(|| together.join(" "));
+        let known = || self.cached(&key).or_else(|| self.cached(shared.as_ref()?));
+        if let Some(header) = known() {
             return self.header(&header).map(Some);
         }
         let _one_at_a_time = self.fetching.lock().await;
-        if let Some(header) = self.cached(&key) {
+        if let Some(header) = known() {
             return self.header(&header).map(Some);
+        }
+        if let Some(shared) = &shared {
+            match self.fetch_token(&realm, service.as_deref(), &together, what).await {
+                Ok(token) => {
+                    let header = self.header(&token.header)?;
+                    locked(&self.tokens).insert(shared.clone(), token);
+                    return Ok(Some(header));
+                }
+                Err(again @ Failure::Again { .. }) => return Err(again),
+                // Some token services give none for two repositories at once.
+                Err(Failure::Final(_)) => locked(&self.together).clear(),
+            }
         }
         let token = self.fetch_token(&realm, service.as_deref(), scopes, what).await?;
         let header = self.header(&token.header)?;
         locked(&self.tokens).insert(key, token);
         Ok(Some(header))
+    }
+
+    /// Says that requests for all of `scopes` are to come: one token is asked for.
+    pub(crate) fn use_together(&self, scopes: Vec<String>) {
+        *locked(&self.together) = scopes;
     }
 
     fn cached(&self, key: &str) -> Option<Secret<String>> {
@@ -219,6 +257,11 @@ impl Host {
         }
         *locked(&self.challenge) = Some(challenge);
         locked(&self.tokens).remove(&scopes.join(" "));
+        if sent_login {
+            // A token for several repositories may be worth less than it was asked for.
+            let together = std::mem::take(&mut *locked(&self.together));
+            locked(&self.tokens).remove(&together.join(" "));
+        }
         Ok(())
     }
 

@@ -5,21 +5,22 @@
 //! lists. It proves how the client takes faults; that the client speaks to real registries is
 //! proven against real registries.
 
+mod wire;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use fairlead_step::{
     BoxFuture, Digest, Image, Registries, RegistryAccess, RegistryAuth, Repository, StepError,
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use self::wire::{Answer, Request, basic, read_request, split, write_answer};
 use crate::media_type;
 
 /// How a [`FakeRegistry`] behaves.
@@ -43,6 +44,8 @@ pub struct Behavior {
     pub least_chunk: Option<usize>,
     /// The login it wants.
     pub login: Login,
+    /// How it lists tags.
+    pub tag_lists: TagLists,
     /// Whether it deletes tags, and whether the manifest goes with its last one.
     pub deletes_tags: Option<bool>,
 }
@@ -58,6 +61,17 @@ pub enum WithoutReferrers {
     Page,
     /// 200 and a document that is no index.
     Document,
+}
+
+/// How a [`FakeRegistry`] lists tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagLists {
+    /// In order, and on from `last`.
+    Lexical,
+    /// In order, and from the start whatever is asked.
+    FromStart,
+    /// In another order, and from the start.
+    Unordered,
 }
 
 /// Which uploads a [`FakeRegistry`] takes.
@@ -128,36 +142,6 @@ struct State {
     count: usize,
 }
 
-struct Request {
-    method: String,
-    path: String,
-    query: Vec<(String, String)>,
-    headers: HashMap<String, String>,
-    body: Vec<u8>,
-}
-
-struct Answer {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Bytes,
-}
-
-impl Answer {
-    fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new() }
-    }
-
-    fn header(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.headers.push((name.to_owned(), value.into()));
-        self
-    }
-
-    fn body(mut self, kind: &str, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
-        self.header("content-type", kind)
-    }
-}
-
 impl FakeRegistry {
     /// Starts an empty registry on a free loopback port.
     ///
@@ -178,6 +162,7 @@ impl FakeRegistry {
                 uploads: Uploads::Any,
                 least_chunk: None,
                 login: Login::Open,
+                tag_lists: TagLists::Lexical,
                 deletes_tags: None,
             },
             manifests: HashMap::new(),
@@ -221,6 +206,11 @@ impl FakeRegistry {
     /// contains `part`.
     pub fn fail(&self, part: &str, fault: Fault, times: u32) {
         self.state().faults.push((part.to_owned(), fault, times));
+    }
+
+    /// Takes back every fault that is still to come.
+    pub fn heal(&self) {
+        self.state().faults.clear();
     }
 
     /// Every request so far, such as `GET /v2/shop/manifests/v1 200`.
@@ -389,67 +379,6 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
     }
 }
 
-async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
-    let mut line = String::new();
-    stream.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
-    let mut words = line.split_whitespace();
-    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut headers = HashMap::new();
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).await.ok()?;
-        let Some((name, value)) = line.trim().split_once(':') else { break };
-        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-    }
-    let length = headers.get("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.ok()?;
-    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    Some(Request { method, path: path.to_owned(), query, headers, body })
-}
-
-/// Whether the connection may go on.
-async fn write_answer(
-    stream: &mut BufReader<TcpStream>,
-    request: &Request,
-    answer: Answer,
-    fault: Option<Fault>,
-) -> bool {
-    let mut body = answer.body.to_vec();
-    let mut cut = body.len();
-    match fault {
-        Some(Fault::Mute) => return false,
-        Some(Fault::Hang) => return std::future::pending().await,
-        Some(Fault::CutAfter(bytes)) => cut = bytes.min(body.len()),
-        Some(Fault::Damage) => {
-            if let Some(last) = body.last_mut() {
-                *last ^= 1;
-            }
-        }
-        Some(Fault::Shorten) => {
-            body.pop();
-            cut = body.len();
-        }
-        Some(Fault::Status(..) | Fault::Answer(..) | Fault::Overtaken(_)) | None => {}
-    }
-    let mut head = format!("HTTP/1.1 {} X\r\ncontent-length: {}\r\n", answer.status, body.len());
-    for (name, value) in &answer.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str("\r\n");
-    let whole = cut == body.len();
-    if request.method != "HEAD" {
-        body.truncate(cut);
-    } else {
-        body.clear();
-    }
-    // In one piece: two small writes would wait for each other's acknowledgment.
-    let mut answer = head.into_bytes();
-    answer.append(&mut body);
-    stream.write_all(&answer).await.is_ok() && stream.flush().await.is_ok() && whole
-}
-
 impl State {
     fn next_fault(&mut self, line: &str) -> Option<Fault> {
         let at = self.faults.iter().position(|(part, _, left)| *left > 0 && line.contains(part))?;
@@ -476,7 +405,13 @@ impl State {
             (_, "uploads") => self.upload(request, &repository, &name),
             ("GET", "tags") => {
                 let tags = self.tags.keys().filter(|(r, _)| *r == repository);
-                let tags: Vec<Value> = tags.map(|(_, tag)| json!(tag)).collect();
+                let lists = self.behavior.tag_lists;
+                let last = request.get("last").filter(|_| lists == TagLists::Lexical);
+                let tags = tags.filter(|(_, tag)| last.is_none_or(|last| tag.as_str() > last));
+                let mut tags: Vec<Value> = tags.map(|(_, tag)| json!(tag)).collect();
+                if lists == TagLists::Unordered {
+                    tags.reverse();
+                }
                 self.page(request, &tags, |tags| json!({ "name": repository, "tags": tags }))
             }
             ("GET", "referrers") if self.behavior.referrers_api => {
@@ -612,7 +547,9 @@ impl State {
         let body = wrap(&all[from.min(to)..to]).to_string();
         let answer = Answer::new(200).body(media_type::OCI_INDEX, body);
         if to < all.len() {
-            return answer.header("link", format!("<{}?from={to}>; rel=\"next\"", request.path));
+            let last = request.get("last").map(|last| format!("&last={last}")).unwrap_or_default();
+            let next = format!("<{}?from={to}{last}>; rel=\"next\"", request.path);
+            return answer.header("link", next);
         }
         answer
     }
@@ -762,31 +699,4 @@ impl State {
         let body = json!({ "token": token, "expires_in": 300 }).to_string();
         Answer::new(200).body("application/json", body)
     }
-}
-
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", BASE64.encode(format!("{user}:{password}")))
-}
-
-impl Request {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-}
-
-/// `/v2/apps/shop/manifests/v1` → repository, kind, name.
-fn split(path: &str) -> Option<(String, &'static str, String)> {
-    let path = path.strip_prefix("/v2/")?;
-    for (part, kind) in [
-        ("/blobs/uploads/", "uploads"),
-        ("/manifests/", "manifests"),
-        ("/blobs/", "blobs"),
-        ("/referrers/", "referrers"),
-        ("/tags/", "tags"),
-    ] {
-        if let Some((repository, name)) = path.split_once(part) {
-            return Some((repository.to_owned(), kind, name.to_owned()));
-        }
-    }
-    None
 }

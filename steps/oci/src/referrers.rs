@@ -1,7 +1,7 @@
 //! Referrers: what is attached to an image, by the referrers API or by the tag that stands in for
 //! it (distribution-spec v1.1, "Listing Referrers", "Pushing Manifests with Subject").
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
 use fairlead_step::{Digest, Image, Repository};
@@ -166,10 +166,22 @@ impl Client {
     /// # Errors
     /// When the registry cannot say.
     pub async fn list_referrers(&self, image: &Image) -> Result<Referrers, Error> {
+        self.list_referrers_by(image, None).await
+    }
+
+    /// The same, where it may be known already which evidence tags the image has.
+    pub(crate) async fn list_referrers_by(
+        &self,
+        image: &Image,
+        tags: Option<&BTreeSet<String>>,
+    ) -> Result<Referrers, Error> {
         let host = self.host(&image.repository).await?;
         match self.referrers_by_api(&host, image).await? {
             Answer::Listed(listed) => return Ok(listed),
             Answer::NoApi | Answer::UnknownName => {}
+        }
+        if tags.is_some_and(|tags| !tags.contains(&fallback_tag(&image.digest))) {
+            return Ok(Referrers::default());
         }
         match self.fallback_referrers(image).await {
             // An answer that has no meaning here is none.

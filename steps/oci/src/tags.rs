@@ -72,6 +72,20 @@ impl Client {
         tag: &str,
         expected: Option<&Digest>,
     ) -> Result<TagMove, Error> {
+        self.move_tag_to(image, None, tag, expected).await
+    }
+
+    /// The same with the manifest in hand, which is not read again then.
+    ///
+    /// # Errors
+    /// As [`Client::move_tag`].
+    pub async fn move_tag_to(
+        &self,
+        image: &Image,
+        manifest: Option<&Manifest>,
+        tag: &str,
+        expected: Option<&Digest>,
+    ) -> Result<TagMove, Error> {
         let repository = &image.repository;
         let _turn = writers::turn(&format!("{repository}:{tag}")).await;
         let moved = |expected: Option<&Digest>, found: Option<Digest>| Error::TagMoved {
@@ -87,7 +101,14 @@ impl Client {
         if current.as_ref() != expected {
             return Err(moved(expected, current));
         }
-        let manifest: Manifest = self.manifest(image).await?;
+        let read;
+        let manifest = match manifest.filter(|manifest| manifest.digest == image.digest) {
+            Some(manifest) => manifest,
+            None => {
+                read = self.manifest(image).await?;
+                &read
+            }
+        };
         self.write_manifest(
             repository,
             tag,

@@ -1,20 +1,22 @@
 //! The promote step: an image and all that is attached to it, by digest, to where it is released.
 //!
 //! The order is the point (and the reason why this is one step): version tags are checked before
-//! anything is written; then everything that belongs to the image is copied and found again at the
+//! anything is written; then everything that belongs to the image is copied and found again at each
 //! destination; then version tags are set; channels move last, each only from where it was
 //! expected to be.
 
 mod channels;
 mod record;
+mod release;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fairlead_oci::{Client, CopyEvent, Landed};
+use fairlead_evidence::{SigningKey, missing_key, open_key};
+use fairlead_oci::{Client, CopyEvent, CopyReport, Foreseen, Landed, Manifest};
 use fairlead_step::{
-    Capability, Digest, Effect, Image, ImageRef, InputProblem, Progress, Repository, StepContext,
-    StepError, StepKind, Verdict,
+    Capability, Digest, Effect, Image, ImageRef, InputProblem, Missing, Preflight, Progress,
+    Repository, Secret, StepContext, StepError, StepKind, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,19 +25,25 @@ pub use channels::Channel;
 
 /// The most tags and channels that one step sets.
 const NAMES_LIMIT: usize = 50;
+/// The most destinations of one step.
+const DESTINATIONS_LIMIT: usize = 20;
 
 /// `uses: promote`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Promote;
 
 /// What to promote, and where to.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// The image to promote, with everything that is attached to it.
     pub image: Image,
     /// The repository to promote it to. It may be on another registry.
     pub to: Repository,
+    /// More repositories to promote it to, with the same tags and channels. Everything is at all of them,
+    /// by digest, before a tag moves at any.
+    #[serde(default)]
+    pub also_to: Vec<Repository>,
     /// Version tags to set. A version tag never moves: where one points to another image already,
     /// the step fails and changes nothing.
     #[serde(default)]
@@ -47,6 +55,13 @@ pub struct Input {
     /// is moved from wherever it points when the step begins.
     #[serde(default)]
     pub expect: BTreeMap<String, Digest>,
+    /// The private key in PEM, as `sign` takes it, with which the release is attested at each
+    /// destination: from where, to which repository, tags and channels. Without it nothing is attested.
+    pub key: Option<Secret<String>>,
+    /// The password of an encrypted key.
+    pub password: Option<Secret<String>>,
+    /// The environment that the attestation names, such as `prod`.
+    pub environment: Option<String>,
 }
 
 /// What was promoted.
@@ -61,9 +76,24 @@ pub struct Output {
     /// One digest over the image and all that was copied with it: a Merkle root over the sorted
     /// descriptors, each of which was found again at the destination.
     pub closure_digest: Digest,
+    /// The other destinations.
+    pub also: Vec<Destination>,
+    /// The bundle that attests the release at the destination, where there is a key.
+    pub release: Option<Digest>,
     /// What is attached to the image and was left where it is because it cannot be read or was not
     /// taken at the destination, and what was taken without being understood, as lines for people.
     pub findings: Vec<String>,
+}
+
+/// One more destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Destination {
+    /// The image there.
+    pub image: Image,
+    /// The channels that point to it, with where they pointed before.
+    pub channels: Vec<Channel>,
+    /// The bundle that attests the release there, where there is a key.
+    pub release: Option<Digest>,
 }
 
 impl StepKind for Promote {
@@ -72,7 +102,7 @@ impl StepKind for Promote {
         "Copy an image and all that is attached to it, by digest, then set its tags";
     const EFFECT: Effect = Effect::CheckThenAct;
     const CAPABILITIES: &'static [Capability] =
-        &[Capability::RegistryRead, Capability::RegistryWrite];
+        &[Capability::RegistryRead, Capability::RegistryWrite, Capability::Secrets];
 
     type Input = Input;
     type Output = Output;
@@ -109,6 +139,22 @@ impl StepKind for Promote {
                 }
             }
         }
+        if input.also_to.len() >= DESTINATIONS_LIMIT {
+            let message = format!("more than {DESTINATIONS_LIMIT} destinations");
+            problems.push(InputProblem::at("/also_to", message));
+        }
+        for (index, to) in input.also_to.iter().enumerate() {
+            if *to == input.to || input.also_to[..index].contains(to) {
+                let message = format!("`{to}` is named twice");
+                problems.push(InputProblem::at(format!("/also_to/{index}"), message));
+            }
+        }
+        if input.environment.is_some() && input.key.is_none() {
+            problems.push(
+                InputProblem::at("/environment", "nothing is attested without a `key`")
+                    .hint("give the key that attests the release"),
+            );
+        }
         for name in input.expect.keys().filter(|name| !input.channels.contains(name)) {
             let message = format!("`{name}` is not one of the channels");
             problems.push(InputProblem::at(format!("/expect/{name}"), message));
@@ -116,23 +162,135 @@ impl StepKind for Promote {
         problems
     }
 
-    async fn run(&self, input: Input, context: &StepContext) -> Result<Verdict<Output>, StepError> {
+    async fn preflight(&self, look: &Preflight<'_>) -> Vec<Missing> {
+        missing_key(look).await
+    }
+
+    async fn run(
+        &self,
+        mut input: Input,
+        context: &StepContext,
+    ) -> Result<Verdict<Output>, StepError> {
         let client = Client::new(context.registries()?);
-        context.cancel().guard(promote(&client, &input, context)).await.map(Verdict::passed)
+        let key = match input.key.take() {
+            Some(key) => Some(open_key(key, input.password.take()).await?),
+            None => None,
+        };
+        let work = Box::pin(promote(&client, &input, key.as_ref(), context));
+        context.cancel().guard(work).await.map(Verdict::passed)
+    }
+}
+
+/// One destination on its way.
+struct Way {
+    promoted: Image,
+    plan: channels::Plan,
+    report: CopyReport,
+    release: Option<Digest>,
+    closure: Digest,
+}
+
+impl Way {
+    /// The image's manifest, as it was copied.
+    fn manifest(&self) -> Option<&Manifest> {
+        self.report.closure.members.first().map(|member| &member.manifest)
     }
 }
 
 async fn promote(
     client: &Client,
     input: &Input,
+    key: Option<&SigningKey>,
     context: &StepContext,
 ) -> Result<Output, StepError> {
-    let promoted = input.to.at(input.image.digest.clone());
-    check_versions(client, input, &promoted).await?;
-    let plan = channels::plan(client, input, &promoted, context).await?;
+    let mut planned = Vec::new();
+    for to in std::iter::once(&input.to).chain(&input.also_to) {
+        let promoted = to.at(input.image.digest.clone());
+        // One token for what is to come, where one can be had.
+        client.use_together(&input.image.repository, to).await?;
+        let at_version = check_versions(client, input, &promoted).await?;
+        let plan = channels::plan(client, input, &promoted, context).await?;
+        let there = at_version || plan.is_there();
+        planned.push((promoted, plan, there));
+    }
 
+    // Everything is at every destination before a tag moves at any.
+    let mut ways = Vec::new();
+    for (promoted, plan, there) in planned {
+        let report = copy(client, input, &promoted, there, context).await?;
+        let closure = plan.recorded().unwrap_or(&report.closure_digest).clone();
+        let mut way = Way { promoted, plan, report, release: None, closure };
+        if let (Some(key), Some(manifest)) = (key, way.manifest()) {
+            let (promoted, closure) = (&way.promoted, &way.closure);
+            let channels = way.plan.from();
+            let release = release::Release { input, promoted, manifest, closure, channels };
+            let said = release::say(client, key, &release, context).await?;
+            way.closure = said.closure.unwrap_or(way.closure);
+            way.release = said.bundle;
+        }
+        ways.push(way);
+    }
+
+    // The copy may have taken long. Each tag is looked at right before it is set; where there are several,
+    // all are looked at before the first is.
+    if ways.len() * (input.tags.len() + input.channels.len()) > 1 {
+        for way in &ways {
+            check_versions(client, input, &way.promoted).await?;
+            channels::check(client, input, &way.promoted, &way.plan).await?;
+        }
+    }
+    for way in &ways {
+        for tag in &input.tags {
+            let set = client.move_tag_to(&way.promoted, way.manifest(), tag, None).await;
+            let set = set.map_err(|error| {
+                StepError::from(error).hint(format!(
+                    "somebody set `{tag}` at the same moment; a version tag never moves, so give \
+                     this release a version of its own"
+                ))
+            })?;
+            if set.from.is_none() {
+                context.say(format!("tag {tag} set at {}", way.promoted.repository));
+            }
+        }
+    }
+    let mut done = Vec::new();
+    let mut findings = Vec::new();
+    for way in ways {
+        let moved = channels::move_all(client, input, &way, context).await?;
+        findings.extend(way.report.closure.findings);
+        let destination =
+            Destination { image: way.promoted, channels: moved.channels, release: way.release };
+        done.push((destination, moved.closure));
+    }
+    findings.dedup();
+    let mut done = done.into_iter();
+    let (first, closure_digest) =
+        done.next().ok_or_else(|| StepError::terminal("there is no destination"))?;
+    Ok(Output {
+        image: first.image,
+        tags: input.tags.clone(),
+        channels: first.channels,
+        release: first.release,
+        also: done.map(|(destination, _)| destination).collect(),
+        closure_digest,
+        findings,
+    })
+}
+
+/// Brings everything to one destination, by digest.
+async fn copy(
+    client: &Client,
+    input: &Input,
+    promoted: &Image,
+    there: bool,
+    context: &StepContext,
+) -> Result<CopyReport, StepError> {
     let watch = Watch { context, done: AtomicU64::new(0), total: AtomicU64::new(0) };
-    let report = client.copy(&input.image, &input.to, &|event| watch.see(&event)).await?;
+    let foreseen =
+        Foreseen { absent: !there, tagged: !input.tags.is_empty() || !input.channels.is_empty() };
+    let to = &promoted.repository;
+    let observe = |event: CopyEvent| watch.see(&event);
+    let report = client.copy_foreseeing(&input.image, to, foreseen, &observe).await?;
     for lost in &report.closure.dangling {
         context.say(format!(
             "{} is listed as attached, but {} does not have it any more",
@@ -143,49 +301,35 @@ async fn promote(
         context.say(format!("warning: {finding}"));
     }
     context.say(format!(
-        "{} manifests with their blobs: {} sent ({} bytes), {} mounted, {} there before",
+        "{to}: {} manifests with their blobs: {} sent ({} bytes), {} mounted, {} there before",
         report.closure.members.len(),
         report.copied,
         report.bytes,
         report.mounted,
         report.present,
     ));
-
-    // The copy may have taken long; the tags are looked at again before each is set.
-    check_versions(client, input, &promoted).await?;
-    for tag in &input.tags {
-        let set = client.move_tag(&promoted, tag, None).await.map_err(|error| {
-            StepError::from(error).hint(format!(
-                "somebody set `{tag}` at the same moment; a version tag never moves, so give this \
-                 release a version of its own"
-            ))
-        })?;
-        if set.from.is_none() {
-            context.say(format!("tag {tag} set"));
-        }
-    }
-    let moved =
-        channels::move_all(client, input, &promoted, &report.closure_digest, plan, context).await?;
-    Ok(Output {
-        image: promoted,
-        tags: input.tags.clone(),
-        channels: moved.channels,
-        closure_digest: moved.closure,
-        findings: report.closure.findings,
-    })
+    Ok(report)
 }
 
-/// Fails when a version tag points to another image.
-async fn check_versions(client: &Client, input: &Input, promoted: &Image) -> Result<(), StepError> {
-    let looked = input.tags.iter().map(|tag| async move {
-        Ok::<_, StepError>((tag, client.tag_digest(&input.to, tag).await?))
-    });
+/// Fails when a version tag points to another image. Answers whether one points to this one.
+async fn check_versions(
+    client: &Client,
+    input: &Input,
+    promoted: &Image,
+) -> Result<bool, StepError> {
+    let to = &promoted.repository;
+    let looked = input
+        .tags
+        .iter()
+        .map(|tag| async move { Ok::<_, StepError>((tag, client.tag_digest(to, tag).await?)) });
+    let mut there = false;
     for (tag, found) in futures::future::try_join_all(looked).await? {
+        there |= found.is_some();
         match found {
             Some(found) if found != promoted.digest => {
                 return Err(StepError::terminal(format!(
-                    "version tag `{tag}` of {} points to {found}, not to {}",
-                    input.to, promoted.digest
+                    "version tag `{tag}` of {to} points to {found}, not to {}",
+                    promoted.digest
                 ))
                 .hint(
                     "a version tag never moves, and no tag was changed; give this release a \
@@ -195,7 +339,7 @@ async fn check_versions(client: &Client, input: &Input, promoted: &Image) -> Res
             Some(_) | None => {}
         }
     }
-    Ok(())
+    Ok(there)
 }
 
 /// `sha256-<hex>` with or without a suffix: signatures, attestations, lists of referrers.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use fairlead_oci::{Artifact, Client, Descriptor, Error, Layer, media_type};
+use fairlead_oci::{Artifact, Client, Descriptor, Error, Layer, Manifest, media_type};
 use fairlead_step::{Digest, Image, StepContext};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
@@ -83,12 +83,19 @@ pub(crate) async fn find(
 }
 
 /// Attaches the record to the image it speaks of.
-pub(crate) async fn write(client: &Client, record: &Record) -> Result<(), Error> {
+pub(crate) async fn write(
+    client: &Client,
+    record: &Record,
+    manifest: Option<&Manifest>,
+) -> Result<(), Error> {
     let bytes = serde_json::to_vec(record).map(Bytes::from).map_err(|e| Error::Malformed {
         what: "the promotion record".into(),
         problem: e.to_string(),
     })?;
-    let subject = client.manifest(&record.image).await?.descriptor();
+    let subject = match manifest {
+        Some(manifest) => manifest.descriptor(),
+        None => client.manifest(&record.image).await?.descriptor(),
+    };
     let artifact = Artifact {
         artifact_type: ARTIFACT_TYPE.into(),
         config: None,

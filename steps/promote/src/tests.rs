@@ -1,8 +1,15 @@
 //! Tests of the step against the fake registry of `fairlead-oci`.
 
-use fairlead_oci::kit::{FakeRegistry, Fault};
+use fairlead_evidence::kit::{key, pem_of};
+use fairlead_evidence::{
+    Demand, attach_bundle, attach_legacy, attestations, find_bundles, find_legacy,
+};
+use fairlead_oci::Client;
+use fairlead_oci::kit::{FakeRegistry, Fault, Login, TagLists};
 use fairlead_step::kit::{TestHost, conformance};
-use fairlead_step::{ErrorClass, Image, Step, StepError, Verdict, erase};
+use fairlead_step::{
+    Digest, ErrorClass, Image, RegistryAuth, Secret, Step, StepError, Verdict, erase,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -192,4 +199,142 @@ async fn a_record_that_a_stranger_wrote_in_our_name_stops_nothing() {
     there.remove_blob("prod/shop", manifest["layers"][0]["digest"].as_str().unwrap());
     let again = outputs(host.run(&*step(), input).await);
     assert_eq!(again["channels"][0]["to"], json!(image.digest));
+}
+
+/// What the brief of a small image asks: its manifest, its blobs, its attachments, its tag, and no more.
+#[tokio::test]
+async fn a_small_image_takes_few_requests_and_none_twice() {
+    for (api, list, most, again) in
+        [(true, true, 10, 10), (false, true, 10, 10), (true, false, 14, 12)]
+    {
+        let registry = FakeRegistry::start().await;
+        registry.behave(|b| b.referrers_api = api);
+        let image = registry.seed_image("apps/shop", Some("latest"), "new");
+        registry.seed_image("prod/shop", Some("v0"), "old");
+        if !list {
+            registry.fail("/tags/list", Fault::Status(403, None), 99);
+        }
+        registry.clear_log();
+        let input = with(&image, &registry, &["v1"], &[]);
+        outputs(TestHost::new().run(&*step(), input.clone()).await);
+        let log = registry.log();
+        assert!(log.len() <= most, "{api} {list}: {} requests: {log:#?}", log.len());
+        assert_eq!(registry.tag("prod/shop", "v1"), Some(image.digest.to_string()));
+        // A tag is looked at before anything is written, right before it is set, and behind that.
+        assert_eq!(registry.asked("HEAD /v2/prod/shop/manifests/v1"), 3);
+        registry.clear_log();
+        outputs(TestHost::new().run(&*step(), input).await);
+        let log = registry.log();
+        assert!(log.len() <= again, "{api} {list}: {} requests: {log:#?}", log.len());
+        assert_eq!(registry.asked("PUT") + registry.asked("POST"), 0, "{log:#?}");
+    }
+}
+
+#[tokio::test]
+async fn one_token_is_asked_for_both_repositories() {
+    let registry = FakeRegistry::start().await;
+    let image = registry.seed_image("apps/shop", Some("latest"), "new");
+    registry.behave(|b| b.login = Login::Token("u".into(), "p".into()));
+    let auth = RegistryAuth::Basic { user: "u".into(), password: Secret::new("p".into()) };
+    let host = TestHost::new().with_registries(FakeRegistry::registries(auth));
+    outputs(host.run(&*step(), with(&image, &registry, &["v1"], &[])).await);
+    assert_eq!(registry.asked("/token"), 1, "{:#?}", registry.log());
+    let log = registry.log();
+    assert!(log.len() <= 12, "{} requests: {log:#?}", log.len());
+}
+
+#[tokio::test]
+async fn what_is_attached_comes_along_whatever_the_list_of_tags_tells() {
+    for (page, lists) in [
+        (1000, TagLists::Lexical),
+        (2, TagLists::Lexical),
+        (2, TagLists::FromStart),
+        (1000, TagLists::Unordered),
+        (2, TagLists::Unordered),
+    ] {
+        for api in [true, false] {
+            let registry = FakeRegistry::start().await;
+            registry.behave(|b| {
+                b.referrers_api = api;
+                b.page = page;
+                b.tag_lists = lists;
+            });
+            let image = registry.seed_image("apps/shop", Some("latest"), "new");
+            for n in 0..5 {
+                registry.seed_image("apps/shop", Some(&format!("v{n}")), "other");
+                registry.seed_image("apps/shop", Some(&format!("a{n}")), "other");
+                let other = Digest::sha256(format!("{n}").as_bytes());
+                registry.seed_image("apps/shop", Some(&format!("sha256-{}.sig", other.hex())), "x");
+            }
+            let client = Client::new(FakeRegistry::registries(RegistryAuth::Anonymous));
+            let subject = client.manifest(&image).await.unwrap().descriptor();
+            let none = std::collections::BTreeMap::new();
+            attach_legacy(&client, &image, &key(), &none).await.unwrap();
+            attach_bundle(&client, &image, &subject, &key(), &none).await.unwrap();
+            outputs(TestHost::new().run(&*step(), with(&image, &registry, &["v1"], &[])).await);
+            let client = Client::new(FakeRegistry::registries(RegistryAuth::Anonymous));
+            let copied = registry.repository("prod/shop").at(image.digest.clone());
+            let (key, any) = (key(), Demand::default());
+            let v2 = find_legacy(&client, &copied, key.public_key(), &any).await;
+            let v3 = find_bundles(&client, &copied, key.public_key(), &any).await;
+            assert!(v2.is_verified() && v3.is_verified(), "{page} {lists:?} {api}: {v2:?} {v3:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn everything_is_at_every_destination_before_a_tag_moves_at_any() {
+    let (here, there) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    let image = here.seed_image("apps/shop", None, "new");
+    let mut input = with(&image, &there, &["v1"], &["stable"]);
+    input["also_to"] = json!([there.repository("eu/shop"), here.repository("backup/shop")]);
+    // The last one takes nothing.
+    here.fail("POST /v2/backup/shop/blobs/uploads/", Fault::Status(403, None), 99);
+    TestHost::new().run(&*step(), input.clone()).await.unwrap_err();
+    let tags = || {
+        let names = ["v1", "stable"];
+        let at = |registry: &FakeRegistry, path: &str| {
+            names.iter().filter(|name| registry.tag(path, name).is_some()).count()
+        };
+        at(&there, "prod/shop") + at(&there, "eu/shop") + at(&here, "backup/shop")
+    };
+    assert_eq!(tags(), 0, "{:#?}", there.log());
+    here.heal();
+    let outputs = outputs(conformance(&TestHost::new(), &*step(), input).await);
+    assert_eq!(tags(), 6);
+    assert_eq!(outputs["also"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_release_is_attested_where_it_went_before_its_tag_is_set() {
+    for same in [false, true] {
+        let registry = FakeRegistry::start().await;
+        let image = registry.seed_image(if same { "prod/shop" } else { "apps/shop" }, None, "new");
+        let mut input = with(&image, &registry, &["v1"], &["stable"]);
+        input["key"] = json!(pem_of(&key()));
+        input["environment"] = json!("prod");
+        let outputs = outputs(conformance(&TestHost::new(), &*step(), input).await);
+        let client = Client::new(FakeRegistry::registries(RegistryAuth::Anonymous));
+        let to = registry.repository("prod/shop");
+        let demand = Demand { reference: Some(to.clone()), ..Demand::default() };
+        let kinds = ["release".parse().unwrap()];
+        let key = key();
+        let copied = to.at(image.digest.clone());
+        let (proven, _) = attestations(&client, &copied, key.public_key(), &kinds, &demand).await;
+        let said: Vec<_> = proven[0].statements().collect();
+        assert_eq!(said.len(), 2, "{proven:?}");
+        let told = &said[0].predicate["fairlead"];
+        assert_eq!(told["from"], image.to_string());
+        assert_eq!(told["repository"], to.to_string());
+        assert_eq!((&told["environment"], &told["tags"][0]), (&json!("prod"), &json!("v1")));
+        assert_eq!(told["closure"], outputs["closure_digest"]);
+        assert!(said[0].predicate["purl"].as_str().unwrap().starts_with("pkg:oci/shop@sha256%3A"));
+        let place =
+            |part: &str| registry.log().iter().position(|line| line.contains(part)).unwrap();
+        let tag = place("PUT /v2/prod/shop/manifests/v1");
+        assert!(
+            place(&format!("PUT /v2/prod/shop/manifests/{}", outputs["release"].as_str().unwrap()))
+                < tag
+        );
+    }
 }

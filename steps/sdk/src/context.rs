@@ -9,7 +9,8 @@ use futures::future::{BoxFuture, Shared};
 use jiff::Timestamp;
 
 use crate::{
-    Artifacts, Capability, Confinement, Egress, RunId, Secret, Spawn, StepError, StepId, StepSpec,
+    Artifacts, Capability, Confinement, Egress, History, RunId, Secret, Spawn, StepError, StepId,
+    StepSpec,
 };
 
 /// Which run, which step, which attempt.
@@ -200,6 +201,8 @@ pub struct Ports {
     pub confinement: Confinement,
     /// Which hosts may be spoken to.
     pub egress: Egress,
+    /// What the run has done so far, for a kind that declares [`Capability::History`].
+    pub history: Option<Arc<History>>,
     /// The signal to stop.
     pub cancel: CancelToken,
 }
@@ -288,6 +291,17 @@ impl StepContext {
     #[must_use]
     pub fn artifacts(&self) -> &dyn Artifacts {
         &*self.ports.artifacts
+    }
+
+    /// What the run has done up to the moment in which this attempt began.
+    ///
+    /// # Errors
+    /// When the kind does not declare [`Capability::History`], or the host has no journal.
+    pub fn history(&self) -> Result<&History, StepError> {
+        self.granted(&[Capability::History])?;
+        self.ports.history.as_deref().ok_or_else(|| {
+            StepError::terminal("this host does not tell what the run has done so far")
+        })
     }
 
     /// The time now.

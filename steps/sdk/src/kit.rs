@@ -18,9 +18,9 @@ use serde_json::Value;
 
 use crate::{
     Artifact, ArtifactError, Artifacts, CancelHandle, CancelToken, Clock, Confinement, Digest,
-    Effect, Egress, Log, Missing, Output, Outputs, Ports, Preflight, ProcessError, ProcessExit,
-    ProcessSpec, Progress, Registries, RegistryAccess, RegistryAuth, RunId, RunInfo, Spawn, Step,
-    StepContext, StepError, Stopped, Stream, Verdict,
+    Effect, Egress, History, Log, Missing, Output, Outputs, Ports, Preflight, ProcessError,
+    ProcessExit, ProcessSpec, Progress, Registries, RegistryAccess, RegistryAuth, RunId, RunInfo,
+    Spawn, Step, StepContext, StepError, Stopped, Stream, Verdict,
 };
 
 #[derive(Default)]
@@ -186,6 +186,7 @@ pub struct TestHost {
     now: Timestamp,
     run: RunId,
     confinement: Confinement,
+    history: Option<Arc<History>>,
 }
 
 impl Default for TestHost {
@@ -208,6 +209,7 @@ impl TestHost {
             now: Timestamp::from_second(1_790_000_000).expect("a time"),
             run: RunId::mint(1_790_000_000_000, 7),
             confinement: Confinement::default(),
+            history: None,
         }
     }
 
@@ -222,6 +224,13 @@ impl TestHost {
     #[must_use]
     pub fn with_confinement(mut self, confinement: Confinement) -> Self {
         self.confinement = confinement;
+        self
+    }
+
+    /// The same host, whose run has done this so far.
+    #[must_use]
+    pub fn with_history(mut self, history: History) -> Self {
+        self.history = Some(Arc::new(history));
         self
     }
 
@@ -279,6 +288,7 @@ impl TestHost {
             clock: Arc::new(FixedClock(self.now)),
             confinement: self.confinement.clone(),
             egress: Egress::open(),
+            history: self.history.clone(),
             cancel,
         };
         (StepContext::new(ports, step.spec()), handle)

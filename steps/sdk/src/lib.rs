@@ -21,6 +21,7 @@ mod digest;
 mod duration;
 pub mod egress;
 mod engine;
+mod history;
 mod id;
 mod image;
 #[cfg(feature = "kit")]
@@ -47,6 +48,7 @@ pub use duration::{DurationError, HumanDuration};
 pub use egress::{Egress, EgressDenied, EgressRule};
 pub use engine::{EngineAddress, EngineAddressError, EngineSocket};
 pub use futures::future::BoxFuture;
+pub use history::{AttemptHistory, History, JournalHead, OriginHistory, StepHistory};
 pub use id::{IdError, RunId, StepId};
 pub use image::{Image, ImageError, ImageRef, Repository};
 pub use lines::LineSplitter;

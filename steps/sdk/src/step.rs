@@ -64,6 +64,8 @@ pub enum Capability {
     Git,
     /// To reach other hosts over the network.
     Network,
+    /// To read what the run's journal says so far.
+    History,
 }
 
 /// What is wrong with one input of a step.

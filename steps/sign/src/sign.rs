@@ -2,38 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_oci::Client;
+use fairlead_evidence::{
+    Demand, Format, SigningKey, attach_bundle, attach_legacy, missing_key, open_key, overall,
+};
+use fairlead_oci::{Client, Descriptor};
 use fairlead_step::{
     Capability, Digest, Effect, Image, InputProblem, Missing, Preflight, Secret, StepContext,
     StepError, StepKind, Verdict,
 };
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::verdict::overall;
+use crate::Answer;
 use crate::verify::look;
-use crate::{Answer, KeyError, SigningKey};
 
-/// A format of signatures.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// cosign 2's: a manifest under the tag `sha256-….sig`.
-    V2,
-    /// cosign 3's: a Sigstore bundle, attached as a referrer.
-    V3,
-}
-
-impl std::fmt::Display for Format {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::V2 => "v2",
-            Self::V3 => "v3",
-        })
-    }
-}
+/// How many images of an index are signed side by side.
+const SIDE_BY_SIDE: usize = 4;
 
 /// The `sign` step kind.
 #[derive(Debug, Default, Clone, Copy)]
@@ -45,7 +30,8 @@ pub struct Sign;
 pub struct SignInput {
     /// The image to sign.
     pub image: Image,
-    /// The private key: the contents of `cosign.key`, or of a plain PKCS#8 or SEC1 PEM file.
+    /// The private key in PEM: the contents of `cosign.key`, PKCS#8 plain or encrypted, SEC1 or PKCS#1. It
+    /// is ECDSA on P-256 or P-384, Ed25519 or RSA.
     pub key: Secret<String>,
     /// The password of an encrypted key.
     pub password: Option<Secret<String>>,
@@ -55,6 +41,9 @@ pub struct SignInput {
     /// The formats to write: both when it is left out.
     #[serde(default = "both")]
     pub formats: Vec<Format>,
+    /// Whether the images that an index lists are signed, too.
+    #[serde(default)]
+    pub recursive: bool,
 }
 
 fn both() -> Vec<Format> {
@@ -72,15 +61,13 @@ pub struct SignOutput {
     pub fingerprint: Digest,
     /// The formats that are there and verified.
     pub formats: Vec<Format>,
-}
-
-pub(crate) fn key_error(error: &KeyError) -> StepError {
-    StepError::terminal(error.to_string()).hint(error.hint())
+    /// The images of an index that are signed now, where they were to be.
+    pub children: Vec<Image>,
 }
 
 impl StepKind for Sign {
     const KIND: &'static str = "sign";
-    const SUMMARY: &'static str = "sign an image with a cosign key, as cosign 2 and 3 read it";
+    const SUMMARY: &'static str = "sign an image with a key, as cosign 2 and 3 read it";
     const EFFECT: Effect = Effect::CheckThenAct;
     const CAPABILITIES: &'static [Capability] =
         &[Capability::RegistryRead, Capability::RegistryWrite, Capability::Secrets];
@@ -96,25 +83,7 @@ impl StepKind for Sign {
     }
 
     async fn preflight(&self, look: &Preflight<'_>) -> Vec<Missing> {
-        let secret = |pointer: &str| {
-            let text = look.get(pointer)?.as_str()?;
-            Some(Secret::new(text.to_owned()))
-        };
-        // Opening a key takes a processor tenths of a second: a step that comes first says it as soon.
-        let (Some(key), false) = (secret("/key"), look.is_first()) else { return Vec::new() };
-        let password = match look.get("/password") {
-            None => None,
-            Some(_) => match secret("/password") {
-                Some(password) => Some(password),
-                None => return Vec::new(),
-            },
-        };
-        let opened =
-            tokio::task::spawn_blocking(move || SigningKey::from_pem(&key, password.as_ref()));
-        match opened.await {
-            Ok(Err(error)) => vec![key_error(&error).into()],
-            Ok(Ok(_)) | Err(_) => Vec::new(),
-        }
+        missing_key(look).await
     }
 
     async fn run(
@@ -122,53 +91,102 @@ impl StepKind for Sign {
         input: SignInput,
         context: &StepContext,
     ) -> Result<Verdict<SignOutput>, StepError> {
-        let SignInput { image, key, password, annotations, mut formats } = input;
+        let SignInput { image, key, password, annotations, mut formats, recursive } = input;
         formats.sort();
         formats.dedup();
         let client = Client::new(context.registries()?);
-        // Opening a key keeps a processor busy for tenths of a second: not on the shared threads.
         // Meanwhile the registry is asked for the image: nothing is signed that it does not have.
-        let opened =
-            tokio::task::spawn_blocking(move || SigningKey::from_pem(&key, password.as_ref()));
-        let (opened, manifest) =
-            futures::join!(opened, context.cancel().guard(client.manifest(&image)));
-        let key = opened
-            .map_err(|error| StepError::retryable("opening the key was broken off").because(error))?
-            .map_err(|error| key_error(&error))?;
+        let (key, manifest) = futures::join!(
+            open_key(key, password),
+            context.cancel().guard(client.manifest(&image))
+        );
+        let (key, manifest) = (key?, manifest?);
         let public = key.public_key();
-        let subject = manifest?.descriptor();
-        context.say(format!("signing {image} with the key {}", public.fingerprint()));
+        context.say(format!(
+            "signing {image} with the {} key {}",
+            public.algorithm(),
+            public.fingerprint()
+        ));
+        let pen = Pen { client: &client, key: &key, annotations: &annotations, formats: &formats };
+        // The images first: whoever sees the index signed finds them signed.
+        let children: Vec<Descriptor> =
+            if recursive { manifest.children().to_vec() } else { Vec::new() };
+        let repository = &image.repository;
+        let signed = children.iter().map(|child| {
+            let child_image = repository.at(child.digest.clone());
+            let pen = &pen;
+            Box::pin(async move {
+                pen.sign(&child_image, child, context).await?;
+                Ok::<_, StepError>(child_image)
+            })
+        });
+        let signed = stream::iter(signed.collect::<Vec<_>>());
+        let signed: Vec<Image> = signed.buffered(SIDE_BY_SIDE).try_collect().await?;
+        // Both formats at once are much for one frame of the stack.
+        Box::pin(pen.sign(&image, &manifest.descriptor(), context)).await?;
+        Ok(Verdict::passed(SignOutput {
+            public_key: public.to_pem(),
+            fingerprint: public.fingerprint(),
+            children: signed,
+            formats,
+            image,
+        }))
+    }
+}
 
+/// What everything is signed with.
+struct Pen<'a> {
+    client: &'a Client,
+    key: &'a SigningKey,
+    annotations: &'a BTreeMap<String, String>,
+    formats: &'a [Format],
+}
+
+impl Pen<'_> {
+    /// Signs one image, and reads back what was written.
+    async fn sign(
+        &self,
+        image: &Image,
+        subject: &Descriptor,
+        context: &StepContext,
+    ) -> Result<(), StepError> {
+        let Self { client, key, annotations, formats } = *self;
         let work = async {
             // Each format has a place of its own: they are written side by side.
             let v2 = async {
                 let asked = formats.contains(&Format::V2);
-                let write = crate::legacy::attach(&client, &image, &key, &annotations);
+                let write = attach_legacy(client, image, key, annotations);
                 if asked { Some(write.await) } else { None }
             };
             let v3 = async {
                 let asked = formats.contains(&Format::V3);
-                let write = crate::bundle::attach(&client, &image, &subject, &key, &annotations);
+                let write = attach_bundle(client, image, subject, key, annotations);
                 if asked { Some(write.await) } else { None }
             };
             let (v2, v3) = futures::join!(v2, v3);
             let mut failed = None;
             for (format, done) in [(Format::V2, v2), (Format::V3, v3)] {
+                let of = image.digest.short();
                 match done {
-                    Some(Ok(true)) => context.say(format!("{format} signature: written")),
-                    Some(Ok(false)) => context.say(format!("{format} signature: there already")),
+                    Some(Ok(true)) => context.say(format!("{format} signature of {of}: written")),
+                    Some(Ok(false)) => {
+                        context.say(format!("{format} signature of {of}: there already"));
+                    }
                     Some(Err(error)) => failed = failed.or(Some(error)),
                     None => {}
                 }
             }
             match failed {
                 Some(error) => Err(StepError::from(error)),
-                None => Ok(look(&client, &image, &public, &annotations).await),
+                None => {
+                    let reference = Some(image.repository.clone());
+                    let demand = Demand { annotations: annotations.clone(), reference };
+                    Ok(look(client, image, key.public_key(), &demand).await)
+                }
             }
         };
-        // Both formats at once are much for one frame of the stack.
         let mut seen = context.cancel().guard(Box::pin(work)).await?;
-        for format in &formats {
+        for format in formats {
             let of_format: Vec<_> =
                 seen.findings.iter().filter(|finding| finding.format == *format).cloned().collect();
             if overall(&of_format) == Answer::Verified {
@@ -182,12 +200,7 @@ impl StepKind for Sign {
             ))
             .hint("the registry may lag behind its writes; another writer may have removed it"));
         }
-        context.say("read back and verified");
-        Ok(Verdict::passed(SignOutput {
-            public_key: public.to_pem(),
-            fingerprint: public.fingerprint(),
-            formats,
-            image,
-        }))
+        context.say(format!("{} read back and verified", image.digest.short()));
+        Ok(())
     }
 }

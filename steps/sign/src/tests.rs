@@ -11,8 +11,10 @@ use fairlead_step::kit::TestHost;
 use fairlead_step::{Digest, Image, Step, StepError, Verdict, erase};
 use serde_json::{Value, json};
 
-use crate::key::tests::{key, other_key, pem_of};
-use crate::{Sign, SigningKey, Verify};
+use fairlead_evidence::SigningKey;
+use fairlead_evidence::kit::{key, numbered, other_key, pem_of};
+
+use crate::{Sign, Verify};
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
@@ -177,7 +179,7 @@ async fn signers_side_by_side_lose_no_signature() {
         let registry = FakeRegistry::start().await;
         registry.behave(|b| b.referrers_api = api);
         let image = registry.seed_image("shop", None, "x");
-        let keys: Vec<SigningKey> = (1..=16).map(crate::key::tests::numbered).collect();
+        let keys: Vec<SigningKey> = (1..=16).map(numbered).collect();
         let signers = keys.iter().map(|key| signed(&image, key, &["v2", "v3"]));
         for done in futures::future::join_all(signers).await {
             done.unwrap();

@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use fairlead_evidence::{
+    Answer, Demand, Finding, PredicateType, Proven, PublicKey, Seen, attestations, find_bundles,
+    find_legacy, overall,
+};
 use fairlead_oci::Client;
 use fairlead_step::{
-    Capability, Effect, Image, InputProblem, StepContext, StepError, StepKind, Verdict,
+    Artifact, Capability, Effect, Image, InputProblem, Repository, StepContext, StepError,
+    StepKind, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::sign::key_error;
-use crate::verdict::{Seen, overall};
-use crate::{Answer, Finding, PublicKey};
+/// The most types of attestations that are asked for at once.
+const KINDS_LIMIT: usize = 50;
 
 /// What an answer other than "verified" means for the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -41,9 +46,22 @@ pub struct VerifyInput {
     /// Annotations that the signature must carry.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// The repository that what is verified must have been made for. A signature that names another one,
+    /// and came here with a copy of the image, is foreign.
+    pub reference: Option<Repository>,
+    /// Whether a signature is asked for.
+    #[serde(default = "yes")]
+    pub signature: bool,
+    /// The attestations that are asked for, by type. Nothing of another type is read.
+    #[serde(default)]
+    pub attestations: Vec<PredicateType>,
     /// What an answer other than "verified" means.
     #[serde(default)]
     pub mode: Mode,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// What the step produces.
@@ -51,22 +69,32 @@ pub struct VerifyInput {
 pub struct VerifyOutput {
     /// The image.
     pub image: Image,
-    /// The answer.
+    /// The answer: the worst of all that was asked for.
     pub answer: Answer,
     /// Every signature that was found.
     pub signatures: Vec<Finding>,
+    /// What was found of each type of attestation.
+    pub attestations: Vec<AttestationOutput>,
+}
+
+/// What was found of one type of attestation.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AttestationOutput {
+    /// The type, as its URI.
+    pub kind: PredicateType,
+    /// The answer.
+    pub answer: Answer,
+    /// Every attestation of this type that was found.
+    pub findings: Vec<Finding>,
+    /// The statements of those that are verified, each as a document.
+    pub statements: Vec<Artifact>,
 }
 
 /// Every signature of `image` in both formats, judged by `key`, in a stable order.
-pub(crate) async fn look(
-    client: &Client,
-    image: &Image,
-    key: &PublicKey,
-    annotations: &BTreeMap<String, String>,
-) -> Seen {
+pub(crate) async fn look(client: &Client, image: &Image, key: &PublicKey, demand: &Demand) -> Seen {
     let (mut seen, bundles) = futures::join!(
-        crate::legacy::find(client, image, key, annotations),
-        crate::bundle::find(client, image, key, annotations),
+        find_legacy(client, image, key, demand),
+        find_bundles(client, image, key, demand),
     );
     seen.merge(bundles);
     seen.findings
@@ -84,12 +112,21 @@ impl StepKind for Verify {
     type Output = VerifyOutput;
 
     fn check(&self, input: &VerifyInput) -> Vec<InputProblem> {
-        match PublicKey::from_pem(&input.key) {
-            Ok(_) => Vec::new(),
-            Err(error) => {
-                vec![InputProblem::at("/key", error.to_string()).hint(error.hint())]
-            }
+        let mut problems = Vec::new();
+        if let Err(error) = PublicKey::from_pem(&input.key) {
+            problems.push(InputProblem::at("/key", error.to_string()).hint(error.hint()));
         }
+        if input.attestations.len() > KINDS_LIMIT {
+            let message = format!("more than {KINDS_LIMIT} types");
+            problems.push(InputProblem::at("/attestations", message));
+        }
+        if !input.signature && input.attestations.is_empty() {
+            problems.push(
+                InputProblem::at("/signature", "nothing is asked for")
+                    .hint("name the types of attestations that must be there"),
+            );
+        }
+        problems
     }
 
     async fn run(
@@ -97,36 +134,72 @@ impl StepKind for Verify {
         input: VerifyInput,
         context: &StepContext,
     ) -> Result<Verdict<VerifyOutput>, StepError> {
-        let VerifyInput { image, key, annotations, mode } = input;
+        let VerifyInput {
+            image,
+            key,
+            annotations,
+            reference,
+            signature,
+            attestations: kinds,
+            mode,
+        } = input;
         if mode == Mode::Off {
             return Ok(Verdict::Skipped { reason: "verification is off".into() });
         }
-        let key = PublicKey::from_pem(&key).map_err(|error| key_error(&error))?;
+        let key = PublicKey::from_pem(&key)?;
         let client = Client::new(context.registries()?);
+        let demand = Demand { annotations, reference };
         let work = async {
             // "No signature" is an answer about an image that is there, and no other.
             client.resolve(&image_ref(&image)).await?;
-            let seen = look(&client, &image, &key, &annotations).await;
+            let (seen, (proven, failure)) = futures::join!(
+                async {
+                    let asked = look(&client, &image, &key, &demand);
+                    if signature { asked.await } else { Seen::default() }
+                },
+                async {
+                    let asked = attestations(&client, &image, &key, &kinds, &demand);
+                    if kinds.is_empty() { (Vec::new(), None) } else { asked.await }
+                },
+            );
             // One good signature is enough, whatever else could not be looked at.
-            match seen.failure {
-                Some(error) if overall(&seen.findings) != Answer::Verified => Err(error),
-                Some(_) | None => Ok(seen.findings),
+            let signed = !signature || overall(&seen.findings) == Answer::Verified;
+            let attested = proven.iter().all(|proven| proven.answer() == Answer::Verified);
+            match (seen.failure.filter(|_| !signed), failure.filter(|_| !attested)) {
+                (Some(error), _) | (None, Some(error)) => Err(error),
+                (None, None) => Ok((seen.findings, proven)),
             }
         };
-        let signatures = context.cancel().guard(work).await?;
+        let (signatures, proven) = context.cancel().guard(Box::pin(work)).await?;
         for finding in &signatures {
             context.say(format!("{} {}: {}", finding.format, finding.answer, finding.detail));
         }
-        let answer = overall(&signatures);
-        let reason = match answer {
-            Answer::Verified => None,
-            Answer::Absent => Some(format!("{image} has no signature")),
-            Answer::Invalid => {
-                Some(format!("{image} has a signature that does not hold or cannot be read"))
+        let mut asked = Vec::new();
+        if signature {
+            asked.push((overall(&signatures), "signature".to_owned()));
+        }
+        let mut attestations = Vec::new();
+        for proven in proven {
+            for Finding { format, answer, detail } in proven.found.iter().map(|one| &one.finding) {
+                context.say(format!("{} {format} {answer}: {detail}", proven.kind));
             }
-            Answer::Foreign => Some(format!("{image} is signed, but not by this key")),
-        };
-        let outputs = VerifyOutput { image, answer, signatures };
+            asked.push((proven.answer(), format!("attestation `{}`", proven.kind)));
+            attestations.push(store(proven, context).await?);
+        }
+        // A no is told by what is furthest from a yes; everything asked for has a line in the log.
+        let reasons: Vec<String> =
+            asked.iter().filter_map(|(answer, what)| reason(*answer, what)).collect();
+        let answer = asked.iter().map(|(answer, _)| *answer).min_by_key(|answer| match answer {
+            // Damage weighs more than absence where several things are asked for.
+            Answer::Invalid => 0,
+            Answer::Foreign => 1,
+            Answer::Absent => 2,
+            Answer::Verified => 3,
+        });
+        let answer = answer.unwrap_or(Answer::Absent);
+        let outputs = VerifyOutput { image, answer, signatures, attestations };
+        let reason = (!reasons.is_empty())
+            .then(|| format!("{} has {}", outputs.image, reasons.join(", and ")));
         Ok(match (reason, mode) {
             (Some(reason), Mode::Require) => Verdict::Rejected { reason, outputs },
             (Some(reason), Mode::Warn | Mode::Off) => {
@@ -139,6 +212,39 @@ impl StepKind for Verify {
             }
         })
     }
+}
+
+/// Why an answer is no yes.
+fn reason(answer: Answer, what: &str) -> Option<String> {
+    match answer {
+        Answer::Verified => None,
+        Answer::Absent => Some(format!("no {what}")),
+        Answer::Invalid => Some(format!("a {what} that does not hold or cannot be read")),
+        Answer::Foreign => Some(format!("a {what} that is not by this key, or not for this place")),
+    }
+}
+
+/// Keeps what verified attestations say, for later steps to read.
+async fn store(proven: Proven, context: &StepContext) -> Result<AttestationOutput, StepError> {
+    let mut statements: Vec<Artifact> = Vec::new();
+    for statement in proven.statements() {
+        let bytes = Bytes::from(statement.to_bytes()?);
+        let name = format!("{}.intoto.json", proven.kind.name().unwrap_or("statement"));
+        let stored = context.artifacts().put(&name, "application/vnd.in-toto+json", bytes).await;
+        let stored = stored.map_err(|error| {
+            StepError::retryable(format!("cannot store `{name}`")).because(error)
+        })?;
+        // Both formats hold the same statement.
+        if !statements.contains(&stored) {
+            statements.push(stored);
+        }
+    }
+    Ok(AttestationOutput {
+        answer: proven.answer(),
+        findings: proven.found.into_iter().map(|one| one.finding).collect(),
+        kind: proven.kind,
+        statements,
+    })
 }
 
 fn image_ref(image: &Image) -> fairlead_step::ImageRef {

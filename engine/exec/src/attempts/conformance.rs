@@ -136,6 +136,7 @@ fn job(does: &str, n: u64) -> JobSpec {
         pool: Some(POOL.into()),
         labels: BTreeMap::new(),
         artifacts: Vec::new(),
+        history: None,
     }
 }
 

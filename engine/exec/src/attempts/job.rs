@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_plan::{Cache, RenderedInput};
 use fairlead_run::{AttemptToken, LogKey};
-use fairlead_step::{Artifact, Digest, HumanDuration, RunId, RunInfo, StepId, Workspace};
+use fairlead_step::{Artifact, Digest, History, HumanDuration, RunId, RunInfo, StepId, Workspace};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -41,6 +41,8 @@ pub struct JobSpec {
     pub labels: BTreeMap<String, String>,
     /// The artifacts that the input names, and that whoever makes the attempt may read.
     pub artifacts: Vec<Digest>,
+    /// What the run has done so far, for a kind that declares that it tells of it.
+    pub history: Option<Box<History>>,
 }
 
 /// What an attempt may use. What is not given is not bounded.
@@ -106,6 +108,9 @@ struct JobV1 {
     labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     artifacts: Vec<Digest>,
+    /// Kinds that an older build has are sent none, so that it reads what it is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    history: Option<Box<History>>,
 }
 
 impl JobSpec {
@@ -180,6 +185,7 @@ impl JobSpec {
             pool: self.pool.clone(),
             labels: self.labels.clone(),
             artifacts: self.artifacts.clone(),
+            history: self.history.clone(),
         };
         // Maps with text keys, texts and numbers always have a JSON form, a path that is not UTF-8
         // excepted, which no other machine could use either.
@@ -215,6 +221,7 @@ impl JobSpec {
             pool: stored.pool,
             labels: stored.labels,
             artifacts: stored.artifacts,
+            history: stored.history,
         })
     }
 }
@@ -248,6 +255,7 @@ mod tests {
             cache: Some(Cache { ttl: None }),
             pool: Some("arm64".into()),
             labels: BTreeMap::from([("disk".into(), "fast".into())]),
+            history: None,
         }
     }
 

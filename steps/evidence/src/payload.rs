@@ -52,15 +52,23 @@ impl Payload {
         serde_json::to_vec(self)
     }
 
-    /// Whether it is a signature of `image`'s digest that carries `annotations`. The name is not
-    /// compared: a promoted image keeps the signature that names the place it was built for.
-    pub(crate) fn claims(&self, image: &Image, annotations: &BTreeMap<String, String>) -> bool {
-        let optional = self.optional.as_ref();
+    /// Whether it is a signature of `image`'s digest.
+    pub(crate) fn is_about(&self, image: &Image) -> bool {
         self.critical.kind == KIND
             && self.critical.image.docker_manifest_digest == image.digest.to_string()
-            && annotations.iter().all(|(key, value)| {
-                optional.and_then(|o| o.get(key)).and_then(|v| v.as_str()) == Some(value)
-            })
+    }
+
+    /// The repository that it names.
+    pub(crate) fn reference(&self) -> &str {
+        &self.critical.identity.docker_reference
+    }
+
+    /// Whether it carries `annotations`.
+    pub(crate) fn carries(&self, annotations: &BTreeMap<String, String>) -> bool {
+        let optional = self.optional.as_ref();
+        annotations.iter().all(|(key, value)| {
+            optional.and_then(|o| o.get(key)).and_then(|v| v.as_str()) == Some(value)
+        })
     }
 }
 
@@ -80,9 +88,9 @@ mod tests {
                 "a".repeat(64)
             )
         );
-        assert!(payload.claims(&image, &BTreeMap::new()));
+        assert!(payload.is_about(&image) && payload.reference() == "127.0.0.1:5601/demo/app");
         let wanted = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
-        assert!(!payload.claims(&image, &wanted));
-        assert!(Payload::new(&image, &wanted).claims(&image, &wanted));
+        assert!(!payload.carries(&wanted));
+        assert!(Payload::new(&image, &wanted).carries(&wanted));
     }
 }

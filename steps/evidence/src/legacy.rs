@@ -5,19 +5,18 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use fairlead_oci::{Client, Descriptor, Error, Landed, LegacyTag};
+use fairlead_oci::{Client, Descriptor, Landed, LegacyTag};
 use fairlead_step::{Digest, Image};
 use futures::stream::{self, StreamExt as _};
 
 use crate::payload::Payload;
-use crate::verdict::Seen;
-use crate::{Answer, Finding, Format, PublicKey, SigningKey};
+use crate::{Answer, Demand, EvidenceError, Finding, Format, PublicKey, Seen, Signer};
 
 const PAYLOAD_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 /// Our own: the fingerprint of the key, so that damage and a stranger are told apart later.
-const FINGERPRINT: &str = "dev.fairlead.key";
+pub(crate) const FINGERPRINT: &str = "dev.fairlead.key";
 
 /// The largest payload that is read, in bytes.
 const MAX_PAYLOAD: u64 = 1 << 20;
@@ -26,32 +25,35 @@ const MAX_PAYLOAD: u64 = 1 << 20;
 const MAX_PAYLOADS: usize = 1000;
 
 /// Adds a signature to `image`, behind those of others. Answers whether it had to: a signature by
-/// the key with the same annotations is found and left alone.
+/// the key that names the same repository, with the same annotations, is found and left alone.
 ///
 /// # Errors
 /// When the registry cannot be read or written, or other writers keep moving the tag.
-pub(crate) async fn attach(
+pub async fn attach(
     client: &Client,
     image: &Image,
-    key: &SigningKey,
+    signer: &dyn Signer,
     annotations: &BTreeMap<String, String>,
-) -> Result<bool, Error> {
-    let there = find(client, image, &key.public_key(), annotations).await;
+) -> Result<bool, EvidenceError> {
+    let key = signer.public_key();
+    let reference = Some(image.repository.clone());
+    let demand = Demand { annotations: annotations.clone(), reference };
+    let there = find(client, image, key, &demand).await;
     if there.is_verified() {
         return Ok(false);
     }
     // A signature that could not be looked at may be ours.
     if let Some(error) = there.failure {
-        return Err(error);
+        return Err(error.into());
     }
     let payload = Payload::new(image, annotations).to_bytes().map_err(|error| {
-        Error::Malformed { what: "the v2 signature".into(), problem: error.to_string() }
+        EvidenceError::Unwritable { what: "v2 signature", problem: error.to_string() }
     })?;
     let payload = Bytes::from(payload);
     let mut layer = Descriptor::of(PAYLOAD_TYPE, &payload);
     layer.annotations = BTreeMap::from([
-        (SIGNATURE.to_owned(), BASE64.encode(key.sign(&payload))),
-        (FINGERPRINT.to_owned(), key.public_key().fingerprint().to_string()),
+        (SIGNATURE.to_owned(), BASE64.encode(signer.sign(&payload).await?)),
+        (FINGERPRINT.to_owned(), key.fingerprint().to_string()),
     ]);
     let (to, subject) = (&image.repository, &image.digest);
     client.put_blob(to, &payload).await?;
@@ -60,12 +62,7 @@ pub(crate) async fn attach(
 }
 
 /// Every v2 signature of `image`, judged. What cannot be read is a finding.
-pub(crate) async fn find(
-    client: &Client,
-    image: &Image,
-    key: &PublicKey,
-    annotations: &BTreeMap<String, String>,
-) -> Seen {
+pub async fn find(client: &Client, image: &Image, key: &PublicKey, demand: &Demand) -> Seen {
     let documents = match client.documents(image, LegacyTag::Sig).await {
         Ok(Some(documents)) => documents,
         Ok(None) => return Seen::default(),
@@ -103,8 +100,8 @@ pub(crate) async fn find(
     while let Some((layers, payload)) = read.next().await {
         match payload {
             Ok(payload) => seen.findings.extend(layers.iter().map(|layer| {
-                let (answer, detail) = judge_layer(layer, &payload, image, key, annotations);
-                Finding { format: Format::V2, answer, detail: detail.into() }
+                let (answer, detail) = judge_layer(layer, &payload, image, key, demand);
+                Finding { format: Format::V2, answer, detail }
             })),
             Err(error) => seen.merge(Seen::unread(Format::V2, error)),
         }
@@ -112,39 +109,50 @@ pub(crate) async fn find(
     seen
 }
 
-fn judge_layer(
+/// What one signature is worth.
+pub(crate) fn judge_layer(
     layer: &Descriptor,
     payload: &[u8],
     image: &Image,
     key: &PublicKey,
-    annotations: &BTreeMap<String, String>,
-) -> (Answer, &'static str) {
+    demand: &Demand,
+) -> (Answer, String) {
     let signature = layer.annotations.get(SIGNATURE).and_then(|text| BASE64.decode(text).ok());
     let Some(signature) = signature else {
-        return (Answer::Invalid, "the signature is missing or not base64");
+        return (Answer::Invalid, "the signature is missing or not base64".into());
     };
     let Ok(claim) = serde_json::from_slice::<Payload>(payload) else {
-        return (Answer::Invalid, "the payload is malformed");
+        return (Answer::Invalid, "the payload is malformed".into());
     };
-    let about_this = claim.claims(image, &BTreeMap::new());
     let ours = layer.annotations.get(FINGERPRINT) == Some(&key.fingerprint().to_string())
         && !layer.annotations.contains_key(CERTIFICATE);
-    match (key.verifies(payload, &signature), about_this) {
-        (true, true) if claim.claims(image, annotations) => (Answer::Verified, "signed by the key"),
-        (true, true) => (Answer::Invalid, "signed by the key, without the annotations asked for"),
-        (true, false) => (Answer::Invalid, "signed by the key, for another digest"),
-        (false, false) => (Answer::Invalid, "the payload is about another digest"),
+    match (key.verifies(payload, &signature), claim.is_about(image)) {
+        (true, true) => match &demand.reference {
+            Some(wanted) if claim.reference() != wanted.to_string() => {
+                let named = claim.reference();
+                (Answer::Foreign, format!("signed by the key, for {named} and not for {wanted}"))
+            }
+            Some(_) | None if claim.carries(&demand.annotations) => {
+                (Answer::Verified, "signed by the key".into())
+            }
+            Some(_) | None => {
+                (Answer::Invalid, "signed by the key, without the annotations asked for".into())
+            }
+        },
+        (true, false) => (Answer::Invalid, "signed by the key, for another digest".into()),
+        (false, false) => (Answer::Invalid, "the payload is about another digest".into()),
         (false, true) if ours => {
-            (Answer::Invalid, "it claims the key, and the signature does not fit the bytes")
+            (Answer::Invalid, "it claims the key, and the signature does not fit the bytes".into())
         }
-        (false, true) => (Answer::Foreign, "signed by another key or identity"),
+        (false, true) => (Answer::Foreign, "signed by another key or identity".into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::tests::{key, other_key};
+    use crate::SigningKey;
+    use crate::kit::{key, other_key};
 
     fn image(fill: &str) -> Image {
         format!("localhost/shop@sha256:{}", fill.repeat(64)).parse().unwrap()
@@ -153,7 +161,8 @@ mod tests {
     fn signed(by: &SigningKey, of: &Image, marked: bool) -> (Descriptor, Vec<u8>) {
         let payload = Payload::new(of, &BTreeMap::new()).to_bytes().unwrap();
         let mut layer = Descriptor::of(PAYLOAD_TYPE, &payload);
-        layer.annotations.insert(SIGNATURE.into(), BASE64.encode(by.sign(&payload)));
+        let signature = by.sign_now(&payload).unwrap();
+        layer.annotations.insert(SIGNATURE.into(), BASE64.encode(signature));
         if marked {
             let fingerprint = by.public_key().fingerprint().to_string();
             layer.annotations.insert(FINGERPRINT.into(), fingerprint);
@@ -164,7 +173,7 @@ mod tests {
     #[test]
     fn changed_bytes_another_key_and_another_digest_are_told_apart() {
         let answer = |(layer, payload): &(Descriptor, Vec<u8>)| {
-            judge_layer(layer, payload, &image("a"), &key().public_key(), &BTreeMap::new()).0
+            judge_layer(layer, payload, &image("a"), key().public_key(), &Demand::default()).0
         };
         assert_eq!(answer(&signed(&key(), &image("a"), false)), Answer::Verified);
         assert_eq!(answer(&signed(&other_key(), &image("a"), true)), Answer::Foreign);
@@ -175,6 +184,12 @@ mod tests {
         let changed = text.replace("localhost/shop", "localhost/shoq").into_bytes();
         assert_eq!(answer(&(layer.clone(), changed)), Answer::Invalid);
         assert_eq!(answer(&(layer.clone(), b"{".to_vec())), Answer::Invalid);
+        let elsewhere =
+            Demand { reference: Some("localhost/elsewhere".parse().unwrap()), ..Demand::default() };
+        let (signed, bytes) = signed(&key(), &image("a"), true);
+        let replayed = judge_layer(&signed, &bytes, &image("a"), key().public_key(), &elsewhere);
+        assert_eq!(replayed.0, Answer::Foreign);
+        assert!(replayed.1.contains("for localhost/shop and not for"), "{}", replayed.1);
         let unsigned = Descriptor { annotations: BTreeMap::new(), ..layer };
         assert_eq!(answer(&(unsigned, text.into_bytes())), Answer::Invalid);
     }

@@ -4,21 +4,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use crate::{PublicKey, SigningKey};
+use crate::{PublicKey, SignError, Signer};
 
 /// The payload type of in-toto statements.
 pub(crate) const IN_TOTO: &str = "application/vnd.in-toto+json";
 
 /// An envelope: a payload with signatures over its pre-authentication encoding.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Envelope {
+pub struct Envelope {
     payload: String,
     payload_type: String,
     signatures: Vec<Signature>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Signature {
     sig: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -26,22 +26,28 @@ struct Signature {
 }
 
 impl Envelope {
-    pub(crate) fn sign(payload: &[u8], key: &SigningKey) -> Self {
-        let signature = key.sign(&encoding(IN_TOTO, payload));
-        Self {
+    /// An envelope around an in-toto statement, signed by `signer`.
+    ///
+    /// # Errors
+    /// When the signer does not sign.
+    pub async fn sign(payload: &[u8], signer: &dyn Signer) -> Result<Self, SignError> {
+        let signature = signer.sign(&encoding(IN_TOTO, payload)).await?;
+        Ok(Self {
             payload: BASE64.encode(payload),
             payload_type: IN_TOTO.into(),
             signatures: vec![Signature { sig: BASE64.encode(signature), keyid: String::new() }],
-        }
+        })
     }
 
     /// The payload, when it is an in-toto statement at all.
-    pub(crate) fn statement(&self) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn statement(&self) -> Option<Vec<u8>> {
         (self.payload_type == IN_TOTO).then(|| BASE64.decode(&self.payload).ok()).flatten()
     }
 
     /// Whether one of the signatures is `key`'s.
-    pub(crate) fn is_signed_by(&self, key: &PublicKey) -> bool {
+    #[must_use]
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
         let Ok(payload) = BASE64.decode(&self.payload) else { return false };
         let message = encoding(&self.payload_type, &payload);
         self.signatures.iter().take(64).any(|signature| {
@@ -61,7 +67,7 @@ fn encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::tests::{key, other_key};
+    use crate::kit::{key, other_key};
 
     #[test]
     fn the_encoding_is_the_specifications_example() {
@@ -72,12 +78,12 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_changed_payload_is_not_signed() {
-        let mut envelope = Envelope::sign(b"{}", &key());
-        assert!(envelope.is_signed_by(&key().public_key()));
-        assert!(!envelope.is_signed_by(&other_key().public_key()));
+    #[tokio::test]
+    async fn a_changed_payload_is_not_signed() {
+        let mut envelope = Envelope::sign(b"{}", &key()).await.unwrap();
+        assert!(envelope.is_signed_by(key().public_key()));
+        assert!(!envelope.is_signed_by(other_key().public_key()));
         envelope.payload = BASE64.encode(b"{ }");
-        assert!(!envelope.is_signed_by(&key().public_key()));
+        assert!(!envelope.is_signed_by(key().public_key()));
     }
 }

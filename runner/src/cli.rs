@@ -1,6 +1,7 @@
 //! The command line.
 
 mod access;
+mod evidence;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -13,6 +14,7 @@ use fairlead_run::EventState;
 use fairlead_step::{HumanDuration, StepId};
 
 pub(crate) use access::{AuditCommand, LoginArgs, TokenCommand, TokenCreateArgs};
+pub(crate) use evidence::{KeyAlgorithm, KeyCommand, KeyOutArgs, TraceArgs};
 
 use crate::commands::runner::{GuardArgs, RunnerArgs};
 use crate::output::Color;
@@ -90,6 +92,11 @@ pub(crate) enum Command {
     Steps(StepsCommand),
     /// Print or write the JSON Schemas
     Schema(SchemaArgs),
+    /// Follow the evidence at an image back to its build and its commit, from the registry alone
+    Trace(TraceArgs),
+    /// Keys that sign
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// The tokens with which callers show a server who they are
     #[command(subcommand)]
     Token(TokenCommand),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests, also outside of the test functions")]
 
 mod access;
+mod attestations;
 mod bad_input;
 mod build;
 mod bus;

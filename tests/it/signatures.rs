@@ -13,46 +13,46 @@ use crate::registry_view::{BUNDLE, beside, crane, manifest, referrers};
 use crate::registry_write::{put_blob, put_manifest, small_image};
 use crate::release::plain_key;
 
-const PASSWORD: &str = "mizzen-top-gallant";
+pub(crate) const PASSWORD: &str = "mizzen-top-gallant";
 
 /// A registry with one image, and a project beside it.
-struct Bench {
-    fairlead: Fairlead,
-    registry: Registry,
-    image: String,
+pub(crate) struct Bench {
+    pub(crate) fairlead: Fairlead,
+    pub(crate) registry: Registry,
+    pub(crate) image: String,
 }
 
 /// An encrypted key as cosign makes it.
-struct CosignKey {
+pub(crate) struct CosignKey {
     folder: PathBuf,
 }
 
 impl CosignKey {
-    fn public(&self) -> PathBuf {
+    pub(crate) fn public(&self) -> PathBuf {
         self.folder.join("cosign.pub")
     }
 
-    fn private(&self) -> PathBuf {
+    pub(crate) fn private(&self) -> PathBuf {
         self.folder.join("cosign.key")
     }
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let registry = Registry::start();
         let image = small_image(&registry, "apps/tiny", "v1", "content");
         Self { fairlead: Fairlead::new(), registry, image }
     }
 
     /// cosign, with a home of its own and the password of its keys.
-    fn cosign(&self, which: Oracle) -> Command {
+    pub(crate) fn cosign(&self, which: Oracle) -> Command {
         let mut command = Command::new(oracle(which));
         command.env("HOME", self.fairlead.home()).env("COSIGN_PASSWORD", PASSWORD);
         command.current_dir(self.fairlead.home());
         command
     }
 
-    fn key(&self, which: Oracle) -> CosignKey {
+    pub(crate) fn key(&self, which: Oracle) -> CosignKey {
         let folder = self.fairlead.home().join(format!("{which:?}"));
         std::fs::create_dir_all(&folder).unwrap();
         stdout_of(self.cosign(which).current_dir(&folder).arg("generate-key-pair"));
@@ -76,7 +76,7 @@ impl Bench {
     }
 
     /// `fairlead steps run sign`, with the key in `private`.
-    fn sign(&self, private: &Path, password: bool) {
+    pub(crate) fn sign(&self, private: &Path, password: bool) {
         let mut args = vec![
             "steps".to_owned(),
             "run".to_owned(),

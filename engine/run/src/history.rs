@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::gates::GateEnd;
 use crate::run::Why;
-use crate::view::{AttemptEnd, StepView};
+use crate::view::StepView;
 use crate::{Run, bounded_text};
 
 /// The most images and documents of one step that are told.

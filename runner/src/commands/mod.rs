@@ -9,6 +9,7 @@ mod events;
 mod explain;
 mod graph;
 mod journal;
+mod key;
 mod lint;
 mod login;
 mod logs;
@@ -26,6 +27,7 @@ mod serve;
 mod show;
 mod steps;
 mod token;
+mod trace;
 mod votes;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -196,6 +198,8 @@ pub(crate) async fn run(
         Command::Sbom(command) => sbom::sbom(&context, &command),
         Command::Steps(command) => steps::steps(&context, command).await,
         Command::Schema(args) => schema::schema(&context, &args),
+        Command::Trace(args) => trace::trace(&context, args).await,
+        Command::Key(command) => key::key(&context, command).await,
         Command::Token(command) => token::token(&context, command).await,
         Command::Audit(command) => audit::audit(&context, command).await,
         Command::Login(_) | Command::Logout | Command::Whoami { .. } => Err(login::no_server()),

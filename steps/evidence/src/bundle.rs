@@ -109,7 +109,12 @@ pub async fn find(client: &Client, image: &Image, key: &PublicKey, demand: &Dema
 }
 
 /// What one bundle is worth as a signature; `None` when it is sound and none (an attestation).
-fn judge(content: &Content, image: &Image, key: &PublicKey, demand: &Demand) -> Option<Finding> {
+pub(crate) fn judge(
+    content: &Content,
+    image: &Image,
+    key: &PublicKey,
+    demand: &Demand,
+) -> Option<Finding> {
     let finding = |answer, detail: &str| {
         Some(Finding { format: Format::V3, answer, detail: detail.to_owned() })
     };

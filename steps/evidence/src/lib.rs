@@ -17,6 +17,8 @@ mod error;
 mod gather;
 mod key;
 mod legacy;
+#[cfg(test)]
+mod mutations;
 mod opening;
 mod payload;
 mod predicate;

@@ -36,6 +36,7 @@
 //! of the metadata, and a composition over the image that is `incomplete`; in SPDX annotations of
 //! the image, `fairlead:unassessed ` before each text.
 
+mod attach;
 mod catalogers;
 mod chase;
 mod content;

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
-use fairlead_oci::{Client, Layer, Platform, PlatformImage};
+use fairlead_evidence::{missing_key, open_key};
+use fairlead_oci::{Client, Platform, PlatformImage};
 use fairlead_step::{
-    Artifact, Capability, Digest, Effect, Image, InputProblem, StepContext, StepError, StepKind,
-    Verdict,
+    Artifact, Capability, Digest, Effect, Image, InputProblem, Missing, Preflight, Secret,
+    StepContext, StepError, StepKind, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::attach::{Document, as_attestation, as_referrer};
 use crate::document::{Description, Format, Subject};
 use crate::layer_cache::LayerCache;
 use crate::limits::Limits;
@@ -50,6 +52,10 @@ pub struct Input {
     /// Whether to push the documents to the registry, next to the image.
     #[serde(default)]
     pub attach: Attach,
+    /// The private key in PEM that signs attestations, as `sign` takes it.
+    pub key: Option<Secret<String>>,
+    /// The password of an encrypted key.
+    pub password: Option<Secret<String>>,
 }
 
 /// Whether documents go to the registry.
@@ -62,6 +68,9 @@ pub enum Attach {
     /// Each as an OCI artifact of its media type, with the image manifest that it describes as
     /// subject.
     Referrer,
+    /// Each as an attestation about that manifest: signed, in the formats of cosign 2 and 3, where there
+    /// is a `key`, and a bare in-toto statement otherwise.
+    Attestation,
 }
 
 fn both_formats() -> Vec<Format> {
@@ -100,7 +109,7 @@ impl StepKind for Sbom {
     const SUMMARY: &'static str = "list the packages of an image, as SPDX and as CycloneDX";
     const EFFECT: Effect = Effect::Idempotent;
     const CAPABILITIES: &'static [Capability] =
-        &[Capability::RegistryRead, Capability::RegistryWrite];
+        &[Capability::RegistryRead, Capability::RegistryWrite, Capability::Secrets];
 
     type Input = Input;
     type Output = Output;
@@ -137,7 +146,15 @@ impl StepKind for Sbom {
         if let Some(Err(error)) = input.platform.as_deref().map(str::parse::<Platform>) {
             problems.push(InputProblem::at("/platform", error.to_string()));
         }
+        if input.key.is_some() && input.attach != Attach::Attestation {
+            let problem = InputProblem::at("/key", "nothing is signed but attestations");
+            problems.push(problem.hint("write `attach: attestation`"));
+        }
         problems
+    }
+
+    async fn preflight(&self, look: &Preflight<'_>) -> Vec<Missing> {
+        missing_key(look).await
     }
 
     async fn run(&self, input: Input, context: &StepContext) -> Result<Verdict<Output>, StepError> {
@@ -214,6 +231,11 @@ async fn describe_and_store(
     context: &StepContext,
     known: &LayerCache,
 ) -> Result<Output, StepError> {
+    let secret = |text: &Secret<String>| Secret::new(text.expose().clone());
+    let key = match &input.key {
+        Some(key) => Some(open_key(secret(key), input.password.as_ref().map(secret)).await?),
+        None => None,
+    };
     let wanted: Platform = input
         .platform
         .as_deref()
@@ -262,28 +284,18 @@ async fn describe_and_store(
             context.artifacts().put(&file, format.media_type(), bytes.clone()).await.map_err(
                 |error| StepError::retryable(format!("cannot store `{file}`")).because(error),
             )?;
-        written.insert(format, artifact);
-        if let (Attach::Referrer, Some(client), Some(image)) = (input.attach, &client, &image) {
-            let title = ("org.opencontainers.image.title".to_owned(), file);
-            let layer = Layer {
-                media_type: format.media_type().to_owned(),
-                bytes,
-                annotations: BTreeMap::from([title]),
-            };
-            let document = fairlead_oci::Artifact {
-                artifact_type: format.media_type().to_owned(),
-                layers: vec![layer],
-                ..fairlead_oci::Artifact::default()
-            };
-            // The same image gives the same document, and that the same manifest: what an earlier
-            // attempt pushed is found by its digest and completed.
-            let subject = image.manifest.descriptor();
-            let done = client.attach(&image.image.repository, &subject, &document).await?;
-            let how = if done.was_there { "was attached before" } else { "is attached" };
-            let digest = done.descriptor.digest;
-            context.say(format!("{} {how} as {digest}", format.media_type()));
-            attached.push(digest);
+        let document = Document { format, file, bytes: &bytes };
+        match (input.attach, &client, &image) {
+            (Attach::Referrer, Some(client), Some(image)) => {
+                attached.push(as_referrer(client, image, document, context).await?);
+            }
+            (Attach::Attestation, Some(client), Some(image)) => {
+                let key = key.as_ref();
+                attached.push(as_attestation(client, image, document, key, context).await?);
+            }
+            (Attach::None | Attach::Referrer | Attach::Attestation, _, _) => {}
         }
+        written.insert(format, artifact);
     }
     let spdx = written.remove(&Format::SpdxJson);
     let cyclonedx = written.remove(&Format::CyclonedxJson);

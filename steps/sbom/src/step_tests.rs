@@ -160,6 +160,36 @@ async fn a_layer_that_is_known_is_not_read_again() {
 }
 
 #[tokio::test]
+async fn documents_are_attested_once_signed_and_unsigned() {
+    use fairlead_evidence::kit::{key, pem_of};
+    use fairlead_evidence::{Answer, Demand, attestations};
+    let registry = FakeRegistry::start().await;
+    let image = small_image(&registry);
+    let mut with = json!({"image": image, "attach": "attestation", "formats": ["spdx-json"]});
+    let host = TestHost::new();
+    let step = erase(Sbom::default());
+    for signed in [false, true] {
+        if signed {
+            with["key"] = json!(pem_of(&key()));
+        }
+        let first = host.run(&*step, with.clone()).await.unwrap();
+        let before = registry.log().len();
+        assert_eq!(first, host.run(&*step, with.clone()).await.unwrap());
+        let writes = |line: &&String| line.starts_with("PUT") || line.starts_with("POST");
+        assert_eq!(registry.log()[before..].iter().filter(writes).count(), 0);
+        let client = fairlead_oci::Client::new(FakeRegistry::registries(
+            fairlead_step::RegistryAuth::Anonymous,
+        ));
+        let (kinds, any, key) = (["spdx".parse().unwrap()], Demand::default(), key());
+        let found = attestations(&client, &image, key.public_key(), &kinds, &any).await.0;
+        let want = if signed { Answer::Verified } else { Answer::Absent };
+        assert_eq!(found[0].answer(), want);
+    }
+    with["attach"] = json!("referrer");
+    assert_eq!(step.check(&with).unwrap_err()[0].pointer, "/key");
+}
+
+#[tokio::test]
 async fn documents_are_attached_once() {
     for referrers_api in [true, false] {
         let registry = FakeRegistry::start().await;

@@ -12,6 +12,7 @@ use fairlead_step_build::Build;
 use fairlead_step_command::Command;
 use fairlead_step_gitops::Gitops;
 use fairlead_step_lint::Lint;
+use fairlead_step_policy::PolicyStep;
 use fairlead_step_promote::Promote;
 use fairlead_step_resolve::Resolve;
 use fairlead_step_sbom::Sbom;
@@ -48,6 +49,7 @@ impl App {
             .step(|settings| Command::new(settings.engine.clone()))
             .step(|_| Gitops)
             .step(|_| Lint)
+            .step(|_| PolicyStep)
             .step(|_| Promote)
             .step(|_| Resolve)
             .step(|_| Sbom::default())

@@ -14,7 +14,9 @@ use fairlead_run::EventState;
 use fairlead_step::{HumanDuration, StepId};
 
 pub(crate) use access::{AuditCommand, LoginArgs, TokenCommand, TokenCreateArgs};
-pub(crate) use evidence::{KeyAlgorithm, KeyCommand, KeyOutArgs, TraceArgs};
+pub(crate) use evidence::{
+    KeyAlgorithm, KeyCommand, KeyOutArgs, PolicyCommand, TraceArgs, VerifyArgs,
+};
 
 use crate::commands::runner::{GuardArgs, RunnerArgs};
 use crate::output::Color;
@@ -92,6 +94,11 @@ pub(crate) enum Command {
     Steps(StepsCommand),
     /// Print or write the JSON Schemas
     Schema(SchemaArgs),
+    /// Hold the evidence at an image against a policy, or a key
+    Verify(VerifyArgs),
+    /// Policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Follow the evidence at an image back to its build and its commit, from the registry alone
     Trace(TraceArgs),
     /// Keys that sign

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use fairlead_evidence::PredicateType;
 use fairlead_step::ImageRef;
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +58,38 @@ pub(crate) struct KeyOutArgs {
     /// Keep it as it is
     #[arg(long, conflicts_with = "password")]
     pub(crate) plain: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("against").required(true).args(["policy", "key"])))]
+pub(crate) struct VerifyArgs {
+    /// The image, by tag or digest
+    pub(crate) image: ImageRef,
+    /// A policy file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// A file with the public key that must have signed it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// A type of attestation that must be there by the key; may be given more than once
+    #[arg(long = "attestation", value_name = "TYPE", requires = "key")]
+    pub(crate) attestations: Vec<PredicateType>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Check policy files, and run the tests that stand in them
+    Test {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]

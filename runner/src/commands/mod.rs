@@ -14,6 +14,7 @@ mod lint;
 mod login;
 mod logs;
 mod pipeline_source;
+mod policy;
 mod preflight;
 mod prune;
 mod remote;
@@ -198,6 +199,8 @@ pub(crate) async fn run(
         Command::Sbom(command) => sbom::sbom(&context, &command),
         Command::Steps(command) => steps::steps(&context, command).await,
         Command::Schema(args) => schema::schema(&context, &args),
+        Command::Verify(args) => policy::verify(&context, args).await,
+        Command::Policy(command) => policy::policy(&context, command),
         Command::Trace(args) => trace::trace(&context, args).await,
         Command::Key(command) => key::key(&context, command).await,
         Command::Token(command) => token::token(&context, command).await,

@@ -58,6 +58,8 @@ pub(crate) async fn run(
         | Command::Runner(_)
         | Command::Db(_)
         | Command::Doctor(_)
+        | Command::Verify(_)
+        | Command::Policy(_)
         | Command::Trace(_)
         | Command::Key(_)
         | Command::Token(_)

@@ -1,10 +1,11 @@
 //! `fairlead trace`: what the evidence at an image tells of its life, from the registry alone.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use fairlead_evidence::{Entry, NamedKey, PublicKey, Stage, Standing, Trace};
 use fairlead_oci::Client;
-use fairlead_step::{Egress, Image};
+use fairlead_step::{Egress, Image, ImageRef};
 
 use super::{Context, key};
 use crate::cli::TraceArgs;
@@ -17,25 +18,14 @@ const CHAIN: [Stage; 4] = [Stage::Source, Stage::Build, Stage::Contents, Stage::
 pub(crate) async fn trace(context: &Context<'_>, args: TraceArgs) -> Result<Exit, Stop> {
     let mut keys = Vec::new();
     for file in &args.keys {
-        let public = PublicKey::from_pem(&key::read(file)?).map_err(|error| {
-            Stop::usage(format!("`{}`", file.display())).because(&error).hint(error.hint())
-        })?;
+        let public = public_key(file)?;
         let name = file
             .file_name()
             .map_or_else(|| file.display().to_string(), |name| name.to_string_lossy().into_owned());
         keys.push(NamedKey { name, key: public });
     }
-    let registries = Arc::new(context.settings.registries.within(Egress::open()));
-    let client = Client::new(registries);
-    let of = |error: &fairlead_oci::Error| {
-        let stop = Stop::failed(error.to_string());
-        match error.hint() {
-            Some(hint) => stop.hint(hint),
-            None => stop,
-        }
-    };
-    let resolved = client.resolve(&args.image).await.map_err(|e| of(&e))?;
-    let trace = fairlead_evidence::trace(&client, &resolved.image, &keys).await;
+    let (client, image) = found(context, &args.image).await?;
+    let trace = fairlead_evidence::trace(&client, &image, &keys).await;
     let trace = trace.map_err(|error| Stop::of(&error))?;
     if args.json {
         context.output.json(&trace)?;
@@ -55,6 +45,29 @@ pub(crate) async fn trace(context: &Context<'_>, args: TraceArgs) -> Result<Exit
         return Ok(Exit::Rejected);
     }
     Ok(Exit::Passed)
+}
+
+/// A client of this machine's registries, and what `name` points to.
+pub(crate) async fn found(context: &Context<'_>, name: &ImageRef) -> Result<(Client, Image), Stop> {
+    let registries = Arc::new(context.settings.registries.within(Egress::open()));
+    let client = Client::new(registries);
+    match client.resolve(name).await {
+        Ok(resolved) => Ok((client, resolved.image)),
+        Err(error) => {
+            let stop = Stop::failed(error.to_string());
+            Err(match error.hint() {
+                Some(hint) => stop.hint(hint),
+                None => stop,
+            })
+        }
+    }
+}
+
+/// A public key in a file.
+pub(crate) fn public_key(file: &Path) -> Result<PublicKey, Stop> {
+    PublicKey::from_pem(&key::read(file)?).map_err(|error| {
+        Stop::usage(format!("`{}`", file.display())).because(&error).hint(error.hint())
+    })
 }
 
 /// The life as a tree: stages in their order, and what tells them.

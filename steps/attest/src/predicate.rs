@@ -91,12 +91,7 @@ fn missing(kind: &PredicateType, value: &Value) -> Option<String> {
 /// A report of findings in cosign's form.
 fn vuln(report: Value, around: &Around<'_>) -> Value {
     let origin = &report["origin"];
-    let database = origin.get("database").cloned().unwrap_or(Value::Null);
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-    let database = match &database {
-        Value::Null => String::new(),
-        other => text(other.get("digest").unwrap_or(other)),
-    };
+    let database = origin.get("database").and_then(Value::as_str).unwrap_or_default();
     json!({
         "invocation": {
             "parameters": null,

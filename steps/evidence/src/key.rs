@@ -211,13 +211,13 @@ impl SigningKey {
                     .map_err(|_| KeyError::WrongPassword)?;
                 Self::from_pkcs8(opened.as_bytes())
             }
-            "PRIVATE KEY" => Self::from_pkcs8(&*body?),
-            "EC PRIVATE KEY" => Self::from_sec1(&*body?),
+            "PRIVATE KEY" => Self::from_pkcs8(&body?),
+            "EC PRIVATE KEY" => Self::from_sec1(&body?),
             "RSA PRIVATE KEY" => {
                 let body = body?;
                 let algorithm =
                     AlgorithmIdentifierRef { oid: oid::RSA, parameters: Some(AnyRef::NULL) };
-                Self::from_pkcs8(&*wrapped(algorithm, &body)?)
+                Self::from_pkcs8(&wrapped(algorithm, &body)?)
             }
             "RSA PUBLIC KEY" | "PUBLIC KEY" => Err(not_pem("it is the public half")),
             _ => Err(not_pem("it holds something else than a private key")),
@@ -310,7 +310,7 @@ impl SigningKey {
                 let inner = OctetStringRef::new(&*seed).and_then(|seed| seed.to_der());
                 let inner = Zeroizing::new(inner.map_err(|error| broken(error.into()))?);
                 let algorithm = AlgorithmIdentifierRef { oid: oid::ED25519, parameters: None };
-                Self::from_pkcs8(&*wrapped(algorithm, &inner)?)
+                Self::from_pkcs8(&wrapped(algorithm, &inner)?)
             }
             Algorithm::Rsa => Err(KeyError::OtherAlgorithm {
                 what: WHAT_PRIVATE,

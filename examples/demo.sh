@@ -287,5 +287,17 @@ text '' 'What the pipeline wrote down:'
 fairlead logs "$second" record | indent | brief
 end_serve
 
+# --- the walk back ---
+chapter 'From the digest alone: where it came from'
+text 'On another machine, without the store: what hangs at the image in the registry tells its life.' ''
+shown "fairlead trace $REGISTRY/prod/shop:stable --key cosign.pub" true
+fairlead --state "$DEMO/elsewhere" --color "$COLOR" trace "$REGISTRY/prod/shop:stable" \
+  --key "$DEMO/cosign.pub" > "$DEMO/trace.txt" || fail 'the walk back found what does not hold'
+brief < "$DEMO/trace.txt" | indent
+for stage in source build contents findings signature promotion; do
+  grep -q " $stage" "$DEMO/trace.txt" || fail "nothing tells its $stage"
+done
+good 'every stage is verified by the public key'
+
 chapter "Done in $SECONDS s"
 text 'Everything is in target/demo: try `fairlead --state target/demo/state runs`.'

@@ -58,15 +58,38 @@ fn has_config() -> bool {
     folder.is_some_and(|folder| folder.join("config.json").exists())
 }
 
-fn credential(host: &str) -> Result<RegistryAuth, StepError> {
-    if !has_config() {
-        return Ok(RegistryAuth::Anonymous);
+/// Where Podman, Buildah and Skopeo keep logins, where one of their files is there.
+fn has_auth_file() -> bool {
+    let folder = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
+    folder.is_some_and(|folder| folder.join("containers/auth.json").is_file())
+}
+
+/// The login for `key`: of the file that `REGISTRY_AUTH_FILE` names and of no other where it is set, else
+/// Docker's, else Podman's.
+fn looked_up(key: &str) -> Result<DockerCredential, CredentialRetrievalError> {
+    if variable("REGISTRY_AUTH_FILE").is_some() {
+        return docker_credential::get_podman_credential(key);
     }
+    let docker = if has_config() {
+        docker_credential::get_credential(key)
+    } else {
+        Err(CredentialRetrievalError::ConfigNotFound)
+    };
+    match docker {
+        Err(
+            CredentialRetrievalError::ConfigNotFound
+            | CredentialRetrievalError::NoCredentialConfigured,
+        ) if has_auth_file() => docker_credential::get_podman_credential(key),
+        other => other,
+    }
+}
+
+fn credential(host: &str) -> Result<RegistryAuth, StepError> {
     let key = match host {
         "docker.io" | "index.docker.io" | "registry-1.docker.io" => "https://index.docker.io/v1/",
         other => other,
     };
-    match docker_credential::get_credential(key) {
+    match looked_up(key) {
         Ok(DockerCredential::UsernamePassword(user, password)) if user == "<token>" => {
             Ok(RegistryAuth::IdentityToken(Secret::new(password)))
         }
@@ -93,7 +116,9 @@ fn credential(host: &str) -> Result<RegistryAuth, StepError> {
         Err(error) => {
             Err(StepError::terminal(format!("the credentials for registry {host} cannot be read"))
                 .because(error.to_string())
-                .hint("look at config.json in ~/.docker or DOCKER_CONFIG"))
+                .hint(
+                    "look at config.json in ~/.docker or DOCKER_CONFIG, and at what REGISTRY_AUTH_FILE names",
+                ))
         }
     }
 }

@@ -200,6 +200,24 @@ fn log_in(fairlead: &Fairlead, host: &str, password: &str) {
 }
 
 #[test]
+fn a_login_is_found_in_the_file_that_is_named() {
+    let registry = Registry::private(RegistryLogin::CI);
+    let host = registry.host();
+    let fairlead = Fairlead::new();
+    let image = format!("{host}/apps/shop:v1");
+    let refused = fairlead.run(["trace", &image]).code(1);
+    assert!(refused.stderr.contains("docker login"), "{}", refused.stderr);
+    log_in(&fairlead, &host, RegistryLogin::CI.password);
+    let config = fairlead.home().join(".docker/config.json");
+    let named = fairlead.write("auth.json", &std::fs::read_to_string(&config).unwrap());
+    std::fs::remove_file(config).unwrap();
+    let fairlead = fairlead.env("REGISTRY_AUTH_FILE", named.to_str().unwrap());
+    // It lets us in, and there is nothing.
+    let empty = fairlead.run(["trace", &image]).code(1);
+    assert!(empty.stderr.contains("was it pushed"), "{}", empty.stderr);
+}
+
+#[test]
 fn a_refused_login_names_who_refused_and_the_right_one_is_let_in() {
     let registry = Registry::private(RegistryLogin::CI);
     let host = registry.host();

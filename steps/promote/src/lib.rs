@@ -100,6 +100,7 @@ impl StepKind for Promote {
     const KIND: &'static str = "promote";
     const SUMMARY: &'static str =
         "Copy an image and all that is attached to it, by digest, then set its tags";
+    const VERSION: &'static str = "2";
     const EFFECT: Effect = Effect::CheckThenAct;
     const CAPABILITIES: &'static [Capability] =
         &[Capability::RegistryRead, Capability::RegistryWrite, Capability::Secrets];

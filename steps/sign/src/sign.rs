@@ -68,6 +68,7 @@ pub struct SignOutput {
 impl StepKind for Sign {
     const KIND: &'static str = "sign";
     const SUMMARY: &'static str = "sign an image with a key, as cosign 2 and 3 read it";
+    const VERSION: &'static str = "2";
     const EFFECT: Effect = Effect::CheckThenAct;
     const CAPABILITIES: &'static [Capability] =
         &[Capability::RegistryRead, Capability::RegistryWrite, Capability::Secrets];

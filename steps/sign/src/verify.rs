@@ -106,6 +106,7 @@ impl StepKind for Verify {
     const KIND: &'static str = "verify";
     const SUMMARY: &'static str =
         "look for a signature by a key: verified, absent, invalid or foreign";
+    const VERSION: &'static str = "2";
     const EFFECT: Effect = Effect::Idempotent;
     const CAPABILITIES: &'static [Capability] = &[Capability::RegistryRead];
     type Input = VerifyInput;

@@ -5,6 +5,7 @@ mod chance;
 mod cost;
 mod explain;
 mod gates;
+mod history;
 mod items;
 mod paper;
 mod rerun;

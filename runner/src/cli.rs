@@ -620,7 +620,7 @@ pub(crate) struct DoctorArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// A file or a folder with pipelines; may be given more than once
-    #[arg(long = "pipelines", required = true, value_name = "PATH")]
+    #[arg(long = "pipelines", required_unless_present = "config", value_name = "PATH")]
     pub(crate) pipelines: Vec<PathBuf>,
     /// The configuration: who sends events, and how they prove themselves (YAML)
     #[arg(long, value_name = "FILE")]

@@ -5,6 +5,7 @@ mod access;
 mod lookup;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use fairlead_git::Remote;
 use schemars::JsonSchema;
@@ -25,9 +26,17 @@ pub(crate) struct ForgeLogin {
     pub(crate) ssh_key: Option<String>,
 }
 
-/// The logins, by the host that a connection goes to.
+/// The logins, by the host that a connection goes to. Every clone has the same, also when they are replaced.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ForgeLogins(Vec<(String, Option<u16>, ForgeLogin)>);
+pub(crate) struct ForgeLogins(Arc<RwLock<Vec<KnownLogin>>>);
+
+/// The login of a host, and of a port where one is named.
+#[derive(Debug, Clone)]
+struct KnownLogin {
+    host: String,
+    port: Option<u16>,
+    login: ForgeLogin,
+}
 
 impl ForgeLogins {
     /// Checks the logins as they stand in the configuration, under `host` or `host:port`.
@@ -48,19 +57,26 @@ impl ForgeLogins {
             if login.username.is_some() != login.password.is_some() {
                 return Err(format!("`forges`: `{name}` needs `username` and `password` together"));
             }
-            checked.push((host.to_owned(), port, login));
+            checked.push(KnownLogin { host: host.to_owned(), port, login });
         }
-        Ok(Self(checked))
+        Ok(Self(Arc::new(RwLock::new(checked))))
+    }
+
+    /// From now on the logins are those of `other`, for whoever has a clone of these.
+    pub(crate) fn replace(&self, other: &Self) {
+        let logins = other.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = logins;
     }
 
     /// The login of an address: that of its host and port. A login without a port is for the usual
     /// port of the transport alone.
-    pub(crate) fn of(&self, remote: &Remote) -> Option<&ForgeLogin> {
+    pub(crate) fn of(&self, remote: &Remote) -> Option<ForgeLogin> {
         let port = remote.port().or(remote.transport().default_port());
         let fits = |named: Option<u16>| named.or(remote.transport().default_port()) == port;
         let host = remote.host()?;
-        let mut logins = self.0.iter();
-        logins.find(|(name, named, _)| name == host && fits(*named)).map(|(_, _, login)| login)
+        let logins = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let found = logins.iter().find(|known| known.host == host && fits(known.port));
+        found.map(|known| known.login.clone())
     }
 }
 
@@ -94,7 +110,7 @@ mod tests {
             ("/srv/a.git", None),
         ] {
             let login = logins.of(&address.parse().unwrap());
-            assert_eq!(login.and_then(|login| login.ssh_key.as_deref()), want, "{address}");
+            assert_eq!(login.and_then(|login| login.ssh_key).as_deref(), want, "{address}");
         }
     }
 

@@ -186,8 +186,8 @@ mod tests {
         let projects = serde_json::from_str(text).unwrap();
         let (policy, secrets) = policy(&projects, &Stores::default()).unwrap();
         assert!(secrets["shop"].may_have("npm") && !secrets["default"].may_have("npm"));
-        assert_eq!(policy.project_of("shop-api"), Ok(Some("shop")));
-        assert_eq!(policy.project_of("release"), Ok(Some("default")));
+        assert_eq!(policy.project_of("shop-api"), Ok(Some("shop".to_owned())));
+        assert_eq!(policy.project_of("release"), Ok(Some("default".to_owned())));
         for (text, want) in [
             (r#"{"shop": {}}"#, "`pipelines` says by patterns which ones it has"),
             (r#"{"default": {"pipelines": "*"}}"#, "`pipelines` is not for it"),

@@ -11,6 +11,7 @@
 
 mod bus;
 mod cloud_event;
+mod commit_status;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod fields;
@@ -20,6 +21,7 @@ mod history;
 mod jobs;
 mod object;
 mod occurrence;
+mod outgoing;
 mod registry_events;
 #[cfg(any(test, feature = "conformance"))]
 pub mod samples;
@@ -31,6 +33,7 @@ pub use bus::{
     Acknowledge, Bus, BusError, Deliveries, Delivery, SubscribedDeliveries, SubscribedDelivery,
 };
 pub use cloud_event::{CloudEvent, CloudEventError, Headers, STRUCTURED};
+pub use commit_status::{CommitState, CommitStatus, StatusRequest};
 pub use fairlead_step::{Glob, GlobError, Globs, ObjectId, ObjectIdError, TagPattern, TagPatterns};
 pub use fields::{EventField, Nullness};
 pub use forge::{Forge, ForgeError};
@@ -42,6 +45,10 @@ pub use history::{KnownPush, repeated};
 pub use jobs::{AskError, Heard, JobBus, JobOffer, Reply, is_pool_name};
 pub use object::{GitRef, GitRefError};
 pub use occurrence::{RunFinished, Scheduled};
+pub use outgoing::{
+    FINDING_REPORTED, IMAGE_BUILT, IMAGE_PROMOTED, OUTGOING_TYPES, RUN_ENDED, RUN_STARTED,
+    STEP_ENDED, webhook_headers,
+};
 pub use registry_events::{Custom, ImageDeleted, ImageScanned, ScanKind, ScanOutcome};
 pub use senders::{
     Head, Incoming, MAX_BODY, Proof, ReceiveError, Received, Sender, SenderError, SenderKind,

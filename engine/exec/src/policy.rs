@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Component;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use fairlead_plan::{Plan, PlanStep, Scope};
 use fairlead_step::{
@@ -184,9 +184,15 @@ pub struct PolicyError {
     problem: String,
 }
 
-/// What may run, by project.
+/// What may run, by project. Cheap to clone; every clone is the same policy, also when it is replaced.
 #[derive(Clone)]
-pub struct Policy(Option<Arc<BTreeMap<String, Project>>>);
+pub struct Policy(Option<Arc<RwLock<Projects>>>);
+
+/// The projects of one moment, by name.
+type Projects = Arc<BTreeMap<String, Project>>;
+
+/// A policy as it is at one moment: whoever asks several things of it is answered by the same.
+struct Now(Option<Projects>);
 
 /// Something that a step would have, and may not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,43 +249,35 @@ impl Policy {
                 (true, true) | (false, false) => {}
             }
         }
-        Ok(Self(Some(Arc::new(projects))))
+        Ok(Self(Some(Arc::new(RwLock::new(Arc::new(projects))))))
+    }
+
+    /// Lets from now on run what `other` does, for whoever has a clone of this one. A policy stays open, or
+    /// closed, as it was made.
+    pub fn replace(&self, other: &Self) {
+        if let (Some(shared), Some(projects)) = (&self.0, other.now().0) {
+            *shared.write().unwrap_or_else(PoisonError::into_inner) = projects;
+        }
+    }
+
+    fn now(&self) -> Now {
+        let projects = |shared: &Arc<RwLock<Projects>>| {
+            Arc::clone(&shared.read().unwrap_or_else(PoisonError::into_inner))
+        };
+        Now(self.0.as_ref().map(projects))
     }
 
     /// The project of a pipeline, and nothing on an open machine.
     ///
     /// # Errors
     /// When two projects have the pipeline: none of them would be safe to take.
-    pub fn project_of(&self, pipeline: &str) -> Result<Option<&str>, PolicyError> {
-        Ok(self.lookup(pipeline)?.map(|(name, _)| name))
-    }
-
-    /// Its own entry is none where nobody wrote one: such a project has nothing.
-    fn lookup(&self, pipeline: &str) -> Result<Option<(&str, Option<&Project>)>, PolicyError> {
-        let Some(projects) = self.0.as_deref() else { return Ok(None) };
-        let mut found: Option<(&str, &Project)> = None;
-        for (name, project) in projects.iter().filter(|(name, _)| *name != DEFAULT_PROJECT) {
-            if !project.pipelines.is_match(pipeline) {
-                continue;
-            }
-            if let Some((first, _)) = found {
-                let problem = format!(
-                    "it has the pipeline `{pipeline}`, and `{first}` has it, too; change the \
-                     `pipelines` of one"
-                );
-                return Err(PolicyError { project: name.clone(), problem });
-            }
-            found = Some((name, project));
-        }
-        Ok(Some(match found {
-            Some((name, project)) => (name, Some(project)),
-            None => (DEFAULT_PROJECT, projects.get(DEFAULT_PROJECT)),
-        }))
+    pub fn project_of(&self, pipeline: &str) -> Result<Option<String>, PolicyError> {
+        Ok(self.now().lookup(pipeline)?.map(|(name, _)| name.to_owned()))
     }
 
     /// The secrets that a pipeline can name; none where the machine is open, which has its own.
     pub(crate) fn secrets(&self, pipeline: &str) -> Option<Arc<dyn SecretProvider>> {
-        match self.lookup(pipeline) {
+        match self.now().lookup(pipeline) {
             Ok(None) => None,
             Ok(Some((_, Some(project)))) => Some(Arc::clone(&project.secrets)),
             Ok(Some((_, None))) | Err(_) => Some(Arc::new(crate::secrets::NoSecrets)),
@@ -288,7 +286,7 @@ impl Policy {
 
     /// How the containers of a pipeline are shut in.
     pub(crate) fn confinement(&self, pipeline: &str) -> Confinement {
-        match self.lookup(pipeline) {
+        match self.now().lookup(pipeline) {
             Ok(None) => Confinement::default(),
             Ok(Some((_, Some(project)))) => project.containers.confinement(),
             Ok(Some((_, None))) | Err(_) => Containers::default().confinement(),
@@ -303,7 +301,8 @@ impl Policy {
         spec: &StepSpec,
         required: &[Requirement],
     ) -> Vec<Refusal> {
-        let (name, project) = match self.lookup(pipeline) {
+        let now = self.now();
+        let (name, project) = match now.lookup(pipeline) {
             Ok(None) => return Vec::new(),
             Ok(Some(found)) => found,
             Err(error) => {
@@ -377,6 +376,31 @@ impl Policy {
         let Some(first) = refused.first() else { return Ok(()) };
         let texts: Vec<&str> = refused.iter().map(|refusal| refusal.message.as_str()).collect();
         Err(StepError::terminal(texts.join("; ")).hint(first.hint.clone()))
+    }
+}
+
+impl Now {
+    /// Its own entry is none where nobody wrote one: such a project has nothing.
+    fn lookup(&self, pipeline: &str) -> Result<Option<(&str, Option<&Project>)>, PolicyError> {
+        let Some(projects) = self.0.as_deref() else { return Ok(None) };
+        let mut found: Option<(&str, &Project)> = None;
+        for (name, project) in projects.iter().filter(|(name, _)| *name != DEFAULT_PROJECT) {
+            if !project.pipelines.is_match(pipeline) {
+                continue;
+            }
+            if let Some((first, _)) = found {
+                let problem = format!(
+                    "it has the pipeline `{pipeline}`, and `{first}` has it, too; change the \
+                     `pipelines` of one"
+                );
+                return Err(PolicyError { project: name.clone(), problem });
+            }
+            found = Some((name, project));
+        }
+        Ok(Some(match found {
+            Some((name, project)) => (name, Some(project)),
+            None => (DEFAULT_PROJECT, projects.get(DEFAULT_PROJECT)),
+        }))
     }
 }
 
@@ -479,7 +503,10 @@ impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             None => f.write_str("Policy(open)"),
-            Some(projects) => f.debug_tuple("Policy").field(&projects.keys()).finish(),
+            Some(_) => {
+                let now = self.now().0.unwrap_or_default();
+                f.debug_tuple("Policy").field(&now.keys()).finish()
+            }
         }
     }
 }

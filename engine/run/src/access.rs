@@ -202,6 +202,12 @@ impl Projects {
         Ok(Self(projects))
     }
 
+    /// Whether there is a project of this name. [`Projects::DEFAULT`] is always there.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        name == Self::DEFAULT || self.0.contains_key(name)
+    }
+
     /// The projects that a pipeline belongs to: never none. One that several name belongs to all of
     /// them, and whoever wants to do something with it needs the right in each.
     #[must_use]

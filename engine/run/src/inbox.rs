@@ -410,7 +410,34 @@ pub trait EventStore: Send + Sync {
     /// # Errors
     /// When the store fails.
     fn raise_watermark(&self, name: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Takes the turn called `name`, which is one at a time of several servers: whether it has come `at`
+    /// this time, and nobody else took it. The next one comes at `next`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn take_turn(
+        &self,
+        name: &str,
+        at: Timestamp,
+        next: Timestamp,
+    ) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// What was kept last under this name: of the files of a repository, of the tags of a registry.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn checkpoint(&self, name: &str) -> BoxFuture<'_, Result<Option<String>, StoreError>>;
+
+    /// Keeps `body` under this name, in the place of what was there.
+    ///
+    /// # Errors
+    /// When the store fails, or it has more than [`MAX_CHECKPOINT_BYTES`].
+    fn save_checkpoint(&self, name: &str, body: &str) -> BoxFuture<'_, Result<(), StoreError>>;
 }
+
+/// The most bytes of a checkpoint.
+pub const MAX_CHECKPOINT_BYTES: usize = 32 << 20;
 
 /// The most bytes of a reason that is kept.
 pub const MAX_REASON_BYTES: usize = 4 << 10;
@@ -507,5 +534,22 @@ impl<S: EventStore + ?Sized> EventStore for Arc<S> {
 
     fn raise_watermark(&self, name: &str, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
         (**self).raise_watermark(name, at)
+    }
+
+    fn take_turn(
+        &self,
+        name: &str,
+        at: Timestamp,
+        next: Timestamp,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        (**self).take_turn(name, at, next)
+    }
+
+    fn checkpoint(&self, name: &str) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        (**self).checkpoint(name)
+    }
+
+    fn save_checkpoint(&self, name: &str, body: &str) -> BoxFuture<'_, Result<(), StoreError>> {
+        (**self).save_checkpoint(name, body)
     }
 }

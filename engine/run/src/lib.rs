@@ -15,6 +15,7 @@ mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod decide;
+mod deliveries;
 mod error;
 mod explain;
 mod export;
@@ -47,6 +48,10 @@ pub use audit::{
     AuditAction, AuditDecodeError, AuditEntry, AuditLog, AuditRecord, MOST_ENTRIES, check_audit,
 };
 pub use command::Command;
+pub use deliveries::{
+    DeliveryFilter, DeliveryOutcome, DeliveryStore, DeliveryView, NewDelivery, StoredDelivery,
+    TakeDeliveries,
+};
 pub use error::{ApplyError, ReplayError};
 pub use explain::{Around, Explanation, StepExplanation, Unblock};
 pub use export::{ImportError, MAX_EXPORT_BYTES};
@@ -61,7 +66,7 @@ pub use idempotency::{
 };
 pub use inbox::{
     Claimed, DueEvent, EventFilter, EventRun, EventState, EventStore, EventView, Inserted,
-    MAX_REASON_BYTES, NewEvent, Retried, StoredEvent, TagPush, UnknownState,
+    MAX_CHECKPOINT_BYTES, MAX_REASON_BYTES, NewEvent, Retried, StoredEvent, TagPush, UnknownState,
 };
 pub use journal::{
     Admission, AppendError, Batch, BoxError, Created, Group, Head, Journal, Lease, LeaseError,

@@ -17,6 +17,8 @@
 //! one event start one run of a pipeline. [`Server::serve`] picks up whatever an earlier process left.
 
 mod api;
+mod current;
+mod definitions;
 mod identity;
 mod ingest;
 mod ports;
@@ -31,14 +33,15 @@ mod triggers;
 mod tests;
 
 pub use api::openapi;
+pub use definitions::{Definitions, PullRequestFiles, RepositorySettings, Setup};
 pub use identity::{
     ApiAccess, ClaimRole, IssuerDocuments, IssuerError, IssuerSettings, Issuers, Limits,
     LoginSettings, LoginToken, TrustedProxies,
 };
 pub use ingest::{SourceProblem, SourceSettings, Sources, once_more};
 pub use ports::{
-    Forges, FoundImage, FoundRef, ImageResolver, Pipeline, Pipelines, PipelinesError, PruneRequest,
-    Retention, UnresolvedImage, resolve_images,
+    FilesAt, Forges, FoundImage, FoundRef, ImageResolver, Pipeline, PipelineFiles, PipelineOrigin,
+    Pipelines, PipelinesError, PlanRules, PruneRequest, Retention, UnresolvedImage, resolve_images,
 };
 pub use server::{Ports, ServeError, Server};
 pub use settings::Options;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fairlead_event::{Bus, BusError, SubscribedDeliveries};
 use fairlead_exec::{Engine, Updates};
 use fairlead_run::{
-    AuditLog, EventStore, Groups, IdempotencyStore, Journal, LogStore, Projects, TokenStore, Wake,
+    AuditLog, EventStore, Groups, IdempotencyStore, Journal, LogStore, TokenStore, Wake,
 };
 use fairlead_step::{Artifacts, Catalog, Clock, RunId};
 use futures::stream::BoxStream;
@@ -20,9 +20,11 @@ use crate::api::{
     self, Api, ArtifactsApi, Bounded, Decisions, EventsApi, FileRequests, MetricsApi, Readiness,
     Requests, RunsApi, TokensApi,
 };
+use crate::current::Current;
+use crate::definitions::{Definitions, Live, Setup, Tools};
 use crate::identity::{ApiAccess, Audit, Guard, Identity, Issuers, Rates, TrustedProxies};
-use crate::ingest::{Ingest, Outbox, Receiver, Sources, Subscription};
-use crate::ports::{Forges, ImageResolver, Pipelines, Retention};
+use crate::ingest::{Ingest, Outbox, Receiver, Subscription};
+use crate::ports::{Forges, ImageResolver, Retention};
 use crate::runs::{Supervisor, Sweep};
 use crate::settings::Options;
 use crate::streams::Streams;
@@ -60,10 +62,6 @@ pub struct Ports {
     pub forges: Arc<dyn Forges>,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// The pipelines that may be started.
-    pub pipelines: Pipelines,
-    /// From whom events are taken.
-    pub sources: Sources,
     /// Who may use the API.
     pub access: ApiAccess,
     /// The API tokens, in the same store.
@@ -76,8 +74,6 @@ pub struct Ports {
     pub audit: Arc<dyn AuditLog>,
     /// The proxies that are believed when they say whose a request is.
     pub proxies: TrustedProxies,
-    /// Which pipeline belongs to which project.
-    pub projects: Projects,
     /// The groups of those who vote.
     pub groups: Groups,
     /// What is measured: the engine tells the same of its runs.
@@ -116,14 +112,31 @@ pub enum ServeError {
 /// The server.
 pub struct Server {
     ports: Ports,
+    definitions: Arc<Definitions>,
     options: Options,
 }
 
 impl Server {
     /// A server. It does nothing until it serves.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the repositories that it is to follow.
+    pub fn new(ports: Ports, setup: Setup, options: Options) -> Result<Self, Vec<String>> {
+        let tools = Tools {
+            catalog: Arc::clone(&ports.catalog),
+            forges: Arc::clone(&ports.forges),
+            events: Arc::clone(&ports.events),
+            clock: Arc::clone(&ports.clock),
+            forge: options.forge,
+        };
+        let definitions = Arc::new(Definitions::new(tools, setup)?);
+        Ok(Self { ports, definitions, options })
+    }
+
+    /// The pipelines, sources and projects, for whoever replaces them.
     #[must_use]
-    pub const fn new(ports: Ports, options: Options) -> Self {
-        Self { ports, options }
+    pub fn definitions(&self) -> Arc<Definitions> {
+        Arc::clone(&self.definitions)
     }
 
     /// Serves until `shutdown` is ready: goes on with the runs and events that an earlier process
@@ -148,7 +161,8 @@ impl Server {
         }
         let deliveries = self.ports.bus.subscribe().await.map_err(ServeError::Bus)?;
         let mut heard = Vec::new();
-        for (name, source) in self.ports.sources.iter() {
+        let live = Arc::clone(&self.definitions.live().borrow());
+        for (name, source) in live.sources.iter() {
             if let Some(subject) = &source.subject {
                 let messages = self.ports.bus.subscribe_to(name, subject).await;
                 let messages = messages
@@ -157,13 +171,13 @@ impl Server {
             }
         }
 
-        let Self { mut ports, options } = self;
+        let Self { mut ports, definitions, options } = self;
         let proxies = std::mem::take(&mut ports.proxies);
         let stopping = CancellationToken::new();
         // Before anything is driven, so that nothing of it is missed.
         let (updates, ends) = (ports.engine.subscribe(), ports.engine.subscribe());
         let wakes = ports.journal.wakes();
-        let parts = Parts::compose(ports, options, &stopping);
+        let parts = Parts::compose(ports, definitions, options, &stopping);
         let Parts { supervisor, tasks, api, .. } = &parts;
         let (supervisor, tasks, api) = (Arc::clone(supervisor), tasks.clone(), api.clone());
         let loops = parts.run(updates, ends, wakes, deliveries, heard);
@@ -221,6 +235,7 @@ struct Parts {
     deliveries: Deliveries,
     redelivery: Redelivery,
     schedules: Schedules,
+    definitions: Arc<Definitions>,
     run_ends: RunEnds,
     /// The tasks that handle events.
     tasks: TaskTracker,
@@ -231,9 +246,17 @@ struct Parts {
 }
 
 impl Parts {
-    fn compose(ports: Ports, options: Options, stopping: &CancellationToken) -> Self {
+    fn compose(
+        ports: Ports,
+        definitions: Arc<Definitions>,
+        options: Options,
+        stopping: &CancellationToken,
+    ) -> Self {
         let Ports { engine, journal, events, logs, bus, images, forges, clock, .. } = ports;
-        let (pipelines, sources) = (Arc::new(ports.pipelines), Arc::new(ports.sources));
+        let live = || definitions.live();
+        let pipelines = Current::of(live(), |live: &Live| Arc::clone(&live.pipelines));
+        let sources = Current::of(live(), |live: &Live| Arc::clone(&live.sources));
+        let projects = Current::of(live(), |live: &Live| Arc::clone(&live.projects));
         let stopping = || stopping.clone();
         let metrics = ports.metrics;
         let exports = exports(&metrics, ports.traces, &journal, &events, stopping());
@@ -242,7 +265,7 @@ impl Parts {
         let ingest = Ingest::new(Arc::clone(&events), Arc::clone(&clock), options.direct);
         let ingest = Arc::new(ingest);
         let receiver = Receiver {
-            sources: Arc::clone(&sources),
+            sources: sources.clone(),
             ingest: Arc::clone(&ingest),
             clock: Arc::clone(&clock),
         };
@@ -278,7 +301,8 @@ impl Parts {
             registry: options.registry,
         };
         let triggers = Triggers {
-            pipelines: Arc::clone(&pipelines),
+            definitions: Arc::clone(&definitions),
+            pipelines: pipelines.clone(),
             confirmation: Confirmation {
                 sources,
                 images: Arc::clone(&images),
@@ -323,14 +347,15 @@ impl Parts {
         };
 
         let schedules = Schedules {
-            pipelines: Arc::clone(&pipelines),
+            pipelines: pipelines.clone(),
+            changed: live(),
             events: Arc::clone(&events),
             ingest: Arc::clone(&ingest),
             clock: Arc::clone(&clock),
             stopping: stopping(),
         };
         let run_ends = RunEnds {
-            pipelines: Arc::clone(&pipelines),
+            pipelines: pipelines.clone(),
             journal: Arc::clone(&journal),
             events: Arc::clone(&events),
             ingest: Arc::clone(&ingest),
@@ -346,7 +371,7 @@ impl Parts {
             },
             files: FileRequests {
                 catalog: ports.catalog,
-                pipelines: Arc::clone(&pipelines),
+                pipelines: pipelines.clone(),
                 starter: starter.clone(),
                 images: Arc::clone(&images),
                 journal: Arc::clone(&journal),
@@ -383,7 +408,7 @@ impl Parts {
                     clock: Arc::clone(&clock),
                 }),
                 rates: Arc::new(Rates::new(options.limits)),
-                projects: Arc::new(ports.projects),
+                projects,
                 groups: Arc::new(ports.groups),
                 keyed: ports.keyed,
                 audit: Audit::new(ports.audit, Arc::clone(&clock)),
@@ -394,6 +419,7 @@ impl Parts {
             receiver: receiver.clone(),
             requests: Requests {
                 pipelines,
+                live: Current::whole(live()),
                 events,
                 ingest,
                 starter,
@@ -412,6 +438,7 @@ impl Parts {
             deliveries,
             redelivery,
             schedules,
+            definitions,
             run_ends,
             tasks,
             stopping: stopping(),
@@ -438,6 +465,7 @@ impl Parts {
         loops.spawn(self.deliveries.run(deliveries));
         loops.spawn(self.redelivery.run());
         loops.spawn(self.schedules.run());
+        loops.spawn(self.definitions.run(self.stopping.clone()));
         loops.spawn(self.run_ends.run(ends));
         let sweep = Arc::clone(&self.sweep);
         loops.spawn(async move { sweep.attend(wakes).await });

@@ -1,7 +1,8 @@
 //! What every store refuses, whatever it is kept in.
 
 use fairlead_run::{
-    AppendError, Batch, NewEvent, NewRun, Record, Request, RunEvent, RunStatus, Seq, StoreError,
+    AppendError, Batch, MAX_CHECKPOINT_BYTES, NewDelivery, NewEvent, NewRun, Record, Request,
+    RunEvent, RunStatus, Seq, StoreError,
 };
 use fairlead_step::RunId;
 use jiff::Timestamp;
@@ -96,6 +97,25 @@ pub(crate) fn new_event(event: &NewEvent) -> Result<(), StoreError> {
         });
     }
     Ok(())
+}
+
+/// What every store refuses about a checkpoint.
+pub(crate) fn checkpoint(name: &str, body: &str) -> Result<(), StoreError> {
+    let (size, limit) = (body.len(), MAX_CHECKPOINT_BYTES);
+    if size > limit {
+        return Err(StoreError::TooLarge { what: format!("checkpoint `{name}`"), size, limit });
+    }
+    Ok(())
+}
+
+/// What every store refuses about messages to others.
+pub(crate) fn new_deliveries(messages: &[NewDelivery]) -> Result<(), StoreError> {
+    let limit = NewDelivery::MAX_BYTES;
+    let large = messages.iter().find(|message| message.document.len() > limit);
+    large.map_or(Ok(()), |message| {
+        let what = format!("message `{}`", message.id);
+        Err(StoreError::TooLarge { what, size: message.document.len(), limit })
+    })
 }
 
 /// The most bytes of a signal: a settlement carries the outputs of a step, which are at most 1 MiB.

@@ -71,6 +71,14 @@ macro_rules! renew {
 
 pub(crate) const WATERMARK: &str = "SELECT at FROM watermark WHERE name = $1";
 
+pub(crate) const TAKE_TURN: &str = "INSERT INTO watermark (name, at) VALUES ($1, $3) \
+    ON CONFLICT (name) DO UPDATE SET at = excluded.at WHERE watermark.at <= $2";
+
+pub(crate) const CHECKPOINT: &str = "SELECT body FROM checkpoint WHERE name = $1";
+
+pub(crate) const SAVE_CHECKPOINT: &str = "INSERT INTO checkpoint (name, body) VALUES ($1, $2) \
+    ON CONFLICT (name) DO UPDATE SET body = excluded.body";
+
 /// Raises a watermark; `$greater` is how the databases call the greater of two.
 macro_rules! raise_watermark {
     ($greater:literal) => {

@@ -11,6 +11,7 @@ mod accept;
 mod admission;
 mod artifacts;
 mod callers;
+mod deliveries;
 mod error;
 mod events;
 mod idempotency;
@@ -29,7 +30,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fairlead_run::{
-    AuditLog, EventStore, IdempotencyStore, Journal, LogStore, ResultCache, StoreError, TokenStore,
+    AuditLog, DeliveryStore, EventStore, IdempotencyStore, Journal, LogStore, ResultCache,
+    StoreError, TokenStore,
 };
 use fairlead_step::Artifacts;
 
@@ -45,6 +47,7 @@ pub struct Store {
     events: Arc<dyn EventStore>,
     result_cache: Arc<dyn ResultCache>,
     tokens: Arc<dyn TokenStore>,
+    deliveries: Arc<dyn DeliveryStore>,
     audit: Arc<dyn AuditLog>,
     keyed: Arc<dyn IdempotencyStore>,
     logs: Arc<dyn LogStore>,
@@ -130,6 +133,7 @@ impl Store {
             + TokenStore
             + AuditLog
             + IdempotencyStore
+            + DeliveryStore
             + prune::Retention
             + 'static,
         L: LogStore + prune::LogRetention + 'static,
@@ -139,6 +143,7 @@ impl Store {
             events: state.clone(),
             result_cache: state.clone(),
             tokens: state.clone(),
+            deliveries: state.clone(),
             audit: state.clone(),
             keyed: state.clone(),
             retention: state,
@@ -190,6 +195,12 @@ impl Store {
     #[must_use]
     pub fn tokens(&self) -> Arc<dyn TokenStore> {
         Arc::clone(&self.tokens)
+    }
+
+    /// The messages to others.
+    #[must_use]
+    pub fn deliveries(&self) -> Arc<dyn DeliveryStore> {
+        Arc::clone(&self.deliveries)
     }
 
     /// The audit log.

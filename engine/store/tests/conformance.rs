@@ -6,10 +6,13 @@ mod server;
 use std::sync::Arc;
 
 use fairlead_run::conformance::{
-    audit_log_conformance, event_store_conformance, idempotency_conformance, journal_conformance,
-    log_store_conformance, reopened_conformance, result_cache_conformance, token_store_conformance,
+    audit_log_conformance, delivery_store_conformance, event_store_conformance,
+    idempotency_conformance, journal_conformance, log_store_conformance, reopened_conformance,
+    result_cache_conformance, token_store_conformance,
 };
-use fairlead_run::{EventStore, IdempotencyStore, Journal, LogStore, ResultCache, TokenStore};
+use fairlead_run::{
+    DeliveryStore, EventStore, IdempotencyStore, Journal, LogStore, ResultCache, TokenStore,
+};
 use fairlead_store::Store;
 use server::Schema;
 use tempfile::TempDir;
@@ -95,6 +98,26 @@ async fn the_events_in_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_events_in_postgres() {
     in_postgres!(event_store_conformance, sides);
+}
+
+fn messages(store: Store) -> Arc<dyn DeliveryStore> {
+    store.deliveries()
+}
+
+#[tokio::test]
+async fn the_messages_in_memory() {
+    delivery_store_conformance(async || messages(Store::memory())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_messages_in_sqlite() {
+    let stores = Stores::default();
+    delivery_store_conformance(async || messages(stores.on_disk().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_messages_in_postgres() {
+    in_postgres!(delivery_store_conformance, messages);
 }
 
 fn result_cache(store: Store) -> Arc<dyn ResultCache> {

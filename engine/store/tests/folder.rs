@@ -154,11 +154,11 @@ async fn what_is_not_ours_is_refused_and_left_alone() {
     let newer = tempfile::tempdir().unwrap();
     Store::open(newer.path()).await.unwrap().close().await;
     let mut db = database(newer.path()).await;
-    db.execute("PRAGMA user_version = 8").await.unwrap();
+    db.execute("PRAGMA user_version = 9").await.unwrap();
     db.close().await.unwrap();
     let error = Store::open(newer.path()).await.unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 8, known: 7, .. }), "{error}");
-    assert!(error.to_string().ends_with("has version 8, and this build knows up to 7"), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 9, known: 8, .. }), "{error}");
+    assert!(error.to_string().ends_with("has version 9, and this build knows up to 8"), "{error}");
 
     let garbage = tempfile::tempdir().unwrap();
     std::fs::write(garbage.path().join("fairlead.db"), "not a database at all ".repeat(100))

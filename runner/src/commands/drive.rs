@@ -99,7 +99,7 @@ fn engine_for(context: &Context<'_>, store: &Store, args: &DriveArgs) -> Result<
     };
     let permits = Permits::open();
     let access = context.forge_access(logins, permits.egress.clone());
-    let workspaces = context.workspaces(store, access);
+    let workspaces = context.workspaces(context.fetcher(store, access));
     Ok(context.engine(store, args.max_parallel, None, args.inject.clone(), permits, workspaces))
 }
 

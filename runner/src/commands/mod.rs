@@ -17,6 +17,7 @@ mod pipeline_source;
 mod policy;
 mod preflight;
 mod prune;
+mod reload;
 mod remote;
 mod replay;
 mod rerun;
@@ -144,11 +145,16 @@ impl Context<'_> {
         }
     }
 
-    /// The workspaces of runs, in the state folder; what is at forges is fetched by `access`.
-    pub(crate) fn workspaces(&self, store: &Store, access: ForgeAccess) -> Arc<RunFolders> {
-        let state = &self.settings.state;
-        let fetcher = Fetcher::new(access, state.join("mirrors"), store.artifacts());
-        Arc::new(RunFolders::new(state.join("workspaces"), Arc::new(fetcher)))
+    /// What brings the files of workspaces, with mirrors in the state folder; what is at forges is fetched by
+    /// `access`.
+    pub(crate) fn fetcher(&self, store: &Store, access: ForgeAccess) -> Arc<Fetcher> {
+        let mirrors = self.settings.state.join("mirrors");
+        Arc::new(Fetcher::new(access, mirrors, store.artifacts()))
+    }
+
+    /// The workspaces of runs, in the state folder.
+    pub(crate) fn workspaces(&self, fetcher: Arc<Fetcher>) -> Arc<RunFolders> {
+        Arc::new(RunFolders::new(self.settings.state.join("workspaces"), fetcher))
     }
 
     /// What reaching forges takes, with these logins.

@@ -16,8 +16,8 @@ use fairlead_plan::{Plan, Scope};
 use fairlead_run::{Journal, StoreError};
 use fairlead_server::{
     ApiAccess, FoundImage, ImageResolver, IssuerDocuments, IssuerSettings, Issuers, Metrics,
-    Options, Pipeline, Pipelines, Ports, PruneRequest, Retention, ServeError, Server,
-    SourceSettings, Sources, TraceExporter, TrustedProxies,
+    Options, Ports, PruneRequest, RepositorySettings, Retention, ServeError, Server,
+    SourceSettings, TraceExporter, TrustedProxies,
 };
 use fairlead_step::{
     BoxFuture, Catalog, Clock, Digest, Egress, Image, ImageRef, StepError, error_chain,
@@ -26,17 +26,18 @@ use fairlead_store::{PruneRules, Store};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::reload::{self, Reload};
 use super::{Context, drive, preflight, prune, votes};
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Stop};
 use crate::forges::{ForgeLogin, ForgeLogins, ForgeLookup};
 use crate::issuers::Documents;
 use crate::load;
-use crate::output::Style;
 use crate::projects::{self, EgressSettings, Permits, ProjectSettings};
 use crate::secrets::project::{ProjectSecrets, StoreSettings, Stores};
 use crate::settings::{Settings, text_variable};
@@ -59,12 +60,15 @@ pub(crate) struct Config {
     /// From whom events are taken, by the name in the path `/webhooks/NAME`.
     #[serde(default)]
     pub(super) sources: BTreeMap<String, SourceSettings>,
+    /// The repositories whose pipeline files the server follows.
+    #[serde(default)]
+    pub(super) pipelines: Vec<RepositorySettings>,
     /// Who to be at a forge, by the host (`host` or `host:port`) of the address that is fetched from.
     #[serde(default)]
     forges: BTreeMap<String, ForgeLogin>,
     /// What pipelines may do, by project. Whatever is not allowed here is refused.
     #[serde(default)]
-    projects: BTreeMap<String, ProjectSettings>,
+    pub(super) projects: BTreeMap<String, ProjectSettings>,
     /// Where the secrets of projects are kept besides files, by a name for each.
     #[serde(default)]
     secret_stores: BTreeMap<String, StoreSettings>,
@@ -101,7 +105,7 @@ impl Rules {
         let policy = &self.permits.policy;
         let mut found = policy.foreseen(plan, catalog, &scope, &BTreeSet::new());
         if let Ok(Some(project)) = policy.project_of(plan.name()) {
-            let secrets = self.secrets.get(project);
+            let secrets = self.secrets.get(&project);
             let unknown = plan.secrets().into_iter();
             let unknown = unknown.filter(|name| !secrets.is_some_and(|known| known.may_have(name)));
             found.extend(unknown.map(|name| Refusal {
@@ -126,15 +130,25 @@ pub(crate) struct IdentitySettings {
     issuers: BTreeMap<String, IssuerSettings>,
 }
 
+/// What stands in a configuration file.
+fn parsed<T: DeserializeOwned>(path: &Path) -> Result<T, Stop> {
+    let text = load::text(path, MAX_CONFIG)?;
+    serde_saphyr::from_str(&text).map_err(|e| {
+        Stop::usage(format!("{} is not a configuration of `serve`", path.display()))
+            .because(&e)
+            .hint("`fairlead schema server` prints its schema")
+    })
+}
+
 impl Config {
     /// Reads the configuration in a file.
     pub(super) fn read(path: &Path) -> Result<Self, Stop> {
-        let text = load::text(path, MAX_CONFIG)?;
-        serde_saphyr::from_str(&text).map_err(|e| {
-            Stop::usage(format!("{} is not a configuration of `serve`", path.display()))
-                .because(&e)
-                .hint("`fairlead schema server` prints its schema")
-        })
+        parsed(path)
+    }
+
+    /// The same as it stands in the file.
+    pub(super) fn raw(path: &Path) -> Result<Value, Stop> {
+        parsed(path)
     }
 
     /// What a server with this configuration lets its pipelines do.
@@ -199,26 +213,9 @@ impl ImageResolver for Registry {
 
 pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit, Stop> {
     let settings = &context.settings;
-    let mut pipelines = Vec::new();
-    for file in load::pipeline_files(&args.pipelines)? {
-        let plan = load::plan(&file, &context.catalog, context.output)?;
-        pipelines.push(Pipeline { plan: Arc::new(plan) });
-    }
-    let pipelines = Pipelines::new(pipelines).map_err(|e| Stop::usage(e.to_string()))?;
     let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
-    let rules = config.rules(settings)?;
-    for pipeline in pipelines.iter() {
-        // It may be allowed before anybody asks for a run, and the others run all the same.
-        for refusal in rules.refusals(&pipeline.plan, &context.catalog) {
-            let (output, name) = (context.output, pipeline.plan.name());
-            output.say(format!("{} `{name}`: {refusal}", output.paint(Style::Warn, "warning:")));
-            output.say(format!("{} {}", output.paint(Style::Warn, "hint:"), refusal.hint));
-        }
-    }
-    let sources = Sources::open(&config.sources, &*settings.secrets).await.map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|p| error_chain(p)).collect();
-        Stop::usage(lines.join("; ")).hint("docs/events.md has the fields of a source")
-    })?;
+    let rules = Arc::new(config.rules(settings)?);
+    let setup = reload::setup(context, &args, &config, &rules).await?;
     let access = match &args.api_token {
         None if config.identity.is_some() => ApiAccess::KnownCallers,
         None => ApiAccess::LoopbackWithoutToken { user: drive::person() },
@@ -245,8 +242,10 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     let permits = rules.permits.clone();
     let registries = Arc::new(settings.registries.within(permits.egress.clone()));
     let max_runs = Some(args.max_runs);
-    let forges = context.forge_access(config.logins()?, permits.egress.clone());
-    let workspaces = context.workspaces(&store, forges.clone());
+    let logins = config.logins()?;
+    let forges = context.forge_access(logins.clone(), permits.egress.clone());
+    let fetcher = context.fetcher(&store, forges.clone());
+    let workspaces = context.workspaces(Arc::clone(&fetcher));
     let folders = Arc::clone(&workspaces);
     let traces = Otlp::open(&config.telemetry, &*settings.secrets).await.map_err(Stop::usage)?;
     let metrics = Arc::new(Metrics::new());
@@ -261,7 +260,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     let made_of = with_runners(made_of, &store, &args, nats.as_deref()).await?;
     let engine = Engine::measured(made_of, metrics.clone());
     let sweeping = tokio::spawn(sweep(Arc::clone(&folders), store.journal()));
-    let lookup = ForgeLookup { access: forges, folders };
+    let lookup = ForgeLookup { access: forges, folders, fetcher };
     let ports = Ports {
         engine,
         journal: store.journal(),
@@ -274,19 +273,20 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         images: Arc::new(Registry(Client::new(registries))),
         forges: Arc::new(lookup),
         clock: Arc::clone(&settings.clock),
-        pipelines,
-        sources,
         access,
         tokens: store.tokens(),
         issuers,
         audit: store.audit(),
         keyed: store.keyed_requests(),
         proxies: TrustedProxies::new(config.trusted_proxies.clone()),
-        projects: projects::membership(&config.projects).map_err(|e| Stop::usage(e.to_string()))?,
         groups: votes::groups(args.groups.as_deref())?,
         metrics,
         traces: traces.map(|traces| Arc::new(traces) as Arc<dyn TraceExporter>),
     };
+    let server = Server::new(ports, setup, options);
+    let server = server.map_err(|problems| {
+        Stop::usage(problems.join("; ")).hint("docs/server.md says what may stand there")
+    })?;
     let listener = TcpListener::bind(args.listen).await.map_err(|e| {
         Stop::failed(format!("cannot listen on {}", args.listen))
             .because(&e)
@@ -295,8 +295,23 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     // Whoever asked for port 0 learns here which one it is.
     let address = listener.local_addr().map_err(|e| Stop::of(&e))?;
     context.output.say(format!("listening on http://{address}"));
-    let stopped = stop_signal().map_err(|e| Stop::internal("cannot hear signals").because(&e))?;
-    Server::new(ports, options).serve(listener, stopped).await.map_err(|error| {
+    let deaf = |error: std::io::Error| Stop::internal("cannot hear signals").because(&error);
+    let (stopped, hangup) =
+        (stop_signal().map_err(deaf)?, signal(SignalKind::hangup()).map_err(deaf)?);
+    let began_with = args.config.as_deref().map(Config::raw).transpose()?.unwrap_or_default();
+    let reload = Reload {
+        context,
+        args: &args,
+        definitions: server.definitions(),
+        permits: rules.permits.clone(),
+        logins,
+        began_with,
+    };
+    let served = tokio::select! {
+        served = Box::pin(server.serve(listener, stopped)) => served,
+        () = reload.run(hangup) => Ok(()),
+    };
+    served.map_err(|error| {
         let stop = Stop::of(&error);
         if matches!(error, ServeError::Exposed { .. }) {
             return stop.hint(

@@ -132,7 +132,14 @@ pub(crate) async fn abandon(context: &Context<'_>, args: CancelArgs) -> Result<E
 fn idle_engine(context: &Context<'_>, store: &Store) -> Engine {
     let permits = Permits::open();
     let access = context.forge_access(ForgeLogins::default(), permits.egress.clone());
-    context.engine(store, None, None, Vec::new(), permits, context.workspaces(store, access))
+    context.engine(
+        store,
+        None,
+        None,
+        Vec::new(),
+        permits,
+        context.workspaces(context.fetcher(store, access)),
+    )
 }
 
 /// Writes down what somebody is about to say to a run, and answers the reason as the run has it: it tells

@@ -80,17 +80,17 @@ impl ForgeAccess {
         };
         let (http, ssh) = (parsed(addresses.clone_url)?, parsed(addresses.ssh_url)?);
         if let Some(remote) = ssh
-            && let Some(key) = self.logins.of(&remote).and_then(|login| login.ssh_key.as_ref())
+            && let Some(key) = self.logins.of(&remote).and_then(|login| login.ssh_key)
         {
-            return Ok((remote, GitAuth::SshKey { key: secret(key).await?, known_hosts: None }));
+            return Ok((remote, GitAuth::SshKey { key: secret(&key).await?, known_hosts: None }));
         }
         let remote = http.ok_or_else(|| {
             StepError::terminal(format!("nobody says where {} is", addresses.repository))
                 .hint("name the `forge` of the source in the server's configuration")
         })?;
-        let auth = match self.logins.of(&remote).map(|login| (&login.username, &login.password)) {
+        let auth = match self.logins.of(&remote).map(|login| (login.username, login.password)) {
             Some((Some(user), Some(password))) => {
-                GitAuth::Password { user: user.clone(), password: secret(password).await? }
+                GitAuth::Password { user, password: secret(&password).await? }
             }
             Some(_) | None => GitAuth::Ambient,
         };

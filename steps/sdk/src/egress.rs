@@ -4,22 +4,30 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::Glob;
 
-/// Which hosts may be spoken to. Cheap to clone.
+/// Which hosts may be spoken to. Cheap to clone; every clone has the same rules, also when they are replaced.
 ///
 /// * Nobody is led to a link-local address or to the metadata service of a cloud's machine, unless that very
 ///   address is configured.
 /// * [`Egress::open`] lets everything else be spoken to: a person's own machine.
 /// * [`Egress::public_and`] lets hosts of the public internet be spoken to, and those that are configured:
 ///   never this machine or a private network because an event or a pipeline says so.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Egress(Arc<Rules>);
+#[derive(Debug, Clone, Default)]
+pub struct Egress(Arc<RwLock<Arc<Rules>>>);
+
+impl PartialEq for Egress {
+    fn eq(&self, other: &Self) -> bool {
+        self.rules() == other.rules()
+    }
+}
+
+impl Eq for Egress {}
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Rules {
@@ -74,13 +82,23 @@ impl Egress {
     /// The public internet, and the hosts of `configured`.
     #[must_use]
     pub fn public_and(configured: Vec<EgressRule>) -> Self {
-        Self(Arc::new(Rules { configured: Some(configured) }))
+        Self(Arc::new(RwLock::new(Arc::new(Rules { configured: Some(configured) }))))
+    }
+
+    /// Lets those hosts be spoken to from now on that `other` does, for whoever has a clone of this one.
+    pub fn replace(&self, other: &Self) {
+        let rules = other.rules();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether it is a person's own machine: what they name themselves they mean.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.0.configured.is_none()
+        self.rules().configured.is_none()
     }
 
     /// Whether `host`, as it stands in an address (IPv6 with or without brackets), may be asked at `port`.
@@ -102,7 +120,7 @@ impl Egress {
         if is_metadata_name(&name) {
             return denied(LINK);
         }
-        if self.0.configured.is_some() && is_local_name(&name) {
+        if self.rules().configured.is_some() && is_local_name(&name) {
             return denied(INSIDE);
         }
         Ok(())
@@ -155,7 +173,7 @@ impl Egress {
         if is_link_bound(address) {
             return denied(LINK);
         }
-        let Some(_) = &self.0.configured else { return Ok(()) };
+        let Some(_) = &self.rules().configured else { return Ok(()) };
         // The port of a name was looked at before it was resolved.
         if is_public(address) || self.named(name, None).is_some() {
             return Ok(());
@@ -181,7 +199,7 @@ impl Egress {
 
     fn any(&self, port: Option<u16>, fits: impl Fn(&EgressRule) -> bool) -> Option<Named> {
         let mut found = None;
-        for rule in self.0.configured.iter().flatten().filter(|rule| fits(rule)) {
+        for rule in self.rules().configured.iter().flatten().filter(|rule| fits(rule)) {
             match (rule.port, port) {
                 (Some(wanted), Some(port)) if wanted != port => found = Some(Named::OtherPort),
                 _ => return Some(Named::Yes),
@@ -392,6 +410,15 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn rules_that_are_replaced_hold_for_every_clone() {
+        let egress = Egress::public_and(Vec::new());
+        let clone = egress.clone();
+        assert!(clone.asks("10.0.0.1", None).is_err());
+        egress.replace(&Egress::public_and(vec!["10.0.0.0/8".parse().unwrap()]));
+        assert!(clone.asks("10.0.0.1", None).is_ok() && clone == egress);
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod forged;
 
 pub use kind::{Proof, SenderKind};
 pub use signature::same_text;
+pub(crate) use signature::webhook_key;
 
 use fairlead_step::{ImageError, Repository, Secret};
 use jiff::Timestamp;

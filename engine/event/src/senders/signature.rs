@@ -40,7 +40,7 @@ pub(super) fn check_secret(kind: SenderKind, secret: &Secret<String>) -> Result<
 }
 
 /// The key behind a `whsec_` secret, where it is one.
-pub(super) fn webhook_key(secret: &Secret<String>) -> Option<Secret<Vec<u8>>> {
+pub(crate) fn webhook_key(secret: &Secret<String>) -> Option<Secret<Vec<u8>>> {
     let key = STANDARD.decode(secret.expose().strip_prefix(WEBHOOK_KEY)?).ok()?;
     (!key.is_empty()).then(|| Secret::new(key))
 }

@@ -180,8 +180,8 @@ fn a_pipeline_belongs_to_one_project() {
     };
     let projects = [("shop".to_owned(), project("shop-*")), ("api".to_owned(), project("*-api"))];
     let policy = Policy::closed(projects.into()).unwrap();
-    assert_eq!(policy.project_of("shop-web"), Ok(Some("shop")));
-    assert_eq!(policy.project_of("release"), Ok(Some("default")));
+    assert_eq!(policy.project_of("shop-web"), Ok(Some("shop".to_owned())));
+    assert_eq!(policy.project_of("release"), Ok(Some("default".to_owned())));
     let error = policy.project_of("shop-api").unwrap_err().to_string();
     assert!(error.contains("`api` has it, too"), "{error}");
     assert_eq!(Policy::open().project_of("shop-api"), Ok(None));

@@ -38,6 +38,32 @@ pub async fn event_store_conformance<E: EventStore, J: Journal>(factory: impl As
     an_event_starts_a_pipeline_once(&events, &journal).await;
     let (events, _journal) = factory().await;
     a_watermark_never_goes_back(&events).await;
+    a_turn_is_taken_once(&events).await;
+    a_checkpoint_is_what_was_saved_last(&events).await;
+}
+
+async fn a_turn_is_taken_once(events: &impl EventStore) {
+    let take =
+        async |at, next| events.take_turn("t", time(at), time(next)).await.expect("an answer");
+    assert!(take(10, 20).await);
+    assert!(!take(10, 20).await && !take(19, 29).await, "it has not come");
+    let all = (0..10).map(|_| events.take_turn("t", time(20), time(30)));
+    let taken = join_all(all).await.into_iter().filter(|taken| *taken.as_ref().expect("an answer"));
+    assert_eq!(taken.count(), 1);
+    assert!(take(45, 50).await, "what was missed is over");
+}
+
+async fn a_checkpoint_is_what_was_saved_last(events: &impl EventStore) {
+    let found = async |name| events.checkpoint(name).await.expect("an answer");
+    assert_eq!(found("a").await, None);
+    for body in ["one", "two"] {
+        events.save_checkpoint("a", body).await.expect("saved");
+        assert_eq!(found("a").await.as_deref(), Some(body));
+    }
+    assert_eq!(found("b").await, None);
+    let large = "x".repeat(crate::MAX_CHECKPOINT_BYTES + 1);
+    assert!(matches!(events.save_checkpoint("a", &large).await, Err(StoreError::TooLarge { .. })));
+    assert_eq!(found("a").await.as_deref(), Some("two"));
 }
 
 async fn a_watermark_never_goes_back(events: &impl EventStore) {

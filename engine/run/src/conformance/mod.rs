@@ -3,6 +3,7 @@
 
 mod admission;
 mod audit;
+mod deliveries;
 mod driver;
 mod events;
 mod idempotency;
@@ -14,6 +15,7 @@ mod signals;
 mod tokens;
 
 pub use audit::audit_log_conformance;
+pub use deliveries::delivery_store_conformance;
 pub use events::event_store_conformance;
 pub use idempotency::idempotency_conformance;
 pub use journal::journal_conformance;

@@ -19,6 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::body::read;
 use super::pipelines::PipelineAnswer;
 use super::problem::Problem;
+use crate::current::Current;
 use crate::identity::Caller;
 use crate::ingest::{self, once_more};
 use crate::ports::Pipelines;
@@ -27,7 +28,7 @@ use crate::ports::Pipelines;
 #[derive(Clone)]
 pub(crate) struct EventsApi {
     pub(crate) events: Arc<dyn EventStore>,
-    pub(crate) pipelines: Arc<Pipelines>,
+    pub(crate) pipelines: Current<Pipelines>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Told when an event is due.
     pub(crate) due: Arc<Notify>,
@@ -161,7 +162,7 @@ pub(crate) async fn show(
     let event = api.events.event(&id).await?.ok_or_else(|| no_event(&id))?;
     let runs = api.events.runs_of(&id).await?;
     let runs = runs.into_iter().map(|run| EventRunShown { pipeline: run.pipeline, run: run.run });
-    let (runs, pipelines) = (runs.collect(), answers(&api.pipelines, &event.document));
+    let (runs, pipelines) = (runs.collect(), answers(&api.pipelines.get(), &event.document));
     // What cannot be read is shown as it is.
     let document = serde_json::from_str(&event.document);
     let document = document.unwrap_or_else(|_| Value::String(event.document.clone()));
@@ -189,7 +190,7 @@ pub(crate) async fn replay(
         Problem::new(status, "event", "the event cannot be read", error.to_string())
     })?;
     let subject = event.subject();
-    let pipelines = answers(&api.pipelines, &stored.document);
+    let pipelines = answers(&api.pipelines.get(), &stored.document);
     if body.dry_run {
         return Ok((StatusCode::OK, Json(Replayed { id: None, subject, pipelines })));
     }

@@ -25,6 +25,7 @@ use super::body::read;
 use super::keyed::RequestKey;
 use super::problem::Problem;
 use super::runs::{restore, run_id};
+use crate::current::Current;
 use crate::identity::Caller;
 use crate::ports::{ImageResolver, Pipelines, resolve_images};
 use crate::triggers::Starter;
@@ -33,7 +34,7 @@ use crate::triggers::Starter;
 #[derive(Clone)]
 pub(crate) struct FileRequests {
     pub(crate) catalog: Arc<Catalog>,
-    pub(crate) pipelines: Arc<Pipelines>,
+    pub(crate) pipelines: Current<Pipelines>,
     pub(crate) starter: Starter,
     pub(crate) images: Arc<dyn ImageResolver>,
     pub(crate) journal: Arc<dyn Journal>,
@@ -140,7 +141,7 @@ pub(crate) async fn start(
 ) -> Result<Response, Problem> {
     let FileBody { source, params, archive } = read(&body)?;
     let plan = api.compiled(source)?;
-    if api.pipelines.get(plan.name()).is_some() {
+    if api.pipelines.get().get(plan.name()).is_some() {
         let detail = format!("this server has a pipeline `{}` of its own", plan.name());
         let status = StatusCode::CONFLICT;
         return Err(Problem::new(status, "name-taken", "the name is taken", detail)
@@ -265,7 +266,7 @@ impl FileRequests {
     ) -> Result<Workspace, Problem> {
         let workspace = match self.workspace(archive).await? {
             None => old.request().workspace.clone(),
-            Some(_) if self.pipelines.get(old.plan().name()).is_some() => {
+            Some(_) if self.pipelines.get().get(old.plan().name()).is_some() => {
                 return Err(not_of_clients(old));
             }
             Some(workspace) => workspace,
@@ -282,7 +283,8 @@ impl FileRequests {
     /// A run is made again by another file only where that is the server's own, or its pipeline came from
     /// a client.
     fn check_replan(&self, old: &Run, plan: &Plan) -> Result<(), Problem> {
-        let of = |name: &str| self.pipelines.get(name).map(|known| known.plan.source_digest());
+        let pipelines = self.pipelines.get();
+        let of = |name: &str| pipelines.get(name).map(|known| known.plan.source_digest());
         match (of(old.plan().name()), of(plan.name())) {
             (None, None) => Ok(()),
             (_, Some(known)) if known == plan.source_digest() => Ok(()),

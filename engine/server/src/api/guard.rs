@@ -116,7 +116,8 @@ async fn may(
     if caller.may(right, &pipeline) {
         return Ok(());
     }
-    let projects = guard.projects.of(&pipeline).join("` and `");
+    let projects = guard.projects.get();
+    let projects = projects.of(&pipeline).join("` and `");
     let why = format!("it takes the right to {} in `{projects}`", word(right));
     caller.refused(path, &why).await;
     // Whoever may not look at it does not learn that it is there.

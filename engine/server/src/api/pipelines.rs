@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use fairlead_event::{Requested, SourceEvent};
 use fairlead_plan::Plan;
-use fairlead_run::{AuditAction, EventState, EventStore};
+use fairlead_run::{AuditAction, EventState, EventStore, Right};
 use fairlead_step::{Clock, Digest, ImageRef, RunId, Workspace};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -20,6 +20,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::keyed::RequestKey;
 use super::problem::Problem;
 use super::webhook::not_stored;
+use crate::current::Current;
+use crate::definitions::Live;
 use crate::identity::Caller;
 use crate::ingest::{self, Ingest};
 use crate::ports::{ImageResolver, Pipeline, Pipelines, resolve_images};
@@ -28,7 +30,9 @@ use crate::triggers::{Started, Starter, Trigger};
 /// What requests for runs go through.
 #[derive(Clone)]
 pub(crate) struct Requests {
-    pub(crate) pipelines: Arc<Pipelines>,
+    pub(crate) pipelines: Current<Pipelines>,
+    /// The same, and where they come from.
+    pub(crate) live: Current<Live>,
     pub(crate) events: Arc<dyn EventStore>,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) starter: Starter,
@@ -44,7 +48,7 @@ const PAGE: usize = 1000;
 const SOURCE: &str = "api";
 
 pub(crate) async fn list(
-    State(pipelines): State<Arc<Pipelines>>,
+    State(api): State<Requests>,
     Extension(caller): Extension<Caller>,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<PipelineList>, Problem> {
@@ -52,7 +56,8 @@ pub(crate) async fn list(
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
     let behind =
         |name: &str| query.after.as_deref().is_none_or(|after| after < name) && caller.sees(name);
-    let mut seen = pipelines.iter().filter(|pipeline| behind(pipeline.plan.name())).peekable();
+    let live = api.live.get();
+    let mut seen = live.pipelines.iter().filter(|pipeline| behind(pipeline.plan.name())).peekable();
     let page: Vec<&Pipeline> = seen.by_ref().take(limit).collect();
     let next = page.last().filter(|_| seen.peek().is_some());
     let next = next.map(|last| last.plan.name().to_owned());
@@ -63,17 +68,30 @@ pub(crate) async fn list(
             description: plan.description().map(str::to_owned),
             source: plan.source_name().to_owned(),
             source_digest: plan.source_digest().clone(),
+            from: pipeline.origin.as_deref().map(|origin| json!(origin)),
             on: json!(plan.triggers()),
             params: json!(plan.params()),
         }
     });
-    Ok(Json(PipelineList { pipelines: pipelines.collect(), next }))
+    let pipelines = pipelines.collect();
+    // What a repository has is for those who may look at all of it.
+    let shown = live.repositories.iter().filter(|repository| {
+        caller.may_everywhere(Right::View)
+            || (!repository.pipelines.is_empty()
+                && repository.pipelines.iter().all(|name| caller.sees(name)))
+    });
+    let repositories = shown.map(|repository| repository.json.clone()).collect();
+    Ok(Json(PipelineList { pipelines, repositories, next }))
 }
 
 /// The pipelines that the caller may look at.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PipelineList {
     pipelines: Vec<PipelineShown>,
+    /// The repositories that the server follows, as far as the caller may look at all that they have: the
+    /// commit that each is at, and what of it is refused.
+    #[schema(value_type = Vec<Object>)]
+    repositories: Vec<Value>,
     /// What to ask for as `after` for the next page; null when there is none.
     next: Option<String>,
 }
@@ -98,6 +116,9 @@ struct PipelineShown {
     source: String,
     #[schema(value_type = String)]
     source_digest: Digest,
+    /// The place in a repository that it comes from; null for a file of the server's own.
+    #[schema(value_type = Option<Object>)]
+    from: Option<Value>,
     /// Its triggers.
     on: Value,
     /// Its parameters.
@@ -167,9 +188,10 @@ pub(crate) async fn start(
     Extension(RequestKey(shown)): Extension<RequestKey>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let Some(pipeline) = api.pipelines.get(&name) else {
+    let Some(pipeline) = api.pipelines.get().get(&name).cloned() else {
         return Err(no_pipeline());
     };
+    let pipeline = &pipeline;
     if pipeline.plan.triggers().manual.is_none() {
         let detail = format!("`{name}` does not name `manual` under `on`");
         let status = StatusCode::FORBIDDEN;

@@ -112,6 +112,8 @@ pub(crate) struct RunShown {
     /// The digest of the plan that it is pinned to.
     #[schema(value_type = String)]
     plan: Digest,
+    /// The file that its pipeline comes from; of one of a repository with its commit.
+    source: String,
     status: &'static str,
     by: String,
     /// Its parameters, by name.
@@ -276,6 +278,7 @@ pub(crate) async fn show(
         run: run.id().clone(),
         pipeline: request.pipeline.clone(),
         plan: request.plan.clone(),
+        source: run.plan().source_name().to_owned(),
         status: run.status().name(),
         by: request.by.clone(),
         params: request.params.clone(),

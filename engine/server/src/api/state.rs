@@ -15,7 +15,7 @@ use super::runs::RunsApi;
 use super::tokens::TokensApi;
 use crate::identity::{Audit, Guard, Identity};
 use crate::ingest::Receiver;
-use crate::ports::{Pipelines, Retention};
+use crate::ports::Retention;
 use crate::streams::Streams;
 
 /// Everything that routes are served from. No handler takes the whole.
@@ -87,12 +87,6 @@ impl FromRef<Api> for Receiver {
 impl FromRef<Api> for Requests {
     fn from_ref(api: &Api) -> Self {
         api.requests.clone()
-    }
-}
-
-impl FromRef<Api> for Arc<Pipelines> {
-    fn from_ref(api: &Api) -> Self {
-        Arc::clone(&api.requests.pipelines)
     }
 }
 

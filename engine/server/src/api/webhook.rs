@@ -1,6 +1,8 @@
 //! The door for webhooks: what of the proof stands in the head, then the body, the proof over its raw
 //! bytes, then reading, then storing, then the answer.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -62,13 +64,13 @@ fn allowed(
 ) -> Result<Response, Problem> {
     let source = source(receiver, name)?;
     let headers = texts(headers);
-    receiver.head(source, &headers, end).map_err(|error| not_believed(name, &error))?;
+    receiver.head(&source, &headers, end).map_err(|error| not_believed(name, &error))?;
     let origin = headers.get("webhook-request-origin").unwrap_or("*").to_owned();
     let answer = [("allow", "POST".to_owned()), ("webhook-allowed-origin", origin)];
     Ok((StatusCode::OK, answer, "").into_response())
 }
 
-fn source<'a>(receiver: &'a Receiver, name: &str) -> Result<&'a Source, Problem> {
+fn source(receiver: &Receiver, name: &str) -> Result<Arc<Source>, Problem> {
     receiver.by_http(name).ok_or_else(|| {
         let shown: String = name.chars().filter(|c| !c.is_control()).take(63).collect();
         tracing::warn!("a webhook for `{shown}`, which is not a source of this server");
@@ -96,7 +98,7 @@ async fn take(
     let source = source(receiver, name)?;
     let headers = texts(headers);
     // Before a byte of the body is waited for: a stranger must not make the server hold any.
-    receiver.head(source, &headers, end).map_err(|error| not_believed(name, &error))?;
+    receiver.head(&source, &headers, end).map_err(|error| not_believed(name, &error))?;
     let told = headers.get("content-length").and_then(|length| length.parse::<usize>().ok());
     if told.is_some_and(|length| length > MAX_BODY) {
         tracing::warn!(source = name, "a webhook is refused: its body is too large");
@@ -106,7 +108,7 @@ async fn take(
         tracing::warn!(source = name, "the body of a webhook is refused: {problem}");
     })?;
     let door = Door::Http { address_end: end };
-    let received = match receiver.take(name, source, &headers, &body, door).await {
+    let received = match receiver.take(name, &source, &headers, &body, door).await {
         Ok(received) => received,
         Err(NotTaken::Refused(error)) => return Err(not_believed(name, &error)),
         Err(NotTaken::NotStored(error)) => {

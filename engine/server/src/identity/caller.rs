@@ -15,13 +15,14 @@ use super::access::{Identity, Refusal};
 use super::audit::Audit;
 use super::rates::Rates;
 use super::subject::{InNameOf, Subject};
+use crate::current::Current;
 
 /// What lets callers in.
 #[derive(Clone)]
 pub(crate) struct Guard {
     pub(crate) identity: Arc<Identity>,
     pub(crate) rates: Arc<Rates>,
-    pub(crate) projects: Arc<Projects>,
+    pub(crate) projects: Current<Projects>,
     pub(crate) groups: Arc<Groups>,
     pub(crate) audit: Audit,
     /// What is kept of requests that show a key.
@@ -54,7 +55,7 @@ impl Guard {
                 return Ok(Caller {
                     subject: Arc::new(subject),
                     address,
-                    projects: Arc::clone(&self.projects),
+                    projects: self.projects.get(),
                     groups: Arc::clone(&self.groups),
                     audit: self.audit.clone(),
                 });

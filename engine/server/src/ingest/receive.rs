@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use super::accept::{Accepted, Ingest, IngestError};
 use super::sources::{Source, Sources};
+use crate::current::Current;
 
 /// What is made of messages.
 #[derive(Clone)]
 pub(crate) struct Receiver {
-    pub(crate) sources: Arc<Sources>,
+    pub(crate) sources: Current<Sources>,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -48,8 +49,8 @@ pub(crate) enum NotTaken {
 
 impl Receiver {
     /// The source called `name`, when it may be sent to over HTTP.
-    pub(crate) fn by_http(&self, name: &str) -> Option<&Source> {
-        self.sources.get(name).filter(|source| source.http)
+    pub(crate) fn by_http(&self, name: &str) -> Option<Arc<Source>> {
+        self.sources.get().shared(name).filter(|source| source.http)
     }
 
     /// Checks what of the proof stands in the head of a message that came over HTTP.

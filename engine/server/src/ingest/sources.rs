@@ -1,6 +1,7 @@
 //! The sources: from whom events are taken, by which door, with which proof.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fairlead_event::{Forge, ForgeError, Sender, SenderError, SenderKind};
 use fairlead_exec::{SecretError, SecretProvider};
@@ -158,7 +159,7 @@ pub(crate) struct Source {
 
 /// The sources of a server, ready to receive.
 #[derive(Debug, Default)]
-pub struct Sources(BTreeMap<String, Source>);
+pub struct Sources(BTreeMap<String, Arc<Source>>);
 
 impl Sources {
     /// Checks the settings and asks `secrets` for every secret that they name.
@@ -173,7 +174,7 @@ impl Sources {
         for (name, settings) in settings {
             match open(name, settings, secrets).await {
                 Ok(source) => {
-                    sources.insert(name.clone(), source);
+                    sources.insert(name.clone(), Arc::new(source));
                 }
                 Err(problem) => problems.push(problem),
             }
@@ -182,11 +183,16 @@ impl Sources {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Source> {
-        self.0.get(name)
+        self.0.get(name).map(|source| &**source)
+    }
+
+    /// The source called `name`, for whoever goes on with it although it is replaced.
+    pub(super) fn shared(&self, name: &str) -> Option<Arc<Source>> {
+        self.0.get(name).cloned()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Source)> {
-        self.0.iter().map(|(name, source)| (name.as_str(), source))
+        self.0.iter().map(|(name, source)| (name.as_str(), &**source))
     }
 }
 

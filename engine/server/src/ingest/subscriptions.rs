@@ -42,9 +42,9 @@ impl Subscription {
     /// Whether the message is done with.
     async fn store(&self, delivery: &SubscribedDelivery) -> bool {
         let name = self.source.as_str();
-        let Some(source) = self.receiver.sources.get(name) else { return true };
+        let Some(source) = self.receiver.sources.get().shared(name) else { return true };
         let taken =
-            self.receiver.take(name, source, &delivery.headers, &delivery.body, Door::Nats).await;
+            self.receiver.take(name, &source, &delivery.headers, &delivery.body, Door::Nats).await;
         match taken {
             Ok(_) => true,
             Err(NotTaken::Refused(error)) => {

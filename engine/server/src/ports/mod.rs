@@ -5,7 +5,7 @@ mod images;
 mod pipelines;
 mod retention;
 
-pub use forges::{Forges, FoundRef};
+pub use forges::{FilesAt, Forges, FoundRef, PipelineFiles};
 pub use images::{FoundImage, ImageResolver, UnresolvedImage, resolve_images};
-pub use pipelines::{Pipeline, Pipelines, PipelinesError};
+pub use pipelines::{Pipeline, PipelineOrigin, Pipelines, PipelinesError, PlanRules};
 pub use retention::{PruneRequest, Retention};

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fairlead_event::{ForgeRepository, GitPushed, ObjectId};
 use fairlead_step::{BoxFuture, CheckoutOptions, GitWorkspace, StepError, Workspace};
 use serde_json::{Value, json};
 
 use super::harness::{Answer, Harness, Serving};
-use crate::{Forges, FoundRef};
+use crate::{FilesAt, Forges, FoundRef, PipelineFiles};
 
 pub(super) const FORGE: &str = "https://git.example.com";
 
@@ -19,6 +20,10 @@ pub(super) struct Forge {
     refs: Mutex<BTreeMap<(String, String), FoundRef>>,
     /// Commits that are in the history of every branch.
     history: Mutex<BTreeSet<ObjectId>>,
+    /// The pipeline files at commits, by the commit and the path.
+    files: Mutex<BTreeMap<(ObjectId, String), String>>,
+    /// Whether it is away.
+    away: AtomicBool,
     /// The addresses that were asked for anything else.
     asked: Mutex<Vec<String>>,
 }
@@ -35,6 +40,17 @@ impl Forge {
     /// Puts a commit into the history of what is there.
     pub(super) fn remember(&self, commit: &str) {
         self.history.lock().unwrap().insert(commit.repeat(40).parse().unwrap());
+    }
+
+    /// Puts a file into a commit.
+    pub(super) fn write(&self, commit: &str, path: &str, text: &str) {
+        let at = (commit.repeat(40).parse().unwrap(), path.to_owned());
+        self.files.lock().unwrap().insert(at, text.to_owned());
+    }
+
+    /// Whether it answers.
+    pub(super) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
     }
 
     pub(super) fn asked(&self) -> Vec<String> {
@@ -65,10 +81,28 @@ impl Forges for Forge {
                 None => name == pattern,
             })
         };
+        if self.away.load(Ordering::SeqCst) {
+            return Box::pin(async { Err(StepError::retryable("connection refused")) });
+        }
         let refs = self.refs.lock().unwrap();
         let found = refs.iter().filter(|((at, name), _)| *at == address && fits(name));
         let found = found.map(|((_, name), found)| (name.clone(), found.clone())).collect();
         Box::pin(async move { Ok(found) })
+    }
+
+    fn files<'a>(&'a self, at: &'a FilesAt) -> BoxFuture<'a, Result<PipelineFiles, StepError>> {
+        let files = self.files.lock().unwrap();
+        let inside = format!("{}/", at.folder);
+        let there =
+            files.iter().filter(|((of, path), _)| *of == at.commit && path.starts_with(&inside));
+        let there: BTreeMap<_, _> =
+            there.map(|((_, path), text)| (path.clone(), Ok(text.clone()))).collect();
+        Box::pin(async move {
+            match there.is_empty() {
+                true => Err(StepError::terminal("there is no such folder")),
+                false => Ok(there),
+            }
+        })
     }
 
     fn contains<'a>(&'a self, push: &'a GitPushed) -> BoxFuture<'a, Result<bool, StepError>> {

@@ -38,8 +38,9 @@ use super::pipelines::PIPELINES;
 use super::take_ups::Counting;
 use super::telemetry::Collector;
 use crate::{
-    ApiAccess, FoundImage, ImageResolver, Issuers, Limits, Metrics, Options, Pipeline, Pipelines,
-    Ports, ServeError, Server, SourceSettings, Sources, TrustedProxies,
+    ApiAccess, Definitions, FoundImage, ImageResolver, Issuers, Limits, Metrics, Options, Pipeline,
+    Pipelines, PlanRules, Ports, RepositorySettings, ServeError, Server, Setup, SourceSettings,
+    Sources, TrustedProxies,
 };
 
 pub(super) const TOKEN: &str = "api-token";
@@ -435,11 +436,14 @@ pub(super) struct Harness {
     /// The proxies that are believed.
     pub(super) proxies: TrustedProxies,
     projects: Projects,
+    /// The repositories that are followed.
+    pub(super) repositories: Vec<RepositorySettings>,
     scratch: tempfile::TempDir,
 }
 
 pub(super) struct Serving {
     pub(super) address: SocketAddr,
+    pub(super) definitions: Arc<Definitions>,
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<Result<(), ServeError>>,
 }
@@ -453,6 +457,14 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+}
+
+struct NoRules;
+
+impl PlanRules for NoRules {
+    fn refusals(&self, _: &Plan) -> Vec<String> {
+        Vec::new()
     }
 }
 
@@ -482,6 +494,7 @@ impl Harness {
             },
             proxies: TrustedProxies::default(),
             projects: Projects::default(),
+            repositories: Vec::new(),
             scratch,
         }
     }
@@ -505,8 +518,9 @@ impl Harness {
         let shutdown = async move {
             let _ = stopped.await;
         };
+        let definitions = server.definitions();
         let task = tokio::spawn(Box::pin(server.serve(listener, shutdown)));
-        Serving { address, stop, task }
+        Serving { address, definitions, stop, task }
     }
 
     fn catalog(&self) -> Catalog {
@@ -586,7 +600,12 @@ impl Harness {
     }
 
     pub(super) async fn server(&self, subject: Option<&str>, access: ApiAccess) -> Server {
-        let pipelines = self.plans().map(|plan| Pipeline { plan });
+        self.server_of(self.setup(subject).await, access)
+    }
+
+    /// What such a server is configured to have.
+    pub(super) async fn setup(&self, subject: Option<&str>) -> Setup {
+        let pipelines = self.plans().map(Pipeline::of_file);
         let mut sources: BTreeMap<String, SourceSettings> =
             serde_json::from_value(serde_json::json!({
                 "registry": { "kind": "distribution", "secret": "registry", "registry": REGISTRY },
@@ -603,6 +622,16 @@ impl Harness {
             let settings = serde_json::from_value(settings).unwrap();
             sources.insert(format!("every-{kind}"), settings);
         }
+        Setup {
+            pipelines: Pipelines::new(pipelines).unwrap(),
+            repositories: self.repositories.clone(),
+            sources: Sources::open(&sources, &Known).await.unwrap(),
+            projects: self.projects.clone(),
+            rules: Arc::new(NoRules),
+        }
+    }
+
+    fn server_of(&self, setup: Setup, access: ApiAccess) -> Server {
         let ports = Ports {
             engine: self.engine(),
             journal: self.journal(),
@@ -615,15 +644,12 @@ impl Harness {
             images: self.registry.clone(),
             forges: self.forge.clone(),
             clock: self.clock.clone(),
-            pipelines: Pipelines::new(pipelines).unwrap(),
-            sources: Sources::open(&sources, &Known).await.unwrap(),
             access,
             tokens: self.store.tokens(),
             issuers: Issuers::default(),
             audit: self.store.audit(),
             keyed: self.store.keyed_requests(),
             proxies: self.proxies.clone(),
-            projects: self.projects.clone(),
             metrics: Arc::clone(&self.metrics),
             traces: Some(self.collector.clone()),
             groups: [("qa".to_owned(), BTreeSet::from(["bob".to_owned()]))].into_iter().collect(),
@@ -638,7 +664,7 @@ impl Harness {
             limits: self.limits,
             ..Options::default()
         };
-        Server::new(ports, options)
+        Server::new(ports, setup, options).unwrap()
     }
 
     pub(super) async fn runs(&self) -> Vec<RunSummary> {

@@ -4,6 +4,7 @@
 mod access;
 mod admission;
 mod decisions;
+mod definitions;
 mod events;
 mod evidence;
 mod fakes;

@@ -231,7 +231,8 @@ pub(super) async fn confirmed(
     young: bool,
 ) -> Result<Option<SourceEvent>, String> {
     let subject = event.subject();
-    let Some(source) = by.sources.get(source) else {
+    let sources = by.sources.get();
+    let Some(source) = sources.get(source) else {
         tracing::warn!(event = key, "ignored: there is no source `{source}` any more");
         return Ok(None);
     };
@@ -244,7 +245,22 @@ pub(super) async fn confirmed(
         }
     };
     if source.sender.forge().is_none() {
-        return Ok(Some(event));
+        // Nobody can say whether it is a fork, and its sender is not believed about that.
+        return Ok(Some(match event {
+            SourceEvent::PullRequest(request) => {
+                SourceEvent::PullRequest(PullRequest { is_fork: true, ..request })
+            }
+            SourceEvent::Comment(told) => SourceEvent::Comment(Comment { is_fork: true, ..told }),
+            other @ (SourceEvent::GitPushed(_)
+            | SourceEvent::Release(_)
+            | SourceEvent::ImagePushed(_)
+            | SourceEvent::Requested(_)
+            | SourceEvent::ImageDeleted(_)
+            | SourceEvent::ImageScanned(_)
+            | SourceEvent::Scheduled(_)
+            | SourceEvent::RunFinished(_)
+            | SourceEvent::Custom(_)) => other,
+        }));
     }
     let question = standing(&*by.forges, &source.sender, &event);
     match tokio::time::timeout(by.forge, question).await {
@@ -277,6 +293,7 @@ mod tests {
     use fairlead_step::BoxFuture;
 
     use super::*;
+    use crate::ports::{FilesAt, PipelineFiles};
 
     /// A forge with one name, and a history behind it.
     struct Forge {
@@ -297,6 +314,10 @@ mod tests {
             _: &'a ForgeRepository,
             _: &'a [String],
         ) -> BoxFuture<'a, Result<BTreeMap<String, FoundRef>, StepError>> {
+            Box::pin(async move { Ok(BTreeMap::new()) })
+        }
+
+        fn files<'a>(&'a self, _: &'a FilesAt) -> BoxFuture<'a, Result<PipelineFiles, StepError>> {
             Box::pin(async move { Ok(BTreeMap::new()) })
         }
 
@@ -396,6 +417,10 @@ mod tests {
                 let found = self.refs.iter().filter(|((at, name), _)| *at == address && fits(name));
                 Ok(found.map(|((_, name), found)| (name.clone(), found.clone())).collect())
             })
+        }
+
+        fn files<'a>(&'a self, _: &'a FilesAt) -> BoxFuture<'a, Result<PipelineFiles, StepError>> {
+            Box::pin(async move { Ok(BTreeMap::new()) })
         }
 
         fn contains<'a>(&'a self, push: &'a GitPushed) -> BoxFuture<'a, Result<bool, StepError>> {

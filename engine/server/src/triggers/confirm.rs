@@ -8,6 +8,7 @@ use fairlead_step::{CheckoutOptions, Clock, GitWorkspace, ImageRef, StepError, W
 use jiff::{SignedDuration, Timestamp};
 
 use super::commits;
+use crate::current::Current;
 use crate::ingest::{Ingest, Sources};
 use crate::ports::{Forges, ImageResolver};
 
@@ -25,7 +26,7 @@ pub(super) struct From<'a> {
 /// What asks the sources of events.
 #[derive(Clone)]
 pub(crate) struct Confirmation {
-    pub(crate) sources: Arc<Sources>,
+    pub(crate) sources: Current<Sources>,
     pub(crate) images: Arc<dyn ImageResolver>,
     pub(crate) forges: Arc<dyn Forges>,
     /// What overtook an event is an event, too.
@@ -137,7 +138,7 @@ impl Confirmation {
     /// where the source says so. What deletes a branch brings none.
     pub(super) fn workspace(&self, name: &str, event: &SourceEvent) -> Workspace {
         let Some(push) = event.as_push() else { return Workspace::EMPTY };
-        let wanted = self.sources.get(name).is_some_and(|source| source.checkout);
+        let wanted = self.sources.get().get(name).is_some_and(|source| source.checkout);
         let Some(commit) = push.commit.filter(|_| wanted) else { return Workspace::EMPTY };
         Workspace::Git(GitWorkspace {
             source: name.to_owned(),

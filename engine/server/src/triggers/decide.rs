@@ -12,12 +12,15 @@ use super::attempts::Failure;
 use super::confirm::{Confirmation, From};
 use super::evidence::Evidence;
 use super::starts::{Started, Starter, Trigger};
+use crate::current::Current;
+use crate::definitions::Definitions;
 use crate::ingest;
-use crate::ports::{Pipeline, Pipelines};
+use crate::ports::Pipelines;
 
 /// What decides which runs an event starts.
 pub(crate) struct Triggers {
-    pub(crate) pipelines: Arc<Pipelines>,
+    pub(crate) definitions: Arc<Definitions>,
+    pub(crate) pipelines: Current<Pipelines>,
     pub(crate) confirmation: Confirmation,
     pub(crate) evidence: Evidence,
     pub(crate) starter: Starter,
@@ -54,14 +57,21 @@ impl Triggers {
         if let SourceEvent::ImagePushed(push) = &event {
             self.evidence.tell(push, self.confirmation.young(from.received_at)).await?;
         }
-        let wanted = |pipeline: &&Pipeline| pipeline.plan.triggers().matches(&event);
-        let wanted: Vec<&Pipeline> = self.pipelines.iter().filter(wanted).collect();
-        if wanted.is_empty() {
+        self.definitions.ready().await;
+        let moved = self.definitions.follows(&event).await;
+        let is_wanted = self.pipelines.get().iter().any(|it| it.plan.triggers().matches(&event))
+            || !moved.is_empty()
+            || self.definitions.may_have_own(&event).await;
+        if !is_wanted {
             tracing::debug!(event = key, "no pipeline waits for {}", event.subject());
             return Ok(());
         }
         let confirmed = Box::pin(self.confirmation.confirmed(from, event)).await?;
         let Some(event) = confirmed else { return Ok(()) };
+        // What a push changes of the pipelines themselves holds for what it starts.
+        self.definitions.pushed(&moved).await?;
+        let pipelines = self.definitions.pipelines_for(&event).await?;
+        let wanted = pipelines.iter().filter(|it| it.plan.triggers().matches(&event));
         let workspace = self.confirmation.workspace(source, &event);
         // One pipeline that cannot be started keeps no other from it.
         let mut refused = Vec::new();
@@ -101,7 +111,9 @@ impl Triggers {
         event: &SourceEvent,
     ) -> Result<(), Failure> {
         let name = &request.pipeline;
-        let Some(pipeline) = self.pipelines.get(name) else {
+        self.definitions.ready().await;
+        let pipelines = self.pipelines.get();
+        let Some(pipeline) = pipelines.get(name) else {
             return Err(Failure::Never(format!("there is no pipeline `{name}` any more")));
         };
         match pipeline.plan.answer(event) {

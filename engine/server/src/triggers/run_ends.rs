@@ -15,6 +15,7 @@ use fairlead_step::{Clock, RunId, error_chain};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use crate::current::Current;
 use crate::ingest::Ingest;
 use crate::ports::{Pipeline, Pipelines};
 
@@ -30,7 +31,7 @@ const BATCH: usize = 1000;
 
 /// What makes events of the ends of runs.
 pub(crate) struct RunEnds {
-    pub(crate) pipelines: Arc<Pipelines>,
+    pub(crate) pipelines: Current<Pipelines>,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) events: Arc<dyn EventStore>,
     pub(crate) ingest: Arc<Ingest>,
@@ -41,24 +42,21 @@ pub(crate) struct RunEnds {
 }
 
 impl RunEnds {
-    /// Makes the events, until the server stops. Nothing where no pipeline waits for any.
+    /// Makes the events, until the server stops. Nothing while no pipeline waits for any.
     pub(crate) async fn run(self, mut updates: Updates) {
-        let waits = |pipeline: &Pipeline| !pipeline.plan.triggers().run_finished.is_empty();
-        if !self.pipelines.iter().any(waits) {
-            return;
-        }
         let mut look = tokio::time::interval(self.every);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let told = tokio::select! {
                 () = self.stopping.cancelled() => return,
-                _ = look.tick() => self.look().await,
+                _ = look.tick() => if self.is_wanted() { self.look().await } else { Ok(()) },
                 update = updates.next() => match update.as_deref() {
                     Some(Update::Record { run, record }) => match record.event().ends_as() {
-                        Some(outcome) => self.tell(run, outcome).await,
-                        None => Ok(()),
+                        Some(outcome) if self.is_wanted() => self.tell(run, outcome).await,
+                        Some(_) | None => Ok(()),
                     },
-                    Some(Update::Missed { .. }) => self.look().await,
+                    Some(Update::Missed { .. }) if self.is_wanted() => self.look().await,
+                    Some(Update::Missed { .. }) => Ok(()),
                     Some(Update::Line { .. } | Update::Progress { .. } | Update::Notice { .. }) => {
                         Ok(())
                     }
@@ -70,6 +68,11 @@ impl RunEnds {
                 tracing::warn!("the end of a run is told later: {error}");
             }
         }
+    }
+
+    fn is_wanted(&self) -> bool {
+        let waits = |pipeline: &Pipeline| !pipeline.plan.triggers().run_finished.is_empty();
+        self.pipelines.get().iter().any(waits)
     }
 
     /// Tells of every run that has ended since it was looked last.

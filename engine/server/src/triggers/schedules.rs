@@ -4,6 +4,7 @@
 //! schedule and the time. So it matters neither how many servers there are nor how often one of them
 //! looks, and what a server that ends leaves undone another one does, or the same when it is back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,11 @@ use fairlead_plan::Timetable;
 use fairlead_run::EventStore;
 use fairlead_step::{Clock, error_chain};
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::current::Current;
+use crate::definitions::Live;
 use crate::ingest::Ingest;
 use crate::ports::Pipelines;
 
@@ -26,7 +30,9 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What makes events of the times of schedules.
 pub(crate) struct Schedules {
-    pub(crate) pipelines: Arc<Pipelines>,
+    pub(crate) pipelines: Current<Pipelines>,
+    /// Told when the pipelines have changed.
+    pub(crate) changed: watch::Receiver<Arc<Live>>,
     pub(crate) events: Arc<dyn EventStore>,
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -41,9 +47,9 @@ struct Watched {
 
 impl Schedules {
     /// Makes the events, until the server stops.
-    pub(crate) async fn run(self) {
-        let mut watched = self.watched();
-        while !watched.is_empty() && !self.stopping.is_cancelled() {
+    pub(crate) async fn run(mut self) {
+        let mut watched = self.watched(Vec::new());
+        while !self.stopping.is_cancelled() {
             let pause = match self.ask_due(&mut watched).await {
                 Ok(pause) => pause,
                 Err(error) => {
@@ -51,16 +57,31 @@ impl Schedules {
                     STORE_PAUSE
                 }
             };
-            self.stopping.run_until_cancelled(tokio::time::sleep(pause)).await;
+            // With nothing to keep, there is nothing to wake up for.
+            let pause = if watched.is_empty() { Duration::MAX } else { pause };
+            let changed = tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(pause) => false,
+                changed = self.changed.changed() => changed.is_ok(),
+            };
+            if changed {
+                watched = self.watched(watched);
+            }
         }
     }
 
-    fn watched(&self) -> Vec<Watched> {
+    /// The schedules there are, with where they were looked at `before`.
+    fn watched(&self, before: Vec<Watched>) -> Vec<Watched> {
+        let before: BTreeMap<String, Option<Timestamp>> =
+            before.into_iter().map(|it| (it.table.name(), it.until)).collect();
         let mut watched = Vec::new();
-        for pipeline in self.pipelines.iter() {
+        for pipeline in self.pipelines.get().iter() {
             match pipeline.plan.timetables() {
                 Ok(tables) => {
-                    watched.extend(tables.into_iter().map(|table| Watched { table, until: None }));
+                    watched.extend(tables.into_iter().map(|table| {
+                        let until = before.get(&table.name()).copied().flatten();
+                        Watched { table, until }
+                    }));
                 }
                 Err(error) => {
                     tracing::error!(

@@ -258,4 +258,30 @@ impl EventStore for Memory {
         *mark = at.max(*mark);
         ready(Ok(()))
     }
+
+    fn take_turn(
+        &self,
+        name: &str,
+        at: Timestamp,
+        next: Timestamp,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let mut state = self.state();
+        let has_come = state.watermarks.get(name).is_none_or(|turn| *turn <= at);
+        if has_come {
+            state.watermarks.insert(name.to_owned(), next);
+        }
+        ready(Ok(has_come))
+    }
+
+    fn checkpoint(&self, name: &str) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        ready(Ok(self.state().checkpoints.get(name).cloned()))
+    }
+
+    fn save_checkpoint(&self, name: &str, body: &str) -> BoxFuture<'_, Result<(), StoreError>> {
+        let accepted = accept::checkpoint(name, body);
+        if accepted.is_ok() {
+            self.state().checkpoints.insert(name.to_owned(), body.to_owned());
+        }
+        ready(accepted)
+    }
 }

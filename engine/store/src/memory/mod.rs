@@ -2,6 +2,7 @@
 //! again.
 
 mod callers;
+mod deliveries;
 mod events;
 mod idempotency;
 mod journal;
@@ -36,6 +37,9 @@ struct State {
     tags: BTreeMap<String, BTreeMap<u64, (Timestamp, TagPush)>>,
     started: BTreeMap<(String, String), RunId>,
     watermarks: BTreeMap<String, Timestamp>,
+    checkpoints: BTreeMap<String, String>,
+    /// In the order in which they were made.
+    deliveries: Vec<deliveries::MemoryDelivery>,
     cached: BTreeMap<String, CachedResult>,
     /// In the order in which they were made.
     tokens: Vec<StoredToken>,

@@ -59,6 +59,7 @@ impl State {
             self.runs.remove(&id);
             self.signals.remove(&id);
             self.started.retain(|_, run| *run != id);
+            self.deliveries.retain(|it| it.stored.message.run.as_ref() != Some(&id));
         }
         gone.runs.push(id);
     }

@@ -254,13 +254,51 @@ impl EventStore for Postgres {
             self.change(query).await.map(drop)
         })
     }
+
+    fn take_turn(
+        &self,
+        name: &str,
+        at: Timestamp,
+        next: Timestamp,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let name = name.to_owned();
+        Box::pin(async move {
+            let query = || {
+                let query = sqlx::query(events::TAKE_TURN).bind(name.clone());
+                query.bind(micros(at)).bind(micros(next))
+            };
+            Ok(self.change(query).await? > 0)
+        })
+    }
+
+    fn checkpoint(&self, name: &str) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        let name = name.to_owned();
+        Box::pin(async move {
+            let work = on(|db| {
+                let query = sqlx::query_scalar(events::CHECKPOINT).bind(name.clone());
+                Box::pin(async move { query.fetch_optional(db).await })
+            });
+            self.pool.call(|| "look up a checkpoint".to_owned(), work).await
+        })
+    }
+
+    fn save_checkpoint(&self, name: &str, body: &str) -> BoxFuture<'_, Result<(), StoreError>> {
+        let accepted = accept::checkpoint(name, body);
+        let (name, body) = (name.to_owned(), text(body).into_owned());
+        Box::pin(async move {
+            accepted?;
+            let query =
+                || sqlx::query(events::SAVE_CHECKPOINT).bind(name.clone()).bind(body.clone());
+            self.change(query).await.map(drop)
+        })
+    }
 }
 
 type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 impl Postgres {
     /// Writes what became of an event, and answers how many it was about.
-    async fn change(&self, query: impl Fn() -> Query + Sync) -> Result<u64, StoreError> {
+    pub(super) async fn change(&self, query: impl Fn() -> Query + Sync) -> Result<u64, StoreError> {
         let work = on(|db| {
             let query = query();
             Box::pin(async move { query.execute(db).await.map(|done| done.rows_affected()) })

@@ -3,6 +3,7 @@
 mod admission;
 mod append;
 mod callers;
+mod deliveries;
 mod events;
 mod idempotency;
 mod journal;

@@ -149,6 +149,7 @@ async fn remove_runs(
             "DELETE FROM record WHERE run = ANY ($1)",
             "DELETE FROM signal WHERE run = ANY ($1)",
             "DELETE FROM event_run WHERE run = ANY ($1)",
+            "DELETE FROM delivery WHERE run = ANY ($1)",
             "DELETE FROM lease WHERE run = ANY ($1)",
             "DELETE FROM run WHERE id = ANY ($1)",
         ] {

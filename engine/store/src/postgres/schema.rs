@@ -9,12 +9,13 @@ use super::{Options, Postgres, connect};
 use crate::error::{OpenError, Place};
 
 /// Each entry brings a schema one version forward. Entries are added, never changed.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/postgres/0001_store.sql"),
     include_str!("../../migrations/postgres/0002_events.sql"),
     include_str!("../../migrations/postgres/0003_callers.sql"),
     include_str!("../../migrations/postgres/0004_watermarks.sql"),
     include_str!("../../migrations/postgres/0005_keyed_requests.sql"),
+    include_str!("../../migrations/postgres/0006_deliveries.sql"),
 ];
 
 /// What a migration locks in a database, beside its schema: `FLRL`.

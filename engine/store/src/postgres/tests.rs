@@ -507,7 +507,7 @@ async fn what_is_not_ours_or_not_there_is_told() {
     db.execute("DROP TABLE recipes").await.unwrap();
     house.store().await.close().await;
     db.execute("UPDATE fairlead_store SET version = 7").await.unwrap();
-    assert!(matches!(refused(url).await, OpenError::Newer { found: 7, known: 4, .. }));
+    assert!(matches!(refused(url).await, OpenError::Newer { found: 7, known: 6, .. }));
     let nowhere = url.replace(&house.schema.name, "nowhere");
     assert!(matches!(refused(&nowhere).await, OpenError::Unfit { .. }));
 

@@ -210,6 +210,37 @@ impl EventStore for Sqlite {
         let query = query.bind(name.to_owned()).bind(micros(at));
         Box::pin(async move { self.change(query).await.map(drop) })
     }
+
+    fn take_turn(
+        &self,
+        name: &str,
+        at: Timestamp,
+        next: Timestamp,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let query = sqlx::query(events::TAKE_TURN);
+        let query = query.bind(name.to_owned()).bind(micros(at)).bind(micros(next));
+        Box::pin(async move { Ok(self.change(query).await?.rows_affected() > 0) })
+    }
+
+    fn checkpoint(&self, name: &str) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        let query = sqlx::query_scalar(events::CHECKPOINT).bind(name.to_owned());
+        Box::pin(async move {
+            query
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(|error| store_error("look up a checkpoint", error))
+        })
+    }
+
+    fn save_checkpoint(&self, name: &str, body: &str) -> BoxFuture<'_, Result<(), StoreError>> {
+        let accepted = accept::checkpoint(name, body);
+        let query = sqlx::query(events::SAVE_CHECKPOINT);
+        let query = query.bind(name.to_owned()).bind(body.to_owned());
+        Box::pin(async move {
+            accepted?;
+            self.change(query).await.map(drop)
+        })
+    }
 }
 
 type Query = sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod callers;
+mod deliveries;
 mod events;
 mod gather;
 mod idempotency;

@@ -121,6 +121,7 @@ async fn remove_runs(
             "DELETE FROM record WHERE run IN (SELECT value FROM json_each(?))",
             "DELETE FROM signal WHERE run IN (SELECT value FROM json_each(?))",
             "DELETE FROM event_run WHERE run IN (SELECT value FROM json_each(?))",
+            "DELETE FROM delivery WHERE run IN (SELECT value FROM json_each(?))",
             "DELETE FROM run WHERE id IN (SELECT value FROM json_each(?))",
         ] {
             sqlx::query(text).bind(ids(&going)).execute(&mut *db).await?;

@@ -13,7 +13,7 @@ const APPLICATION_ID: i32 = 0x464c_524c;
 
 /// Each entry brings a database one version forward, and says so in `user_version`; the first sets
 /// `application_id`. Entries are added, never changed.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/0001_journal.sql"),
     include_str!("../../migrations/0002_engine.sql"),
     include_str!("../../migrations/0003_append.sql"),
@@ -21,6 +21,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("../../migrations/0005_callers.sql"),
     include_str!("../../migrations/0006_watermarks.sql"),
     include_str!("../../migrations/0007_keyed_requests.sql"),
+    include_str!("../../migrations/0008_deliveries.sql"),
 ];
 
 /// Opens the database `file`, making or migrating it where needed.

@@ -28,6 +28,7 @@ mod app;
 mod cli;
 mod client;
 mod commands;
+mod couriers;
 mod exit;
 mod forges;
 mod issuers;

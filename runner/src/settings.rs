@@ -132,7 +132,7 @@ pub(crate) const HARMLESS: [&str; 22] = [
     "SSL_CERT_DIR",
 ];
 
-struct SystemClock;
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the port's answer")]

@@ -161,6 +161,17 @@ impl Bus for InProcess {
         })
     }
 
+    fn publish_on<'a>(
+        &'a self,
+        _subject: &'a str,
+        _id: &'a str,
+        _body: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), BusError>> {
+        Box::pin(async {
+            Err(BusError::Unsupported { what: "tell others: start with a NATS URL" })
+        })
+    }
+
     fn recovered(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let emptied = self.0.emptied.notified();

@@ -262,6 +262,48 @@ impl Shared {
         }
     }
 
+    /// Publishes for others. Where no stream keeps the subject yet, one is made, so that what is told while
+    /// nobody listens is not lost.
+    async fn send_on(&self, subject: &str, id: &str, body: &[u8]) -> Result<(), BusError> {
+        let doing = || format!("take message {id}");
+        if !self.is_connected() {
+            return Err(unavailable(doing(), "not connected to NATS"));
+        }
+        let (size, limit) = (body.len() + HEADERS, self.client.max_payload());
+        if size > limit {
+            return Err(BusError::TooLarge { size, limit });
+        }
+        let publish = async || {
+            let message = PublishMessage::build()
+                .payload(body.to_vec().into())
+                .message_id(id)
+                .header("Content-Type", STRUCTURED);
+            self.context.send_publish(subject.to_owned(), message).await?.await
+        };
+        let sent = async {
+            match publish().await {
+                Ok(_) => Ok(()),
+                Err(error) if is_too_large(&error) => Err(BusError::TooLarge { size, limit }),
+                Err(error) => {
+                    if self.context.stream_by_subject(subject).await.is_ok() {
+                        return Err(unavailable(doing(), error));
+                    }
+                    let name = out_stream(&self.options.stream, subject);
+                    let config = stream_config(&name, subject.to_owned());
+                    self.context
+                        .get_or_create_stream(config)
+                        .await
+                        .map_err(|e| unavailable(format!("create a stream for `{subject}`"), e))?;
+                    publish().await.map(drop).map_err(|e| unavailable(doing(), e))
+                }
+            }
+        };
+        match tokio::time::timeout(DEADLINE, sent).await {
+            Ok(sent) => sent,
+            Err(late) => Err(unavailable(doing(), late)),
+        }
+    }
+
     /// The messages for one consumer, which is created when absent.
     async fn messages(&self, wanted: &Wanted) -> Result<pull::Stream, BusError> {
         let (stream, deliver_policy) = match wanted {
@@ -362,6 +404,12 @@ impl Shared {
             }
         }
     }
+}
+
+/// The stream for a subject that nobody else keeps.
+fn out_stream(ours: &str, subject: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' };
+    format!("{ours}-OUT-{}", subject.chars().map(plain).collect::<String>())
 }
 
 /// Whether the stream takes no messages of that size, whatever the server takes.
@@ -478,6 +526,15 @@ impl Bus for JetStream {
                 });
             Ok(Box::pin(deliveries) as SubscribedDeliveries)
         })
+    }
+
+    fn publish_on<'a>(
+        &'a self,
+        subject: &'a str,
+        id: &'a str,
+        body: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), BusError>> {
+        Box::pin(self.0.send_on(subject, id, body))
     }
 
     fn recovered(&self) -> BoxFuture<'_, ()> {

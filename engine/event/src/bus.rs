@@ -210,6 +210,18 @@ pub trait Bus: Send + Sync {
         subject: &'a str,
     ) -> BoxFuture<'a, Result<SubscribedDeliveries, BusError>>;
 
+    /// Puts a message of another kind on `subject`, which somebody else reads: a CloudEvent as structured JSON.
+    /// The bus may drop a second one with the same id.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`], and [`BusError::Unsupported`] when nobody else can reach this bus.
+    fn publish_on<'a>(
+        &'a self,
+        subject: &'a str,
+        id: &'a str,
+        body: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), BusError>>;
+
     /// Waits until publishing may work again after it failed: the bus is reachable once more, or has
     /// room. It may answer too often, and must not answer too late.
     fn recovered(&self) -> BoxFuture<'_, ()>;

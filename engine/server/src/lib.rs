@@ -21,6 +21,7 @@ mod current;
 mod definitions;
 mod identity;
 mod ingest;
+mod outgoing;
 mod ports;
 mod runs;
 mod server;
@@ -39,6 +40,7 @@ pub use identity::{
     LoginSettings, LoginToken, TrustedProxies,
 };
 pub use ingest::{SourceProblem, SourceSettings, Sources, once_more};
+pub use outgoing::{Courier, DeliveryError, Destination, Destinations, EventWants};
 pub use ports::{
     FilesAt, Forges, FoundImage, FoundRef, ImageResolver, Pipeline, PipelineFiles, PipelineOrigin,
     Pipelines, PipelinesError, PlanRules, PruneRequest, Retention, UnresolvedImage, resolve_images,

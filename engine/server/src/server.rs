@@ -7,7 +7,8 @@ use std::time::Duration;
 use fairlead_event::{Bus, BusError, SubscribedDeliveries};
 use fairlead_exec::{Engine, Updates};
 use fairlead_run::{
-    AuditLog, EventStore, Groups, IdempotencyStore, Journal, LogStore, TokenStore, Wake,
+    AuditLog, DeliveryStore, EventStore, Groups, IdempotencyStore, Journal, LogStore, TokenStore,
+    Wake,
 };
 use fairlead_step::{Artifacts, Catalog, Clock, RunId};
 use futures::stream::BoxStream;
@@ -17,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{
-    self, Api, ArtifactsApi, Bounded, Decisions, EventsApi, FileRequests, MetricsApi, Readiness,
-    Requests, RunsApi, TokensApi,
+    self, Api, ArtifactsApi, Bounded, Decisions, DeliveriesApi, EventsApi, FileRequests,
+    MetricsApi, Readiness, Requests, RunsApi, TokensApi,
 };
 use crate::current::Current;
 use crate::definitions::{Definitions, Live, Setup, Tools};
 use crate::identity::{ApiAccess, Audit, Guard, Identity, Issuers, Rates, TrustedProxies};
 use crate::ingest::{Ingest, Outbox, Receiver, Subscription};
+use crate::outgoing::{Known, Producer, Senders};
 use crate::ports::{Forges, ImageResolver, Retention};
 use crate::runs::{Supervisor, Sweep};
 use crate::settings::Options;
@@ -46,6 +48,8 @@ pub struct Ports {
     pub journal: Arc<dyn Journal>,
     /// The events, in the same store.
     pub events: Arc<dyn EventStore>,
+    /// The messages to others, in the same store.
+    pub deliveries: Arc<dyn DeliveryStore>,
     /// The logs that the engine writes to.
     pub logs: Arc<dyn LogStore>,
     /// The artifacts that steps leave behind and clients bring along.
@@ -126,6 +130,7 @@ impl Server {
             catalog: Arc::clone(&ports.catalog),
             forges: Arc::clone(&ports.forges),
             events: Arc::clone(&ports.events),
+            deliveries: Arc::clone(&ports.deliveries),
             clock: Arc::clone(&ports.clock),
             forge: options.forge,
         };
@@ -176,11 +181,12 @@ impl Server {
         let stopping = CancellationToken::new();
         // Before anything is driven, so that nothing of it is missed.
         let (updates, ends) = (ports.engine.subscribe(), ports.engine.subscribe());
+        let told = ports.engine.subscribe();
         let wakes = ports.journal.wakes();
         let parts = Parts::compose(ports, definitions, options, &stopping);
         let Parts { supervisor, tasks, api, .. } = &parts;
         let (supervisor, tasks, api) = (Arc::clone(supervisor), tasks.clone(), api.clone());
-        let loops = parts.run(updates, ends, wakes, deliveries, heard);
+        let loops = parts.run([updates, ends, told], wakes, deliveries, heard);
 
         tracing::info!("listening on http://{address}");
         let stop = stopping.clone();
@@ -236,6 +242,8 @@ struct Parts {
     redelivery: Redelivery,
     schedules: Schedules,
     definitions: Arc<Definitions>,
+    producer: Producer,
+    senders: Senders,
     run_ends: RunEnds,
     /// The tasks that handle events.
     tasks: TaskTracker,
@@ -364,7 +372,24 @@ impl Parts {
             stopping: stopping(),
         };
 
+        let outgoing = definitions.outgoing();
+        let producer = Producer {
+            outgoing: outgoing.clone(),
+            journal: Arc::clone(&journal),
+            events: Arc::clone(&events),
+            projects: projects.clone(),
+            every: options.sweep,
+            stopping: stopping(),
+            known: Known::default(),
+        };
+        let senders = Senders {
+            outgoing: outgoing.clone(),
+            holder: format!("{:032x}", rand::random::<u128>()),
+            stopping: stopping(),
+        };
+
         let api = Api {
+            deliveries: DeliveriesApi { outgoing },
             artifacts: ArtifactsApi {
                 artifacts: Arc::clone(&ports.artifacts),
                 journal: Arc::clone(&journal),
@@ -396,7 +421,7 @@ impl Parts {
             },
             events: EventsApi {
                 events: Arc::clone(&events),
-                pipelines: Arc::clone(&pipelines),
+                pipelines: pipelines.clone(),
                 clock: Arc::clone(&clock),
                 due,
             },
@@ -439,6 +464,8 @@ impl Parts {
             redelivery,
             schedules,
             definitions,
+            producer,
+            senders,
             run_ends,
             tasks,
             stopping: stopping(),
@@ -451,8 +478,7 @@ impl Parts {
     /// another.
     fn run(
         self,
-        updates: Updates,
-        ends: Updates,
+        [updates, ends, told]: [Updates; 3],
         wakes: BoxStream<'static, Wake>,
         deliveries: fairlead_event::Deliveries,
         heard: Vec<(String, SubscribedDeliveries)>,
@@ -465,6 +491,8 @@ impl Parts {
         loops.spawn(self.deliveries.run(deliveries));
         loops.spawn(self.redelivery.run());
         loops.spawn(self.schedules.run());
+        loops.spawn(self.producer.run(told));
+        loops.spawn(self.senders.run(self.definitions.live()));
         loops.spawn(self.definitions.run(self.stopping.clone()));
         loops.spawn(self.run_ends.run(ends));
         let sweep = Arc::clone(&self.sweep);

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use fairlead_event::Bus;
+use fairlead_exec::SecretProvider;
 use fairlead_plan::Plan;
 use fairlead_server::{Definitions, Pipeline, Pipelines, PlanRules, Setup, Sources};
 use fairlead_step::{Catalog, error_chain};
@@ -12,6 +14,7 @@ use tokio::signal::unix::Signal;
 use super::Context;
 use super::serve::{Config, Rules};
 use crate::cli::ServeArgs;
+use crate::couriers::{self, Means};
 use crate::exit::Stop;
 use crate::forges::ForgeLogins;
 use crate::load;
@@ -40,6 +43,7 @@ pub(super) async fn setup(
     args: &ServeArgs,
     config: &Config,
     rules: &Arc<Rules>,
+    bus: &Arc<dyn Bus>,
 ) -> Result<Setup, Stop> {
     let mut pipelines = Vec::new();
     for file in load::pipeline_files(&args.pipelines)? {
@@ -60,6 +64,19 @@ pub(super) async fn setup(
         let lines: Vec<String> = problems.iter().map(|p| error_chain(p)).collect();
         Stop::usage(lines.join("; ")).hint("docs/events.md has the fields of a source")
     })?;
+    let shared: Arc<dyn SecretProvider> = context.settings.secrets.clone();
+    let means = Means {
+        secrets: &shared,
+        egress: &rules.permits.egress,
+        clock: &context.settings.clock,
+        bus,
+        logins: &config.logins()?,
+        url: config.url.as_deref(),
+    };
+    let destinations = couriers::destinations(&config.sinks, &config.sources, &means).await;
+    let destinations = destinations.map_err(|problems| {
+        Stop::usage(problems.join("; ")).hint("docs/events.md has the fields of sinks and sources")
+    })?;
     let projects = projects::membership(&config.projects);
     Ok(Setup {
         pipelines,
@@ -70,6 +87,7 @@ pub(super) async fn setup(
             rules: Arc::clone(rules),
             catalog: Arc::clone(&context.catalog),
         }),
+        destinations,
     })
 }
 
@@ -78,6 +96,7 @@ pub(super) struct Reload<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) args: &'a ServeArgs,
     pub(super) definitions: Arc<Definitions>,
+    pub(super) bus: Arc<dyn Bus>,
     /// What the parts of the server have clones of.
     pub(super) permits: Permits,
     pub(super) logins: ForgeLogins,
@@ -113,7 +132,7 @@ impl Reload<'_> {
         };
         let rules = Arc::new(config.rules(&self.context.settings)?);
         let logins = config.logins()?;
-        let setup = setup(self.context, self.args, &config, &rules).await?;
+        let setup = setup(self.context, self.args, &config, &rules, &self.bus).await?;
         // Once all of it is good, so that nothing is let through, or kept out, by half of it.
         let replaced = self.definitions.replace(setup, || {
             self.permits.egress.replace(&rules.permits.egress);

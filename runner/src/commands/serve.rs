@@ -34,6 +34,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::reload::{self, Reload};
 use super::{Context, drive, preflight, prune, votes};
 use crate::cli::ServeArgs;
+use crate::couriers::SinkSettings;
 use crate::exit::{Exit, Stop};
 use crate::forges::{ForgeLogin, ForgeLogins, ForgeLookup};
 use crate::issuers::Documents;
@@ -84,6 +85,13 @@ pub(crate) struct Config {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     trusted_proxies: Vec<IpNet>,
+    /// Where people reach this server, such as `https://fairlead.example.com`: links in commit statuses lead
+    /// there.
+    #[serde(default)]
+    pub(super) url: Option<String>,
+    /// Who hears of what happens here, as CloudEvents, by a name for each.
+    #[serde(default)]
+    pub(super) sinks: BTreeMap<String, SinkSettings>,
     /// What the server says of itself to other machines.
     #[serde(default)]
     telemetry: TelemetrySettings,
@@ -165,12 +173,17 @@ impl Config {
     /// Which hosts may be spoken to: those that the configuration names are meant.
     fn egress(&self) -> Result<Egress, String> {
         let of_sources = self.sources.values().flat_map(|source| {
-            [&source.registry, &source.forge, &source.forge_ssh].into_iter().flatten()
+            [&source.registry, &source.forge, &source.forge_ssh, &source.api].into_iter().flatten()
         });
+        let of_sinks = self.sinks.values().filter_map(|sink| sink.url.as_ref());
         let issuers = self.identity.iter().flat_map(|identity| identity.issuers.values());
         let of_issuers = issuers
             .flat_map(|issuer| [Some(&issuer.issuer), issuer.keys.as_ref()].into_iter().flatten());
-        let configured = of_sources.chain(self.forges.keys()).chain(of_issuers).map(String::as_str);
+        let configured = of_sources
+            .chain(self.forges.keys())
+            .chain(of_issuers)
+            .chain(of_sinks)
+            .map(String::as_str);
         projects::egress(&self.egress, configured)
     }
 
@@ -215,7 +228,6 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     let settings = &context.settings;
     let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let rules = Arc::new(config.rules(settings)?);
-    let setup = reload::setup(context, &args, &config, &rules).await?;
     let access = match &args.api_token {
         None if config.identity.is_some() => ApiAccess::KnownCallers,
         None => ApiAccess::LoopbackWithoutToken { user: drive::person() },
@@ -236,6 +248,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
                 .map_err(|e| Stop::usage(error_chain(&e)))?,
         ),
     };
+    let setup = reload::setup(context, &args, &config, &rules, &bus).await?;
     let store = context.store().await?;
     let max_runs = usize::try_from(args.max_runs.get()).unwrap_or(usize::MAX);
     let options = Options { max_runs, ..Options::default() };
@@ -260,11 +273,13 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
     let made_of = with_runners(made_of, &store, &args, nats.as_deref()).await?;
     let engine = Engine::measured(made_of, metrics.clone());
     let sweeping = tokio::spawn(sweep(Arc::clone(&folders), store.journal()));
+    let told = Arc::clone(&bus);
     let lookup = ForgeLookup { access: forges, folders, fetcher };
     let ports = Ports {
         engine,
         journal: store.journal(),
         events: store.events(),
+        deliveries: store.deliveries(),
         logs: store.logs(),
         artifacts: store.artifacts(),
         retention: Arc::new(Pruning { store: store.clone(), clock: Arc::clone(&settings.clock) }),
@@ -303,6 +318,7 @@ pub(crate) async fn serve(context: &Context<'_>, args: ServeArgs) -> Result<Exit
         context,
         args: &args,
         definitions: server.definitions(),
+        bus: told,
         permits: rules.permits.clone(),
         logins,
         began_with,

@@ -4,6 +4,7 @@ mod artifacts;
 mod audit;
 mod body;
 mod decisions;
+mod deliveries;
 mod events;
 mod files;
 mod guard;
@@ -27,6 +28,7 @@ mod webhook;
 
 pub(crate) use artifacts::ArtifactsApi;
 pub(crate) use decisions::Decisions;
+pub(crate) use deliveries::DeliveriesApi;
 pub(crate) use events::EventsApi;
 pub(crate) use files::FileRequests;
 pub(crate) use health::Readiness;

@@ -10,7 +10,8 @@ use fairlead_run::Right;
 use super::openapi::{self, Says, says};
 use super::state::Api;
 use super::{
-    artifacts, audit, decisions, events, files, guard, health, journals, live, login, metrics,
+    artifacts, audit, decisions, deliveries, events, files, guard, health, journals, live, login,
+    metrics,
     pipelines, problem, retention, runs, tokens, webhook,
 };
 
@@ -151,6 +152,21 @@ pub(crate) fn table() -> Vec<Route> {
                 .may_take::<events::ReplayBody>()
                 .json::<events::Replayed>(200)
                 .json::<events::Replayed>(201),
+        ),
+        read(
+            "/api/v1/deliveries",
+            Everywhere(View),
+            get(deliveries::list),
+            says("listDeliveries", "Lists what others are told, newest first")
+                .query::<deliveries::ListQuery>()
+                .json::<deliveries::DeliveryPage>(200),
+        ),
+        change(
+            "/api/v1/deliveries/{delivery}/retry",
+            Everywhere(Operate),
+            post(deliveries::retry),
+            says("retryDelivery", "Sends a message again that is dead or waits")
+                .json::<deliveries::DeliveryDue>(202),
         ),
         read(
             "/api/v1/pipelines",

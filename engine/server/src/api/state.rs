@@ -6,6 +6,7 @@ use axum::extract::FromRef;
 
 use super::artifacts::ArtifactsApi;
 use super::decisions::Decisions;
+use super::deliveries::DeliveriesApi;
 use super::events::EventsApi;
 use super::files::FileRequests;
 use super::health::Readiness;
@@ -24,6 +25,7 @@ pub(crate) struct Api {
     pub(crate) artifacts: ArtifactsApi,
     pub(crate) metrics: MetricsApi,
     pub(crate) decisions: Decisions,
+    pub(crate) deliveries: DeliveriesApi,
     pub(crate) events: EventsApi,
     pub(crate) files: FileRequests,
     pub(crate) guard: Guard,
@@ -63,6 +65,12 @@ impl FromRef<Api> for FileRequests {
 impl FromRef<Api> for Arc<dyn Retention> {
     fn from_ref(api: &Api) -> Self {
         Arc::clone(&api.retention)
+    }
+}
+
+impl FromRef<Api> for DeliveriesApi {
+    fn from_ref(api: &Api) -> Self {
+        api.deliveries.clone()
     }
 }
 

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_event::{ForgeRepository, GitPushed, GitRef, PullRequest, SourceEvent};
-use fairlead_run::{EventStore, Projects};
-use fairlead_step::{Catalog, Clock, ObjectId, error_chain};
+use fairlead_event::{
+    CommitState, CommitStatus, ForgeRepository, GitPushed, GitRef, PullRequest, SourceEvent,
+};
+use fairlead_run::{DeliveryStore, EventStore, Projects};
+use fairlead_step::{Catalog, Clock, Digest, ObjectId, error_chain};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Notify, watch};
@@ -20,7 +22,9 @@ use tokio_util::sync::CancellationToken;
 use super::files::{Against, Taken};
 use super::kept::Kept;
 use super::settings::{PullRequestFiles, RepositorySettings};
+use crate::current::Current;
 use crate::ingest::Sources;
+use crate::outgoing::{Destinations, Outgoing};
 use crate::ports::{FilesAt, Forges, Pipeline, PipelineFiles, Pipelines, PlanRules};
 
 /// How often the store is looked at for what another server has read.
@@ -40,6 +44,8 @@ pub struct Setup {
     pub projects: Projects,
     /// What its pipelines may do.
     pub rules: Arc<dyn PlanRules>,
+    /// Who is told of what happens.
+    pub destinations: Destinations,
 }
 
 /// All of it at one moment.
@@ -47,6 +53,7 @@ pub(crate) struct Live {
     pub(crate) sources: Arc<Sources>,
     pub(crate) projects: Arc<Projects>,
     pub(crate) pipelines: Arc<Pipelines>,
+    pub(crate) destinations: Arc<Destinations>,
     /// The repositories, for people.
     pub(crate) repositories: Vec<RepositoryView>,
 }
@@ -76,6 +83,7 @@ struct Inner {
     sources: Arc<Sources>,
     projects: Arc<Projects>,
     rules: Arc<dyn PlanRules>,
+    destinations: Arc<Destinations>,
     followed: BTreeMap<String, Followed>,
 }
 
@@ -84,6 +92,7 @@ pub(crate) struct Tools {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) forges: Arc<dyn Forges>,
     pub(crate) events: Arc<dyn EventStore>,
+    pub(crate) deliveries: Arc<dyn DeliveryStore>,
     pub(crate) clock: Arc<dyn Clock>,
     /// How long a forge may take to say what its branches are.
     pub(crate) forge: Duration,
@@ -94,6 +103,7 @@ pub struct Definitions {
     tools: Tools,
     inner: Mutex<Inner>,
     live: watch::Sender<Arc<Live>>,
+    outgoing: Outgoing,
     /// Whether every repository that it began with was read, or could not be.
     ready: watch::Sender<bool>,
     changed: Notify,
@@ -118,7 +128,18 @@ impl Definitions {
         let is_ready = inner.followed.is_empty();
         let live = watch::Sender::new(Arc::new(inner.live()));
         let (ready, changed) = (watch::Sender::new(is_ready), Notify::new());
-        Ok(Self { tools, inner: Mutex::new(inner), live, ready, changed })
+        let outgoing = Outgoing {
+            deliveries: Arc::clone(&tools.deliveries),
+            destinations: Current::of(live.subscribe(), |it: &Live| Arc::clone(&it.destinations)),
+            clock: Arc::clone(&tools.clock),
+            added: Arc::new(watch::Sender::new(())),
+        };
+        Ok(Self { tools, inner: Mutex::new(inner), live, outgoing, ready, changed })
+    }
+
+    /// What is told to others.
+    pub(crate) fn outgoing(&self) -> Outgoing {
+        self.outgoing.clone()
     }
 
     /// What there is, as it is replaced.
@@ -286,19 +307,52 @@ impl Definitions {
             return Ok(());
         }
         let files = self.files(&wanted.settings, &wanted.at, commit.clone(), name).await?;
-        let json = {
+        let (json, refused) = {
             let mut inner = self.inner.lock().await;
-            let Some(json) = inner.take(&wanted.key, &commit, files, &self.tools.catalog) else {
+            let Some(kept) = inner.take(&wanted.key, &commit, files, &self.tools.catalog) else {
                 return Ok(());
             };
+            let told = (kept.to_json(), kept.refused.clone());
             self.publish(&inner);
-            json
+            told
         };
+        self.report(&wanted.settings, &commit, &refused).await;
         // It is in use here whether or not others learn of it.
         if let Err(error) = self.tools.events.save_checkpoint(&wanted.key, &json).await {
             tracing::warn!("`{}` cannot be kept: {}", wanted.key, error_chain(&error));
         }
         Ok(())
+    }
+
+    /// Tells the forge what becomes of the pipeline files of a commit, where it is told of commits.
+    async fn report(
+        &self,
+        settings: &RepositorySettings,
+        commit: &ObjectId,
+        refused: &BTreeMap<String, Vec<String>>,
+    ) {
+        let mut findings = refused.values().flatten();
+        let (state, description) = match findings.next() {
+            None => (CommitState::Success, "every file is in use".to_owned()),
+            Some(first) => {
+                let more = match findings.count() {
+                    0 => String::new(),
+                    more => format!(" (and {more} more)"),
+                };
+                (CommitState::Failure, format!("{first}{more}"))
+            }
+        };
+        let status = CommitStatus {
+            repository: settings.repository.clone(),
+            commit: commit.to_string(),
+            context: "fairlead/pipelines".to_owned(),
+            state,
+            description,
+            path: "/api/v1/pipelines".to_owned(),
+        };
+        // The same is said once, whoever says it.
+        let said = Digest::sha256(format!("{}\n{status:?}", settings.key()).as_bytes());
+        self.outgoing.set_status(&settings.source, said.to_string(), status).await;
     }
 
     async fn files(
@@ -402,6 +456,7 @@ impl Definitions {
                 let number = request.number;
                 tracing::warn!("{}: pull request {number}: {finding}", settings.repository);
             }
+            self.report(&settings, &commit, &taken.kept.refused).await;
             let mut all = others;
             for pipeline in taken.pipelines {
                 all.add(pipeline).map_err(|error| error.to_string())?;
@@ -431,7 +486,8 @@ impl Followed {
 
 impl Inner {
     fn of(setup: Setup, mut followed: BTreeMap<String, Followed>) -> Result<Self, Vec<String>> {
-        let Setup { pipelines: files, repositories, sources, projects, rules } = setup;
+        let Setup { pipelines: files, repositories, sources, projects, rules, destinations } =
+            setup;
         let mut problems = Vec::new();
         for settings in repositories {
             let at = match settings.check(&sources, &projects) {
@@ -458,7 +514,8 @@ impl Inner {
             return Err(problems);
         }
         let (sources, projects) = (Arc::new(sources), Arc::new(projects));
-        Ok(Self { files, sources, projects, rules, followed })
+        let destinations = Arc::new(destinations);
+        Ok(Self { files, sources, projects, rules, destinations, followed })
     }
 
     /// The pipelines of everywhere but one repository.
@@ -482,7 +539,7 @@ impl Inner {
         commit: &ObjectId,
         files: PipelineFiles,
         catalog: &Catalog,
-    ) -> Option<String> {
+    ) -> Option<&Kept> {
         let (others, projects) = (self.others(key), Arc::clone(&self.projects));
         let followed = self.followed.get_mut(key)?;
         let against =
@@ -491,7 +548,7 @@ impl Inner {
         followed.taken = taken;
         let followed = self.followed.get(key)?;
         self.tell(followed);
-        Some(followed.taken.kept.to_json())
+        Some(&followed.taken.kept)
     }
 
     /// Takes what was kept of a repository.
@@ -556,6 +613,7 @@ impl Inner {
             sources: Arc::clone(&self.sources),
             projects: Arc::clone(&self.projects),
             pipelines: Arc::new(pipelines),
+            destinations: Arc::clone(&self.destinations),
             repositories: self.followed.values().map(view).collect(),
         }
     }

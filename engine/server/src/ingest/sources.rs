@@ -45,6 +45,16 @@ pub struct SourceSettings {
     /// folder.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub checkout: bool,
+    /// Whether the forge is told how the runs of a commit stand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub statuses: bool,
+    /// The name of the secret with the token for the forge's API; when it is not given, the `password` of the
+    /// forge under `forges`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Where the forge's API is, when that is not where forges of its kind have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
     /// A NATS subject on which the sender publishes, besides or instead of HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,

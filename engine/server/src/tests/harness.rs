@@ -38,9 +38,9 @@ use super::pipelines::PIPELINES;
 use super::take_ups::Counting;
 use super::telemetry::Collector;
 use crate::{
-    ApiAccess, Definitions, FoundImage, ImageResolver, Issuers, Limits, Metrics, Options, Pipeline,
-    Pipelines, PlanRules, Ports, RepositorySettings, ServeError, Server, Setup, SourceSettings,
-    Sources, TrustedProxies,
+    ApiAccess, Definitions, Destinations, FoundImage, ImageResolver, Issuers, Limits, Metrics,
+    Options, Pipeline, Pipelines, PlanRules, Ports, RepositorySettings, ServeError, Server, Setup,
+    SourceSettings, Sources, TrustedProxies,
 };
 
 pub(super) const TOKEN: &str = "api-token";
@@ -393,6 +393,15 @@ impl Bus for FakeNats {
         Box::pin(async move { Ok(Box::pin(deliveries) as SubscribedDeliveries) })
     }
 
+    fn publish_on<'a>(
+        &'a self,
+        _subject: &'a str,
+        _id: &'a str,
+        _body: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), BusError>> {
+        Box::pin(async { Err(BusError::Unsupported { what: "tell others" }) })
+    }
+
     fn recovered(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let back = self.back.notified();
@@ -438,6 +447,8 @@ pub(super) struct Harness {
     projects: Projects,
     /// The repositories that are followed.
     pub(super) repositories: Vec<RepositorySettings>,
+    /// Who is told of what happens.
+    pub(super) destinations: Destinations,
     scratch: tempfile::TempDir,
 }
 
@@ -495,6 +506,7 @@ impl Harness {
             proxies: TrustedProxies::default(),
             projects: Projects::default(),
             repositories: Vec::new(),
+            destinations: Destinations::default(),
             scratch,
         }
     }
@@ -628,6 +640,7 @@ impl Harness {
             sources: Sources::open(&sources, &Known).await.unwrap(),
             projects: self.projects.clone(),
             rules: Arc::new(NoRules),
+            destinations: self.destinations.clone(),
         }
     }
 
@@ -636,6 +649,7 @@ impl Harness {
             engine: self.engine(),
             journal: self.journal(),
             events: self.store.events(),
+            deliveries: self.store.deliveries(),
             logs: self.store.logs(),
             artifacts: self.store.artifacts(),
             retention: Arc::new(NothingToPrune),

@@ -15,6 +15,7 @@ mod harness;
 mod images;
 mod keyed;
 mod openapi;
+mod outgoing;
 mod pipelines;
 mod requests;
 mod schedules;

@@ -81,6 +81,24 @@ pub(crate) fn cron_of(text: &str) -> Result<Cron, String> {
     }
 }
 
+/// How many times are looked at for the shortest interval: more than a week of every hour.
+const LOOKED_AT: usize = 200;
+
+/// The shortest time from one of the times to the next, as far as one looks; none when it comes once.
+pub(crate) fn shortest_interval(cron: &Cron) -> Option<Duration> {
+    let mut at = At(Timestamp::UNIX_EPOCH.to_zoned_datetime(TimeZone::UTC));
+    let mut shortest: Option<SignedDuration> = None;
+    for place in 0..LOOKED_AT {
+        let Ok(next) = cron.find_next_occurrence(&at, false) else { break };
+        if place > 0 {
+            let interval = next.0.timestamp().duration_since(at.0.timestamp());
+            shortest = Some(shortest.map_or(interval, |known| known.min(interval)));
+        }
+        at = next;
+    }
+    shortest.and_then(|interval| Duration::try_from(interval).ok())
+}
+
 fn lower(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_lowercase().to_string());

@@ -180,7 +180,13 @@ fn filter<T: DeserializeOwned + JsonSchema>(
         // Each entry of a list is tried alone, so that each has its own place.
         let parts: Vec<(&Node, Value)> = match &value.content {
             Content::List(items) => {
-                items.iter().map(|item| (item, Value::Array(vec![item.json()]))).collect()
+                let alone = |(place, item): (usize, &'_ Node)| match (place, item.text()) {
+                    // It takes away from what stands before it, and there is something.
+                    (1.., Some(text)) if text.starts_with('!') => Value::from(&text[1..]),
+                    _ => item.json(),
+                };
+                let each = items.iter().enumerate();
+                each.map(|part| (part.1, Value::Array(vec![alone(part)]))).collect()
             }
             Content::Null
             | Content::Bool(_)

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use fairlead_event::{TriggerKind, Triggers};
+use fairlead_step::HumanDuration;
 use serde_json::{Value, json};
 
 use crate::code::{BAD_FILL, BAD_SCHEDULE, BAD_TRIGGER, MISSING_KEY, OWN_RUNS, UNBOUND_PARAM};
@@ -11,7 +12,7 @@ use crate::inputs::LeafType;
 use crate::nulls::{self, Known};
 use crate::references::{Names, Reader};
 use crate::spec::Spec;
-use crate::timetable::{cron_of, zone_of};
+use crate::timetable::{cron_of, shortest_interval, zone_of};
 use crate::triggers::Filter;
 use crate::yaml::{Content, Entry, Node};
 use crate::{Diagnostic, Param, ParamType, Params, Span, schema, suggest, template};
@@ -159,6 +160,18 @@ fn schedule(filter: &Filter<'_>, found: &mut Vec<Diagnostic>) {
                 "minute, hour, day of the month, month, day of the week, as in `0 3 * * 1-5`",
             ),
         );
+    }
+    // What is late by more than that would come behind the next time.
+    if let (Some((cron, _)), Some((jitter, span))) = (of("cron"), of("jitter"))
+        && let (Ok(cron), Ok(jitter)) = (cron_of(cron), jitter.parse::<HumanDuration>())
+        && let Some(interval) = shortest_interval(&cron)
+        && jitter.0 > interval
+    {
+        let interval = HumanDuration(interval);
+        let message = format!(
+            "a `jitter` of {jitter} is longer than the {interval} from one time to the next"
+        );
+        found.push(Diagnostic::error(BAD_SCHEDULE, span, message));
     }
     if let Some((text, span)) = of("timezone")
         && zone_of(text).is_none()

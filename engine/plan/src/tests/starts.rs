@@ -373,6 +373,26 @@ fn what_starts_a_pipeline_gives_every_parameter_that_has_no_default() {
 }
 
 #[test]
+fn a_jitter_is_no_longer_than_the_interval() {
+    let told = |jitter: &str| {
+        check_on(&format!(r#"schedule: {{cron: "0 3,5 * * *", jitter: {jitter}}}"#), "")
+    };
+    assert!(!told("2h").contains("error"), "{}", told("2h"));
+    let told = told("3h");
+    let want = "a `jitter` of 3h is longer than the 2h from one time to the next";
+    assert!(told.contains(want), "{told}");
+}
+
+#[test]
+fn a_pattern_that_takes_away_stands_behind_another() {
+    let told = |paths: &str| check_on(&format!("git.push: {{paths: {paths}}}"), "");
+    let good = told(r#"["src/**", "!src/docs/**"]"#);
+    assert!(!good.contains("error"), "{good}");
+    assert!(told(r#"["!src/docs/**", "src/**"]"#).contains("nothing does"));
+    assert!(told(r#"["src/**", "!["]"#).contains("is not a pattern"));
+}
+
+#[test]
 fn schedules_are_checked() {
     assert_snapshot!(check_on(
         r#"schedule: [{cron: "0 3 * *"}, {cron: "0 25 * * *", timezone: Europe/Berln}, {cron: "0 0 30 2 *"},

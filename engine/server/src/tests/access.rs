@@ -29,6 +29,8 @@ GET  /api/v1/events                              everywhere view
 GET  /api/v1/events/{event}                      everywhere view
 POST /api/v1/events/{event}/retry                everywhere operate
 POST /api/v1/events/{event}/replay               everywhere operate
+GET  /api/v1/deliveries                          everywhere view
+POST /api/v1/deliveries/{delivery}/retry         everywhere operate
 GET  /api/v1/pipelines                           somewhere view
 POST /api/v1/pipelines/{pipeline}/runs           pipeline operate
 PUT  /api/v1/artifacts/{digest}                  somewhere operate
@@ -198,6 +200,20 @@ impl Names {
         let events = harness.store.events();
         let filter = fairlead_run::EventFilter { limit: 1, ..Default::default() };
         let event = events.list(filter).await.unwrap().remove(0).key;
+        let deliveries = harness.store.deliveries();
+        let message = fairlead_run::NewDelivery {
+            destination: "nobody".to_owned(),
+            id: "1".to_owned(),
+            kind: "test".to_owned(),
+            about: "test".to_owned(),
+            replaces: false,
+            run: None,
+            document: "{}".to_owned(),
+            created_at: harness.clock.now(),
+        };
+        deliveries.add(vec![message]).await.unwrap();
+        let filter = fairlead_run::DeliveryFilter { limit: 1, ..Default::default() };
+        let delivery = deliveries.deliveries(filter).await.unwrap().remove(0).number;
         let revocable = token(harness, "x", vec![Grant::everywhere(Role::Viewer)]).await;
         let id = revocable.id.clone();
         kept(harness, revocable).await;
@@ -207,6 +223,7 @@ impl Names {
             ("{step}", "note".to_owned()),
             ("{pipeline}", "build".to_owned()),
             ("{event}", event),
+            ("{delivery}", delivery.to_string()),
             ("{token}", id),
             ("{source}", "registry".to_owned()),
             ("{end}", "x".to_owned()),

@@ -8,7 +8,8 @@ use fairlead_step::Clock as _;
 use fairlead_store::PruneRules;
 
 use super::gates::{parked, start};
-use super::harness::{Fault, Harness, TOKEN};
+use super::harness::{Harness, TOKEN};
+use super::nats::Fault;
 use crate::ingest::later;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -14,6 +14,7 @@ mod gates;
 mod harness;
 mod images;
 mod keyed;
+mod nats;
 mod openapi;
 mod outgoing;
 mod pipelines;

@@ -3,7 +3,7 @@
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use fairlead_run::{AuditAction, DeliveryFilter, DeliveryView, EventState, StoredDelivery};
+use fairlead_run::{AuditAction, DeliveryFilter, EventState, StoredDelivery};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -41,19 +41,12 @@ pub(crate) struct ListQuery {
 /// What others are told.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DeliveryPage {
-    deliveries: Vec<DeliveryShown>,
+    /// Each with its `number`, `destination`, `id`, `type`, `about`, `run`, `state`, `attempts` and times, the
+    /// `reason` why it was not taken, and the `message` itself.
+    #[schema(value_type = Vec<Object>)]
+    deliveries: Vec<Value>,
     /// What to ask for as `before` for the next page; null when there is none.
     next: Option<u64>,
-}
-
-/// A message to others.
-#[derive(Serialize, ToSchema)]
-struct DeliveryShown {
-    #[serde(flatten)]
-    #[schema(value_type = Object)]
-    view: DeliveryView,
-    /// What is sent.
-    message: Value,
 }
 
 /// A message that is sent again.
@@ -80,7 +73,11 @@ pub(crate) async fn list(
         DeliveryFilter { destination: query.destination, state, before: query.before, limit };
     let found = api.outgoing.deliveries.deliveries(filter).await?;
     let next = (found.len() == limit).then(|| found.last().map(|message| message.number));
-    let shown = |it: &StoredDelivery| DeliveryShown { view: it.view(), message: it.json() };
+    let shown = |it: &StoredDelivery| {
+        let mut shown = serde_json::to_value(it.view()).unwrap_or_default();
+        shown["message"] = it.json();
+        shown
+    };
     let deliveries = found.iter().map(shown).collect();
     Ok(Json(DeliveryPage { deliveries, next: next.flatten() }))
 }

@@ -128,6 +128,7 @@ fn place(name: &str) -> &'static str {
         "step" => "The id of a step, such as `build` or `scan[web]`",
         "pipeline" => "The name of a pipeline",
         "event" => "The id of an event",
+        "delivery" => "The number of a message, as the list has it",
         "digest" => "A digest, such as `sha256:…`",
         "token" => "The id of a token, as the list has it",
         "source" => "The name of a source, as the configuration has it",

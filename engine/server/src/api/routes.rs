@@ -11,8 +11,7 @@ use super::openapi::{self, Says, says};
 use super::state::Api;
 use super::{
     artifacts, audit, decisions, deliveries, events, files, guard, health, journals, live, login,
-    metrics,
-    pipelines, problem, retention, runs, tokens, webhook,
+    metrics, pipelines, problem, retention, runs, tokens, webhook,
 };
 
 /// What a caller needs for a route.

@@ -158,8 +158,9 @@ async fn a_forge_is_told_how_the_runs_of_a_commit_stand() {
         "repository": { "full_name": "acme/shop", "clone_url": format!("{FORGE}/acme/shop.git") },
     });
     let headers = [("X-Gitea-Event", "push")];
-    let answer = serving.send("POST", "/webhooks/gitea", &headers, body.to_string().as_bytes());
-    assert_eq!(answer.await.status, 202);
+    let body = body.to_string();
+    let answer = serving.send("POST", "/webhooks/gitea", &headers, body.as_bytes()).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
     let run = harness.ended(1).await[0].id.clone();
     // What is under way may be overtaken by the end; the end is what counts, and comes last.
     let mut last = Value::Null;

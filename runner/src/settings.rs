@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use fairlead_exec::{MARK_VARIABLE, ProcessOptions};
+use fairlead_run::MAX_LOG_BYTES;
 use fairlead_step::{Clock, EngineAddress, Secret};
 use jiff::Timestamp;
 
@@ -39,6 +40,17 @@ pub(crate) struct SettingsArgs {
     /// s3_secret_access_key
     #[arg(long, global = true, env = "FAIRLEAD_ARTIFACTS", value_name = "URL")]
     artifacts: Option<String>,
+
+    /// The most megabytes of one attempt's log that are kept: of a longer one the start and the end
+    #[arg(
+        long,
+        global = true,
+        env = "FAIRLEAD_MAX_LOG",
+        value_name = "MIB",
+        default_value_t = MAX_LOG_BYTES >> 20,
+        value_parser = clap::value_parser!(u64).range(1..=65_536)
+    )]
+    max_log: u64,
 
     /// A server to ask instead of the store: its runs are shown, started, voted at
     #[arg(long, global = true, env = "FAIRLEAD_SERVER", value_name = "URL")]
@@ -98,6 +110,8 @@ pub struct Settings {
     pub(crate) store: Option<Secret<String>>,
     /// The storage that artifacts are kept in; the folder when it is not given.
     pub(crate) artifacts: Option<String>,
+    /// The most bytes of the log of one attempt.
+    pub(crate) max_log: u64,
     /// The server to ask instead of the store.
     pub(crate) server: Option<Remote>,
     pub(crate) secrets: Arc<Secrets>,
@@ -231,6 +245,7 @@ impl Settings {
             state,
             store: args.store.or_else(|| text_variable("FAIRLEAD_STORE")).map(Secret::new),
             artifacts: args.artifacts,
+            max_log: args.max_log << 20,
             server,
             engine,
             secrets: Arc::new(Secrets::new(explicit, args.secrets_dir.map(absolute).transpose()?)),

@@ -80,6 +80,26 @@ class Server:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
             return json.load(answer)
 
+    def start(self, pipeline: str) -> str:
+        """Asks for a run, and answers its id."""
+        request = urllib.request.Request(
+            f"{self.url}/api/v1/pipelines/{pipeline}/runs", data=b"{}", method="POST",
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)["run"]
+
+    def ended(self, run: str, limit: float) -> dict:
+        """A run when it has passed."""
+        until = time.monotonic() + limit
+        while (view := self.get(f"/api/v1/runs/{run}"))["ended_at"] is None:
+            if time.monotonic() > until:
+                raise SystemExit(f"the run did not end within {limit} s: {view['status']}")
+            time.sleep(0.05)
+        if view["status"] != "passed":
+            raise SystemExit(f"the run {view['status']}: {json.dumps(view['steps'])[:2000]}")
+        return view
+
     def stored(self) -> int:
         """How many events are in a store on SQLite."""
         with sqlite3.connect(self.state / "fairlead.db", timeout=30) as db:
@@ -100,6 +120,13 @@ def serving(registry: int, *arguments: str) -> Iterator[Server]:
         "secret: registry-token}\n"
         "projects:\n  default: {allow: {kinds: [command], host_programs: ['true']}}\n"
     )
+    with started(folder, *arguments) as server:
+        yield server
+
+
+@contextmanager
+def started(folder: Path, *arguments: str) -> Iterator[Server]:
+    """A server with what is in a folder: pipelines, secrets, its configuration."""
     server = Server(("127.0.0.1", free_port()), folder / "state")
     command = [
         FAIRLEAD, "--state", server.state, "--secrets-dir", folder / "secrets", "serve",
@@ -282,10 +309,14 @@ def first_starts(server: Server, count: int) -> dict[str, float]:
         time.sleep(0.2)
     for run in runs:
         view = server.get(f"/api/v1/runs/{run}")
-        began = view["steps"][0]["started_at"]
-        at = datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", began).replace("Z", "+00:00"))
-        begun[view["event"]["tag"]] = at.timestamp()
+        begun[view["event"]["tag"]] = moment(view["steps"][0]["started_at"])
     return begun
+
+
+def moment(text: str) -> float:
+    """A time of the API in seconds."""
+    text = re.sub(r"(\.\d{6})\d*", r"\1", text).replace("Z", "+00:00")
+    return datetime.fromisoformat(text).timestamp()
 
 
 async def latencies(rate: float, *arguments: str) -> list[float]:

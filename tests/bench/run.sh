@@ -2,7 +2,7 @@
 # Puts the peers beside Fairlead, in one run, and prints ratios of medians. `make bench` runs it.
 #
 #   run.sh [WORK…]     only these works: chain fan cold noop many flat finished engines sbom sign
-#                      verify copy webhooks starts
+#                      verify copy webhooks starts waiting logged idle
 #
 # Brings the peers (ninja, DBOS, Temporal, Restate, syft, cosign, crane, oras, skopeo), an empty
 # registry and an empty Postgres, builds the release programs, and ends what it started. No time is

@@ -21,6 +21,7 @@ import durable
 import edge
 import images
 import measure
+import runners
 from measure import Contender
 from rows import BENCH, Row, alone, beside, machine, row, seconds, table
 
@@ -379,7 +380,7 @@ def copy() -> list[Row]:
 
 WORKS = [
     chain, fan, cold, noop, many, flat, finished, engines, sbom, sign, verify, copy,
-    edge.webhooks, edge.starts,
+    edge.webhooks, edge.starts, runners.waiting, runners.logged, runners.idle,
 ]
 
 

@@ -10,7 +10,7 @@ use fairlead_event::{Acknowledge, AskError, BusError, Heard, JobBus, JobOffer, R
 use fairlead_step::BoxFuture;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// How long one request for a job waits for one.
 const TAKE: Duration = Duration::from_millis(500);
@@ -27,6 +27,8 @@ struct Shared {
     state: Mutex<State>,
     filled: Notify,
     away: AtomicBool,
+    /// How often it came back.
+    returns: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -63,6 +65,9 @@ impl InProcessJobs {
     pub fn set_away(&self, away: bool) {
         self.0.away.store(away, Ordering::Release);
         self.0.filled.notify_waiters();
+        if !away {
+            self.0.returns.send_modify(|count| *count += 1);
+        }
     }
 
     /// Every job that waits, for tests that look for what must not be in one.
@@ -285,5 +290,15 @@ impl JobBus for InProcessJobs {
 
     fn connected(&self) -> bool {
         !self.0.away.load(Ordering::Acquire)
+    }
+
+    fn connections(&self) -> BoxStream<'static, ()> {
+        let first = futures::stream::once(std::future::ready(()));
+        let returns = (self.0.returns.subscribe(), *self.0.returns.borrow());
+        let more = futures::stream::unfold(returns, |(mut count, seen)| async move {
+            let now = *count.wait_for(|now| *now > seen).await.ok()?;
+            Some(((), (count, now)))
+        });
+        first.chain(more).boxed()
     }
 }

@@ -17,7 +17,7 @@ use fairlead_event::{
 };
 use fairlead_step::{BoxFuture, Secret};
 use futures::StreamExt as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// How long one request to the server may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ const SUBJECT_ACK_WAIT: Duration = Duration::from_secs(5);
 /// How many messages are fetched at once.
 const BATCH: usize = 32;
 /// How often the server must give a sign of life while there is nothing to fetch.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(12);
 /// Room for the headers of a message: its id, its type, and what the client adds.
 const HEADERS: usize = 512;
 /// Under which subject our events are published.
@@ -113,7 +113,11 @@ struct Link {
     /// Whether our stream was seen to exist since the last connect. A server that comes back may
     /// have lost it.
     stream_exists: AtomicBool,
+    /// The same of the stream with jobs.
+    jobs_exist: AtomicBool,
     connected: Notify,
+    /// How many connections there were.
+    connections: watch::Sender<u64>,
 }
 
 impl JetStream {
@@ -152,7 +156,9 @@ impl JetStream {
                     Event::Connected => {
                         tracing::info!("connected to NATS");
                         told.stream_exists.store(false, Ordering::Release);
+                        told.jobs_exist.store(false, Ordering::Release);
                         told.connected.notify_waiters();
+                        told.connections.send_modify(|count| *count += 1);
                     }
                     // A refused login is a server's error, and lasts until somebody mends it.
                     Event::Disconnected | Event::LameDuckMode | Event::ServerError(_) => {

@@ -109,7 +109,7 @@ pub trait JobBus: Send + Sync {
     ) -> BoxFuture<'a, Result<bool, BusError>>;
 
     /// The next job of a pool, of those that nobody else is offered; none when there is none for a while,
-    /// or the bus is away. A future that is dropped may have taken one, which then comes again.
+    /// or the bus is away or came back. A future that is dropped may have taken one, which then comes again.
     fn take<'a>(&'a self, pool: &'a str) -> BoxFuture<'a, Option<JobOffer>>;
 
     /// Sends a message to whoever listens at an address, and answers the first answer.
@@ -135,6 +135,10 @@ pub trait JobBus: Send + Sync {
 
     /// Whether the bus can be reached now.
     fn connected(&self) -> bool;
+
+    /// An item for each connection to the bus: the one that there is, and each that comes. What was said
+    /// while there was none is to be said again.
+    fn connections(&self) -> BoxStream<'static, ()>;
 }
 
 /// Whether a text can name a pool: part of an address.

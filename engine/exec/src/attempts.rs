@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-pub use self::job::{JobError, JobSpec, Limits};
+pub use self::job::{JobError, JobSpec};
 pub use self::local::LocalAttempts;
 pub(crate) use self::local::LocalSession;
 pub(crate) use self::placed::{PlacedAttempts, PlacedSession};

@@ -29,7 +29,9 @@ use fairlead_run::{
     AttemptToken, CancelReason, Command, Failure, Journal, Lease, Record, Run, RunEvent, RunStatus,
     Seq, SignalId, StepResult, bounded_text,
 };
-use fairlead_step::{Capability, Catalog, Clock, ErrorClass, HumanDuration, Step, StepId};
+use fairlead_step::{
+    ByteSize, Capability, Catalog, Clock, ErrorClass, HumanDuration, Limits, Step, StepId,
+};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -37,7 +39,7 @@ use tokio::time::Instant;
 
 use crate::DispatchError;
 use crate::attempts::{
-    AttemptEvent, AttemptResult, Demand, JobSpec, Limits, PlacedAttempts, PlacedSession, UnderWay,
+    AttemptEvent, AttemptResult, Demand, JobSpec, PlacedAttempts, PlacedSession, UnderWay,
     Unreachable,
 };
 use crate::cancel::{CancelRequest, Cancellation};
@@ -269,16 +271,23 @@ impl<'e> Dispatcher<'e> {
 
     /// The attempts that the journal says are under way, and where they are made.
     fn under_way(&self) -> Vec<UnderWay> {
-        let under_way = self.run.under_way().map(|(step, attempt, token)| UnderWay {
+        let under_way = self.run.under_way().map(|(step, attempt)| UnderWay {
             step: step.clone(),
-            attempt,
-            token: token.clone(),
-            // Wherever this process would make it: whoever began it may have gone by its pool.
-            demand: self.run.step(step).map_or_else(Demand::default, |step| {
-                Demand::of(step.plan(), self.tools.default_pool.as_ref())
-            }),
+            attempt: attempt.number,
+            token: attempt.token.clone(),
+            demand: self.demand_under_way(step, attempt.pool.as_deref()),
         });
         under_way.collect()
+    }
+
+    /// Where an attempt is under way: where its record says. A build that did not write that down may have
+    /// left it in the pool of its step, or in the pool that this process gives to steps that name none; one
+    /// that can ask there does, before it calls the attempt lost.
+    fn demand_under_way(&self, step: &StepId, pool: Option<&str>) -> Demand {
+        let Some(pool) = pool.map(Arc::<str>::from) else { return self.demand_of(step) };
+        let step = self.run.step(step);
+        let demand = step.map_or_else(Demand::default, |it| Demand::of(it.plan(), Some(&pool)));
+        Demand { pool: Some(pool), ..demand }
     }
 
     /// Takes charge of the attempts of an earlier process that may be under way still.
@@ -427,14 +436,17 @@ impl<'e> Dispatcher<'e> {
         self.waiting.retain(|(demand, _)| wanted.contains(demand));
         self.slots.retain(|(demand, _)| wanted.contains(demand));
         for (step, attempt, _) in &decided.starts {
-            let start = Command::Start { step: step.clone(), attempt: *attempt };
-            decided.facts.extend(start.fact(self.run.id(), self.lease.epoch()));
+            let token = AttemptToken::mint(self.run.id(), step, *attempt, self.lease.epoch());
+            let pool = self.demand_of(step).pool.map(|pool| pool.to_string());
+            let (step, attempt) = (step.clone(), *attempt);
+            decided.facts.push(RunEvent::Started { step, attempt, token, pool });
         }
         // In one transaction: nobody shall ever take such an attempt for one that was lost.
         for (step, attempt, failure) in failed {
             let token = AttemptToken::mint(self.run.id(), &step, attempt, self.lease.epoch());
             let (result, started) = (StepResult::Failure(failure), step.clone());
-            let fact = RunEvent::Started { step: started, attempt, token: token.clone() };
+            let token_of = token.clone();
+            let fact = RunEvent::Started { step: started, attempt, token: token_of, pool: None };
             decided.facts.push(fact);
             decided.facts.push(RunEvent::Finished { step, attempt, token, result });
         }
@@ -498,7 +510,7 @@ impl<'e> Dispatcher<'e> {
                 hint: None,
             }),
             (Ok(job), Some(Fault::Timeout)) => {
-                let after = job.limits.timeout.unwrap_or(HumanDuration(Duration::ZERO));
+                let after = job.timeout.unwrap_or(HumanDuration(Duration::ZERO));
                 StepResult::TimedOut { after }
             }
         };
@@ -550,10 +562,10 @@ impl<'e> Dispatcher<'e> {
                 .map_or_else(Vec::new, |_| JobSpec::artifacts_of(&input, workspace)),
             input,
             workspace: workspace.clone(),
+            timeout: planned.timeout,
             limits: Limits {
-                timeout: planned.timeout,
-                memory: resources.memory,
-                cpu: resources.cpu_millis,
+                memory: resources.memory.map(ByteSize),
+                cpu_millis: resources.cpu_millis.map(u64::from),
                 pids: resources.pids,
             },
             cache: planned.cache,
@@ -564,6 +576,7 @@ impl<'e> Dispatcher<'e> {
                 .capabilities
                 .contains(&Capability::History)
                 .then(|| Box::new(self.run.history())),
+            max_log: self.tools.host.logs.max_bytes(),
         })
     }
 

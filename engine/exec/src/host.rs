@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use fairlead_run::{Failure, LogStore, ResultCache, StepResult, bounded_text};
 use fairlead_step::{
-    Artifacts, ByteSize, CancelHandle, CancelToken, Clock, Confinement, Egress, ErrorClass,
-    HumanDuration, InputProblem, Outputs, Ports, Registries, Secret, Step, StepContext, StepError,
-    Verdict,
+    Artifacts, CancelHandle, CancelToken, Clock, Confinement, Egress, ErrorClass, HumanDuration,
+    InputProblem, Outputs, Ports, Registries, Secret, Step, StepContext, StepError, Verdict,
 };
 use futures::FutureExt as _;
 use serde_json::Value;
@@ -105,12 +104,7 @@ impl Host {
     /// that, where it is less.
     fn confinement(&self, job: &JobSpec) -> Confinement {
         let mut confinement = self.policy.confinement(&job.pipeline);
-        let asked = fairlead_step::Limits {
-            memory: job.limits.memory.map(ByteSize),
-            cpu_millis: job.limits.cpu.map(u64::from),
-            pids: job.limits.pids,
-        };
-        confinement.limits = confinement.limits.and(asked);
+        confinement.limits = confinement.limits.and(job.limits);
         confinement
     }
 
@@ -233,7 +227,7 @@ impl Host {
         let mut work = pin!(work);
         let mut stop = Some(stop);
         let mut told = None;
-        let mut until = job.spec.limits.timeout.map(|timeout| Instant::now() + timeout.0);
+        let mut until = job.spec.timeout.map(|timeout| Instant::now() + timeout.0);
         let patience = self.processes.grace * STOP_GRACES;
         loop {
             let due = async {
@@ -245,7 +239,7 @@ impl Host {
             tokio::select! {
                 answer = &mut work => return settled(answer, told),
                 () = job.stop.cancelled(), if told.is_none() => told = Some(Told::Cancelled),
-                () = due => match (told, job.spec.limits.timeout) {
+                () = due => match (told, job.spec.timeout) {
                     (None, Some(timeout)) => told = Some(Told::TimedOut(timeout)),
                     (Some(told), _) => return dropped(told, patience),
                     // Without a timeout there is nothing to be due before the step is told.

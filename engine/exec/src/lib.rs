@@ -40,7 +40,7 @@ mod writing;
 #[cfg(any(test, feature = "conformance"))]
 pub use attempts::conformance;
 pub use attempts::{
-    AttemptEvent, AttemptResult, AttemptSession, Attempts, Demand, JobError, JobSpec, Limits,
+    AttemptEvent, AttemptResult, AttemptSession, Attempts, Demand, JobError, JobSpec,
     LocalAttempts, NoRoom, NoRunners, UnderWay, Unreachable,
 };
 pub use cancel::{Cancellation, Canceller, cancellation};

@@ -37,6 +37,10 @@ const FENCED_AT: (u32, u32) = (2, 3);
 /// How often a lease is renewed while it lasts.
 const RENEWALS: u32 = 6;
 
+/// How often a runner that has nothing to do says that it is there. One that makes something says so more
+/// often, and whatever changes at once.
+const PRESENCE: Duration = Duration::from_secs(30);
+
 /// How long one question between a server and a runner may take.
 const ANSWER: Duration = Duration::from_secs(3);
 

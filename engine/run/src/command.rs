@@ -85,13 +85,14 @@ pub enum Command {
 }
 
 impl Command {
-    /// The fact to append before the command is performed; none for the two that leave no trace.
+    /// The fact to append before the command is performed; none for the two that leave no trace. An attempt
+    /// that is begun so is made by the process itself.
     #[must_use]
     pub fn fact(&self, run: &RunId, epoch: Epoch) -> Option<RunEvent> {
         match self.clone() {
             Self::Start { step, attempt } => {
                 let token = AttemptToken::mint(run, &step, attempt, epoch);
-                Some(RunEvent::Started { step, attempt, token })
+                Some(RunEvent::Started { step, attempt, token, pool: None })
             }
             Self::Skip { step, reason } => Some(RunEvent::Skipped { step, reason }),
             Self::Fail { step, failure } => Some(RunEvent::NotStarted { step, failure }),

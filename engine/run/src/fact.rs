@@ -453,6 +453,9 @@ pub enum RunEvent {
         attempt: u32,
         /// What its result must carry.
         token: AttemptToken,
+        /// The pool whose runners make it; the process that began it where there is none, and where a
+        /// build wrote this that did not say so.
+        pool: Option<String>,
     },
     /// An attempt ended and its result was seen.
     Finished {

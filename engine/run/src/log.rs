@@ -42,10 +42,11 @@ pub struct LogPage {
 
 /// The most bytes of one line; a store cuts what is longer.
 pub const MAX_LINE_BYTES: usize = 16 << 10;
-/// The most bytes of one attempt's log. What comes after is dropped, and the last line says so.
-pub const MAX_LOG_BYTES: u64 = 16 << 20;
+/// The most bytes of one attempt's log as a store keeps it, unless the store is told another number. What
+/// comes after is dropped, and the last line says so.
+pub const MAX_LOG_BYTES: u64 = 128 << 20;
 /// The last line of a log that grew too long.
-pub const LOG_CUT: &str = "the log ends here: it is longer than 16 MiB";
+pub const LOG_CUT: &str = "the log ends here: it is as long as a log may be";
 
 /// The logs of attempts. They need not survive the loss of power: what a run is decided by stands
 /// in the journal.
@@ -73,6 +74,11 @@ pub trait LogStore: Send + Sync {
     /// # Errors
     /// When the store fails.
     fn logs_of(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<LogKey>, StoreError>>;
+
+    /// The most bytes of one log, with what stands beside the text of each line.
+    fn max_bytes(&self) -> u64 {
+        MAX_LOG_BYTES
+    }
 }
 
 impl<S: LogStore + ?Sized> LogStore for Arc<S> {
@@ -91,5 +97,9 @@ impl<S: LogStore + ?Sized> LogStore for Arc<S> {
 
     fn logs_of(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<LogKey>, StoreError>> {
         (**self).logs_of(run)
+    }
+
+    fn max_bytes(&self) -> u64 {
+        (**self).max_bytes()
     }
 }

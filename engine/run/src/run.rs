@@ -459,8 +459,8 @@ impl Run {
                 self.nodes[i].made = Some(Made::Here { record: record.seq(), attempt: *attempt });
                 self.cache_hit(i, (run, key), outputs, at);
             }
-            RunEvent::Started { step, attempt, token } => {
-                self.started(self.find(step)?, *attempt, token, at)?;
+            RunEvent::Started { step, attempt, token, pool } => {
+                self.started(self.find(step)?, *attempt, token, pool.as_deref(), at)?;
             }
             RunEvent::Finished { step, attempt, token, result } => {
                 let i = self.running(step, *attempt, Some(token))?;
@@ -573,20 +573,20 @@ impl Run {
         if self.ended.is_some() || self.seq == Seq(1) || self.only_waits() {
             return Vec::new();
         }
-        let lost = self.under_way().filter(|(_, _, token)| !living.contains(token));
-        let lost = lost.map(|(step, attempt, _)| RunEvent::AttemptLost {
+        let lost = self.under_way().filter(|(_, attempt)| !living.contains(&attempt.token));
+        let lost = lost.map(|(step, attempt)| RunEvent::AttemptLost {
             step: step.clone(),
-            attempt,
+            attempt: attempt.number,
             reason: reason.to_owned(),
         });
         std::iter::once(RunEvent::Resumed { epoch }).chain(lost).collect()
     }
 
-    /// The attempts that are under way: whose, which, and what its result must carry.
-    pub fn under_way(&self) -> impl Iterator<Item = (&StepId, u32, &AttemptToken)> {
+    /// The attempts that are under way, each with its step.
+    pub fn under_way(&self) -> impl Iterator<Item = (&StepId, &Attempt)> {
         self.nodes.iter().filter_map(|node| {
-            if let State::Running { attempt, token } = &node.state {
-                Some((&node.id, *attempt, token))
+            if let State::Running { .. } = &node.state {
+                Some((&node.id, node.attempts.last()?))
             } else {
                 None
             }

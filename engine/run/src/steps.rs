@@ -26,6 +26,7 @@ impl Run {
         i: usize,
         attempt: u32,
         token: &AttemptToken,
+        pool: Option<&str>,
         at: Timestamp,
     ) -> Result<(), ApplyError> {
         let next = match &self.nodes[i].state {
@@ -54,6 +55,7 @@ impl Run {
         self.nodes[i].attempts.push(Attempt {
             number: attempt,
             token: token.clone(),
+            pool: pool.map(Into::into),
             started_at: at,
             ended: None,
         });

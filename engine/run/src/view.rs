@@ -20,6 +20,8 @@ pub struct Attempt {
     pub number: u32,
     /// What its result must carry.
     pub token: AttemptToken,
+    /// The pool whose runners make it, where some do.
+    pub pool: Option<Box<str>>,
     /// When it began.
     pub started_at: Timestamp,
     /// When and how it ended.

@@ -221,6 +221,11 @@ impl Store {
         Arc::clone(&self.logs)
     }
 
+    /// Lets each log have at most so many bytes, from now on; see [`fairlead_run::MAX_LOG_BYTES`].
+    pub fn limit_logs(&self, bytes: u64) {
+        self.log_retention.limit(bytes);
+    }
+
     /// The artifacts.
     #[must_use]
     pub fn artifacts(&self) -> Arc<dyn Artifacts> {

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fairlead_run::{
@@ -47,13 +48,33 @@ fn read_line(line: &str) -> Option<LogLine> {
     Some(LogLine { at: at.parse().ok()?, stream, text: text.to_owned() })
 }
 
-/// What of `lines` still fits behind the `size` bytes of a log, ready to be written.
-pub(crate) fn fitting(lines: &[LogLine], size: u64) -> String {
+/// The most bytes of one log.
+pub(crate) struct MaxLog(AtomicU64);
+
+impl Default for MaxLog {
+    fn default() -> Self {
+        Self(AtomicU64::new(MAX_LOG_BYTES))
+    }
+}
+
+impl MaxLog {
+    pub(crate) fn set(&self, bytes: u64) {
+        // A log has room for some lines, and for the one that says that it was cut.
+        self.0.store(bytes.max(2 * NEAR_THE_END), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What of `lines` still fits behind the `size` bytes of a log that may have `most`, ready to be written.
+pub(crate) fn fitting(lines: &[LogLine], size: u64, most: u64) -> String {
     let mut text = String::new();
     for line in lines {
         let before = text.len();
         write_line(&mut text, line);
-        if size + text.len() as u64 > MAX_LOG_BYTES {
+        if size + text.len() as u64 > most {
             text.truncate(before);
             let cut = LogLine { at: line.at, stream: Stream::Step, text: LOG_CUT.to_owned() };
             write_line(&mut text, &cut);
@@ -85,11 +106,12 @@ pub(crate) fn page(bytes: &[u8], from: u64, more: bool) -> LogPage {
 /// Logs in a folder: `RUN/STEP.ATTEMPT.log`.
 pub(crate) struct Files {
     folder: PathBuf,
+    most: MaxLog,
 }
 
 impl Files {
-    pub(crate) const fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder, most: MaxLog::default() }
     }
 
     fn path(&self, key: &LogKey) -> PathBuf {
@@ -109,7 +131,7 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-fn append(path: &Path, lines: &[LogLine]) -> io::Result<()> {
+fn append(path: &Path, lines: &[LogLine], most: u64) -> io::Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
@@ -123,7 +145,7 @@ fn append(path: &Path, lines: &[LogLine]) -> io::Result<()> {
         opened => opened?,
     };
     let size = file.metadata()?.len();
-    if size + NEAR_THE_END > MAX_LOG_BYTES {
+    if size + NEAR_THE_END > most {
         let mut tail = Vec::new();
         file.seek(SeekFrom::Start(size.saturating_sub(LOG_CUT.len() as u64 + 1)))?;
         file.read_to_end(&mut tail)?;
@@ -131,7 +153,7 @@ fn append(path: &Path, lines: &[LogLine]) -> io::Result<()> {
             return Ok(());
         }
     }
-    file.write_all(fitting(lines, size).as_bytes())
+    file.write_all(fitting(lines, size, most).as_bytes())
 }
 
 fn read(path: &Path, from: u64, max_bytes: usize) -> io::Result<LogPage> {
@@ -175,7 +197,8 @@ impl LogStore for Files {
     fn append(&self, key: &LogKey, lines: Vec<LogLine>) -> BoxFuture<'_, Result<(), StoreError>> {
         let path = self.path(key);
         let name = format!("of `{}` in run {}", key.step, key.run);
-        Box::pin(blocking("write the log", name, move || append(&path, &lines)))
+        let most = self.most.get();
+        Box::pin(blocking("write the log", name, move || append(&path, &lines, most)))
     }
 
     fn read(
@@ -194,6 +217,10 @@ impl LogStore for Files {
         let run = run.clone();
         let name = run.to_string();
         Box::pin(blocking("list the logs of run", name, move || logs_of(&folder, &run)))
+    }
+
+    fn max_bytes(&self) -> u64 {
+        self.most.get()
     }
 }
 
@@ -226,6 +253,10 @@ fn remove(folder: &Path, dry: bool) -> io::Result<Amount> {
 }
 
 impl LogRetention for Files {
+    fn limit(&self, bytes: u64) {
+        self.most.set(bytes);
+    }
+
     fn runs(&self) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
         let folder = self.folder.clone();
         Box::pin(blocking("list the logs", "of all runs".to_owned(), move || {
@@ -248,7 +279,10 @@ impl LogRetention for Files {
 
 /// Logs in memory, in the form that the files have.
 #[derive(Default)]
-pub(crate) struct Memory(Mutex<BTreeMap<LogKey, Arc<Mutex<String>>>>);
+pub(crate) struct Memory {
+    logs: Mutex<BTreeMap<LogKey, Arc<Mutex<String>>>>,
+    most: MaxLog,
+}
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -256,10 +290,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl LogStore for Memory {
     fn append(&self, key: &LogKey, lines: Vec<LogLine>) -> BoxFuture<'_, Result<(), StoreError>> {
-        let log = Arc::clone(locked(&self.0).entry(key.clone()).or_default());
+        let log = Arc::clone(locked(&self.logs).entry(key.clone()).or_default());
         let mut log = locked(&log);
         if !is_cut(log.as_bytes()) {
-            let more = fitting(&lines, log.len() as u64);
+            let more = fitting(&lines, log.len() as u64, self.most.get());
             log.push_str(&more);
         }
         Box::pin(std::future::ready(Ok(())))
@@ -271,7 +305,7 @@ impl LogStore for Memory {
         from: u64,
         max_bytes: usize,
     ) -> BoxFuture<'_, Result<LogPage, StoreError>> {
-        let log = locked(&self.0).get(key).cloned().unwrap_or_default();
+        let log = locked(&self.logs).get(key).cloned().unwrap_or_default();
         let log = locked(&log);
         let start = usize::try_from(from).unwrap_or(usize::MAX).min(log.len());
         let end = log.len().min(start.saturating_add(max_bytes.clamp(LEAST_PAGE, MOST_PAGE)));
@@ -280,21 +314,29 @@ impl LogStore for Memory {
     }
 
     fn logs_of(&self, run: &RunId) -> BoxFuture<'_, Result<Vec<LogKey>, StoreError>> {
-        let keys = locked(&self.0).keys().filter(|key| key.run == *run).cloned().collect();
+        let keys = locked(&self.logs).keys().filter(|key| key.run == *run).cloned().collect();
         Box::pin(std::future::ready(Ok(keys)))
+    }
+
+    fn max_bytes(&self) -> u64 {
+        self.most.get()
     }
 }
 
 impl LogRetention for Memory {
+    fn limit(&self, bytes: u64) {
+        self.most.set(bytes);
+    }
+
     fn runs(&self) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
-        let mut runs: Vec<RunId> = locked(&self.0).keys().map(|key| key.run.clone()).collect();
+        let mut runs: Vec<RunId> = locked(&self.logs).keys().map(|key| key.run.clone()).collect();
         runs.dedup();
         Box::pin(std::future::ready(Ok(runs)))
     }
 
     fn remove(&self, runs: Vec<RunId>, dry: bool) -> BoxFuture<'_, Result<Amount, StoreError>> {
         let mut amount = Amount::default();
-        locked(&self.0).retain(|key, log| {
+        locked(&self.logs).retain(|key, log| {
             let goes = runs.contains(&key.run);
             if goes {
                 amount.one(locked(log).len() as u64);

@@ -199,6 +199,9 @@ pub(crate) trait Retention: Send + Sync {
 
 /// What a store of logs can do for a pass.
 pub(crate) trait LogRetention: Send + Sync {
+    /// Lets each log have at most so many bytes, from now on.
+    fn limit(&self, bytes: u64);
+
     /// The runs that have logs.
     fn runs(&self) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>>;
 

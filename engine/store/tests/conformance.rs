@@ -213,6 +213,8 @@ async fn the_keyed_requests_in_postgres() {
 }
 
 fn logs(store: Store) -> Arc<dyn LogStore> {
+    // As many bytes as they have by default would take their time.
+    store.limit_logs(4 << 20);
     store.logs()
 }
 

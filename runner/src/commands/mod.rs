@@ -64,6 +64,7 @@ impl Context<'_> {
     /// Opens the store: in the state folder, or in the database that the settings name.
     pub(crate) async fn store(&self) -> Result<Store, Stop> {
         let store = self.store_in_folder().await?;
+        store.limit_logs(self.settings.max_log);
         let Some(url) = &self.settings.artifacts else { return Ok(store) };
         let secret = async |name: &str| self.settings.secrets.get(name).await;
         let needed = async |name: &str| {

@@ -254,6 +254,9 @@ async fn watch(
         let mut sink = Sink::new(input, context);
         while let Some(part) = output.next().await {
             sink.take(part.map_err(|error| failed("hand on the container's output", error))?)?;
+            if let Some(room) = context.log().room() {
+                room.await;
+            }
         }
         Ok::<_, StepError>(sink.finish())
     };

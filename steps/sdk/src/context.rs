@@ -86,6 +86,13 @@ pub trait Log: Send + Sync {
 
     /// How far the step is. Shown live, never stored.
     fn progress(&self, progress: Progress);
+
+    /// Ready when lines that come now are not too many: whoever writes what another program says should
+    /// wait for it, so that the log keeps up and no line is left out. It waits no longer than a while. None
+    /// when there is nothing to wait for.
+    fn room(&self) -> Option<BoxFuture<'_, ()>> {
+        None
+    }
 }
 
 /// The port to time.

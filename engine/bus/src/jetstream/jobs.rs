@@ -5,6 +5,8 @@
 //! kept: to offer a job again is harmless, for a claim of it is granted once.
 
 use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +27,9 @@ use super::{DEADLINE, JetStream, Out, PAUSE, Shared, unavailable};
 const SUBJECT: &str = "fairlead.jobs";
 /// Under which subject is talked: the address stands behind it.
 const TALK: &str = "fairlead.talk";
-/// How long one request for a job waits for one. A runner that stops is kept no longer by it.
-const TAKE: Duration = Duration::from_secs(3);
+/// How long one request for a job waits for one. What comes back at the end of it, or does not, also tells
+/// whether the connection is one.
+const TAKE: Duration = Duration::from_secs(30);
 /// How much later than that the server's answer may come.
 const TAKE_ANSWER: Duration = Duration::from_secs(2);
 /// After how long a job that was offered to somebody who does not answer is offered again.
@@ -70,7 +73,28 @@ impl Shared {
         format!("{}-JOBS", self.options.stream)
     }
 
-    async fn ensure_jobs(&self) -> Result<stream::Stream, BusError> {
+    /// The stream with jobs, which is looked for once for each connection.
+    async fn ensure_jobs(&self) -> Result<stream::Stream<()>, BusError> {
+        let doing = || format!("create the stream {}", self.jobs_stream());
+        if !self.link.jobs_exist.load(Ordering::Acquire) {
+            self.create_jobs().await?;
+            self.link.jobs_exist.store(true, Ordering::Release);
+        }
+        let stream = self.context.get_stream_no_info(self.jobs_stream()).await;
+        stream.map_err(|error| unavailable(doing(), error))
+    }
+
+    /// A server may have lost the stream: the next one who needs it looks again.
+    fn lost_jobs(
+        &self,
+        doing: &str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> BusError {
+        self.link.jobs_exist.store(false, Ordering::Release);
+        unavailable(doing, source)
+    }
+
+    async fn create_jobs(&self) -> Result<(), BusError> {
         let config = stream::Config {
             name: self.jobs_stream(),
             subjects: vec![format!("{SUBJECT}.*.*")],
@@ -85,7 +109,7 @@ impl Shared {
         let doing = || format!("create the stream {}", self.jobs_stream());
         let made = self.context.get_or_create_stream(config);
         match tokio::time::timeout(DEADLINE, made).await {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(unavailable(doing(), error)),
             Err(late) => Err(unavailable(doing(), late)),
         }
@@ -105,8 +129,8 @@ impl Shared {
         let sent = async { self.context.send_publish(subject(pool, token), message).await?.await };
         match tokio::time::timeout(DEADLINE, sent).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(unavailable(doing, error)),
-            Err(late) => Err(unavailable(doing, late)),
+            Ok(Err(error)) => Err(self.lost_jobs(&doing, error)),
+            Err(late) => Err(self.lost_jobs(&doing, late)),
         }
     }
 
@@ -119,8 +143,8 @@ impl Shared {
         let purged = async { stream.purge().filter(subject(pool, token)).await };
         match tokio::time::timeout(DEADLINE, purged).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(unavailable(doing, error)),
-            Err(late) => Err(unavailable(doing, late)),
+            Ok(Err(error)) => Err(self.lost_jobs(&doing, error)),
+            Err(late) => Err(self.lost_jobs(&doing, late)),
         }
     }
 
@@ -137,8 +161,8 @@ impl Shared {
             Ok(Err(error)) if error.kind() == stream::LastRawMessageErrorKind::NoMessageFound => {
                 Ok(false)
             }
-            Ok(Err(error)) => Err(unavailable(doing, error)),
-            Err(late) => Err(unavailable(doing, late)),
+            Ok(Err(error)) => Err(self.lost_jobs(&doing, error)),
+            Err(late) => Err(self.lost_jobs(&doing, late)),
         }
     }
 
@@ -160,8 +184,8 @@ impl Shared {
         let made = stream.get_or_create_consumer(&durable, config);
         let consumer = match tokio::time::timeout(DEADLINE, made).await {
             Ok(Ok(consumer)) => consumer,
-            Ok(Err(error)) => return Err(unavailable(doing(), error)),
-            Err(late) => return Err(unavailable(doing(), late)),
+            Ok(Err(error)) => return Err(self.lost_jobs(&doing(), error)),
+            Err(late) => return Err(self.lost_jobs(&doing(), late)),
         };
         self.queues.keep(pool, Some(consumer.clone()));
         Ok(consumer)
@@ -170,15 +194,28 @@ impl Shared {
     async fn take_job(&self, pool: &str) -> Result<Option<JobOffer>, BusError> {
         let consumer = self.pool_consumer(pool).await?;
         let doing = || format!("hand out a job of pool `{pool}`");
+        let mut connected = pin!(self.link.connected.notified());
+        connected.as_mut().enable();
         let asked = consumer.batch().max_messages(1).expires(TAKE).messages();
         let mut messages = asked.await.map_err(|e| unavailable(doing(), e))?;
-        let message = match tokio::time::timeout(TAKE + TAKE_ANSWER, messages.next()).await {
+        let next = async {
+            tokio::select! {
+                next = messages.next() => next,
+                // Nobody answers what was asked over a connection that is gone.
+                () = connected => None,
+            }
+        };
+        let message = match tokio::time::timeout(TAKE + TAKE_ANSWER, next).await {
             Ok(Some(Ok(message))) => message,
             Ok(Some(Err(error))) => {
                 return Err(BusError::Unavailable { doing: doing(), source: error });
             }
             Ok(None) => return Ok(None),
-            Err(late) => return Err(unavailable(doing(), late)),
+            Err(late) => {
+                // It is open, and says nothing.
+                let _ = self.client.force_reconnect().await;
+                return Err(unavailable(doing(), late));
+            }
         };
         let times = message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1));
         let (message, acker) = message.split();
@@ -324,5 +361,13 @@ impl JobBus for JetStream {
 
     fn connected(&self) -> bool {
         self.0.is_connected()
+    }
+
+    fn connections(&self) -> BoxStream<'static, ()> {
+        let state = (self.0.link.connections.subscribe(), 0);
+        Box::pin(futures::stream::unfold(state, |(mut count, seen)| async move {
+            let now = *count.wait_for(|now| *now > seen).await.ok()?;
+            Some(((), (count, now)))
+        }))
     }
 }

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fairlead_plan::RenderedInput;
-use fairlead_run::{AttemptToken, Epoch, LogStore, StepResult};
+use fairlead_run::{AttemptToken, Epoch, LogStore, MAX_LOG_BYTES, StepResult};
 use fairlead_step::{
-    Catalog, Effect, ErrorClass, HumanDuration, RunId, StepContext, StepError, StepKind, Verdict,
-    Workspace,
+    Catalog, Effect, ErrorClass, HumanDuration, Limits, RunId, StepContext, StepError, StepKind,
+    Verdict, Workspace,
 };
 use futures::StreamExt as _;
 use schemars::JsonSchema;
@@ -21,9 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::{
-    AttemptEvent, AttemptResult, AttemptSession, Attempts, Demand, JobSpec, Limits, UnderWay,
-};
+use super::{AttemptEvent, AttemptResult, AttemptSession, Attempts, Demand, JobSpec, UnderWay};
 use crate::slots::{Slot, Slots};
 
 /// How long anything may take that is to happen.
@@ -131,12 +129,14 @@ fn job(does: &str, n: u64) -> JobSpec {
         kind_version: "1".into(),
         input: RenderedInput::new(json!({ "does": does }), Vec::new()),
         workspace: Workspace::Empty {},
+        timeout: None,
         limits: Limits::default(),
         cache: None,
         pool: Some(POOL.into()),
         labels: BTreeMap::new(),
         artifacts: Vec::new(),
         history: None,
+        max_log: MAX_LOG_BYTES,
     }
 }
 
@@ -320,8 +320,7 @@ async fn a_late_stop_changes_nothing(bench: Bench) {
 
 async fn a_timeout_ends_it(bench: Bench) {
     let after = HumanDuration(Duration::from_millis(100));
-    let limits = Limits { timeout: Some(after), ..Limits::default() };
-    let job = JobSpec { limits, ..job("hang", 10) };
+    let job = JobSpec { timeout: Some(after), ..job("hang", 10) };
     let mut session = bench.attempts.open(&job.run);
     start(&mut session, &job);
     let (result, _) = end(&mut session, &job).await;

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_plan::{Cache, RenderedInput};
-use fairlead_run::{AttemptToken, LogKey};
-use fairlead_step::{Artifact, Digest, History, HumanDuration, RunId, RunInfo, StepId, Workspace};
+use fairlead_run::{AttemptToken, LogKey, MAX_LOG_BYTES};
+use fairlead_step::{
+    Artifact, ByteSize, Digest, History, HumanDuration, Limits, RunId, RunInfo, StepId, Workspace,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,6 +33,8 @@ pub struct JobSpec {
     pub input: RenderedInput,
     /// What relative paths start from.
     pub workspace: Workspace,
+    /// How long it may take.
+    pub timeout: Option<HumanDuration>,
     /// What it may use.
     pub limits: Limits,
     /// Whether an earlier result stands for this attempt, and its own for later ones.
@@ -43,24 +47,8 @@ pub struct JobSpec {
     pub artifacts: Vec<Digest>,
     /// What the run has done so far, for a kind that declares that it tells of it.
     pub history: Option<Box<History>>,
-}
-
-/// What an attempt may use. What is not given is not bounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// How long it may take.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<HumanDuration>,
-    /// Bytes of memory, for all its processes together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<u64>,
-    /// Thousandths of a processor.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<u32>,
-    /// How many processes and threads there may be at a time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pids: Option<u32>,
+    /// The most bytes of its log.
+    pub max_log: u64,
 }
 
 /// Why bytes are no job.
@@ -99,7 +87,7 @@ struct JobV1 {
     secrets: Vec<(String, String)>,
     workspace: Workspace,
     #[serde(default)]
-    limits: Limits,
+    limits: LimitsV1,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cache: Option<Cache>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +99,25 @@ struct JobV1 {
     /// Kinds that an older build has are sent none, so that it reads what it is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     history: Option<Box<History>>,
+    /// Not told when it is what it is anyhow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_log: Option<u64>,
+}
+
+/// The stored form of what an attempt may use.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct LimitsV1 {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeout: Option<HumanDuration>,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    memory: Option<u64>,
+    /// Thousandths of a processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cpu: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pids: Option<u32>,
 }
 
 impl JobSpec {
@@ -180,12 +187,18 @@ impl JobSpec {
             with: self.input.display().clone(),
             secrets: self.input.places().to_vec(),
             workspace: self.workspace.clone(),
-            limits: self.limits,
+            limits: LimitsV1 {
+                timeout: self.timeout,
+                memory: self.limits.memory.map(|memory| memory.0),
+                cpu: self.limits.cpu_millis,
+                pids: self.limits.pids,
+            },
             cache: self.cache,
             pool: self.pool.clone(),
             labels: self.labels.clone(),
             artifacts: self.artifacts.clone(),
             history: self.history.clone(),
+            max_log: (self.max_log != MAX_LOG_BYTES).then_some(self.max_log),
         };
         // Maps with text keys, texts and numbers always have a JSON form, a path that is not UTF-8
         // excepted, which no other machine could use either.
@@ -216,12 +229,18 @@ impl JobSpec {
             kind_version: stored.kind_version,
             input: RenderedInput::new(stored.with, stored.secrets),
             workspace: stored.workspace,
-            limits: stored.limits,
+            timeout: stored.limits.timeout,
+            limits: Limits {
+                memory: stored.limits.memory.map(ByteSize),
+                cpu_millis: stored.limits.cpu,
+                pids: stored.limits.pids,
+            },
             cache: stored.cache,
             pool: stored.pool,
             labels: stored.labels,
             artifacts: stored.artifacts,
             history: stored.history,
+            max_log: stored.max_log.unwrap_or(MAX_LOG_BYTES),
         })
     }
 }
@@ -251,11 +270,13 @@ mod tests {
             artifacts: JobSpec::artifacts_of(&input, &Workspace::Empty {}),
             input,
             workspace: Workspace::local("/work"),
-            limits: Limits { memory: Some(1 << 30), pids: Some(100), ..Limits::default() },
+            timeout: Some(HumanDuration(std::time::Duration::from_secs(60))),
+            limits: Limits { memory: Some(ByteSize(1 << 30)), cpu_millis: None, pids: Some(100) },
             cache: Some(Cache { ttl: None }),
             pool: Some("arm64".into()),
             labels: BTreeMap::from([("disk".into(), "fast".into())]),
             history: None,
+            max_log: 1 << 20,
         }
     }
 

@@ -12,6 +12,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fairlead_step::{ByteSize, Limits};
+
 /// The file with the processes of a group.
 const PROCESSES: &str = "cgroup.procs";
 
@@ -23,17 +25,6 @@ const BECOME: &str = "--";
 
 /// How much sooner than this process those of attempts are ended when the machine has no memory left.
 const FIRST_TO_GO: &str = "500";
-
-/// What a group bounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Bounds {
-    /// Bytes.
-    pub(crate) memory: Option<u64>,
-    /// Thousandths of a processor.
-    pub(crate) cpu: Option<u32>,
-    /// Processes and threads.
-    pub(crate) pids: Option<u32>,
-}
 
 /// Where groups for attempts are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +71,7 @@ impl Cgroups {
     }
 
     /// A group for one attempt. What is bounded is bounded, or this fails.
-    pub(crate) fn make(&self, name: &str, bounds: Bounds) -> io::Result<Cgroup> {
+    pub(crate) fn make(&self, name: &str, bounds: Limits) -> io::Result<Cgroup> {
         let mut group = Cgroup { folders: Vec::new(), unified: None, memory: None };
         let failed = |group: Cgroup, error| {
             group.remove();
@@ -92,14 +83,14 @@ impl Cgroups {
         Ok(group)
     }
 
-    fn fill(&self, group: &mut Cgroup, name: &str, bounds: Bounds) -> io::Result<()> {
+    fn fill(&self, group: &mut Cgroup, name: &str, bounds: Limits) -> io::Result<()> {
         let lacking = |what: &str| {
             io::Error::other(format!("this machine has no control groups that bound {what}"))
         };
         if let Some(unified) = &self.unified {
             let folder = group.add(unified.join(name))?;
             if self.controllers.contains("memory") {
-                if let Some(memory) = bounds.memory {
+                if let Some(ByteSize(memory)) = bounds.memory {
                     fs::write(folder.join("memory.max"), memory.to_string())?;
                     // Without it the bound is on what is not swapped out.
                     let _ = fs::write(folder.join("memory.swap.max"), "0");
@@ -111,15 +102,15 @@ impl Cgroups {
             if let (Some(pids), true) = (bounds.pids, self.controllers.contains("pids")) {
                 fs::write(folder.join("pids.max"), pids.to_string())?;
             }
-            if let (Some(cpu), true) = (bounds.cpu, self.controllers.contains("cpu")) {
-                fs::write(folder.join("cpu.max"), format!("{} 100000", u64::from(cpu) * 100))?;
+            if let (Some(cpu), true) = (bounds.cpu_millis, self.controllers.contains("cpu")) {
+                fs::write(folder.join("cpu.max"), format!("{} 100000", cpu * 100))?;
             }
             group.unified = Some(folder);
         }
         match (&self.memory, self.controllers.contains("memory")) {
             (Some(memory), false) => {
                 let folder = group.add(memory.join(name))?;
-                if let Some(bytes) = bounds.memory {
+                if let Some(ByteSize(bytes)) = bounds.memory {
                     fs::write(folder.join("memory.limit_in_bytes"), bytes.to_string())?;
                     let _ =
                         fs::write(folder.join("memory.memsw.limit_in_bytes"), bytes.to_string());
@@ -139,11 +130,11 @@ impl Cgroups {
             (None, false) if bounds.pids.is_some() => return Err(lacking("processes")),
             (Some(_) | None, _) => {}
         }
-        match (&self.cpu, self.controllers.contains("cpu"), bounds.cpu) {
+        match (&self.cpu, self.controllers.contains("cpu"), bounds.cpu_millis) {
             (Some(folder), false, Some(cpu)) => {
                 let folder = group.add(folder.join(name))?;
                 fs::write(folder.join("cpu.cfs_period_us"), "100000")?;
-                fs::write(folder.join("cpu.cfs_quota_us"), (u64::from(cpu) * 100).to_string())?;
+                fs::write(folder.join("cpu.cfs_quota_us"), (cpu * 100).to_string())?;
             }
             (None, false, Some(_)) => return Err(lacking("processor time")),
             (Some(_) | None, _, _) => {}

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fairlead_step::{HumanDuration, ProcessError, ProcessExit, ProcessSpec, Stopped};
+use fairlead_step::{BoxFuture, HumanDuration, ProcessError, ProcessExit, ProcessSpec, Stopped};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::Instant;
@@ -93,6 +93,9 @@ impl<'a> Watch<'a> {
     ) -> Result<ProcessExit, ProcessError> {
         let mut feed = pin!(feed(self.stdin.take(), input));
         let mut feeding = true;
+        let host = self.host;
+        // What the process says is read no faster than the log takes it.
+        let mut room: Option<BoxFuture<'_, ()>> = None;
         while !self.is_over() {
             let wake = self.wake(deadline.map(|(at, _)| at));
             // Looked at here, so that a process that floods its pipes does not outlast it.
@@ -112,12 +115,17 @@ impl<'a> Watch<'a> {
                     feeding = false;
                     self.leader_ended();
                 }
-                bytes = self.stdout.read(), if !self.stdout.is_closed() => {
+                () = at_last(room.as_mut()), if room.is_some() => room = None,
+                bytes = self.stdout.read(), if room.is_none() && !self.stdout.is_closed() => {
                     if let Err(limit) = self.sink.stdout(bytes) && running {
                         self.end(Why::TooMuchOutput { limit });
                     }
+                    room = host.log.room();
                 }
-                bytes = self.stderr.read(), if !self.stderr.is_closed() => self.sink.stderr(bytes),
+                bytes = self.stderr.read(), if room.is_none() && !self.stderr.is_closed() => {
+                    self.sink.stderr(bytes);
+                    room = host.log.room();
+                }
                 () = &mut feed, if feeding => feeding = false,
                 () = at(wake) => {}
             }
@@ -241,6 +249,13 @@ async fn feed(stdin: Option<ChildStdin>, bytes: Option<Bytes>) {
     if let (Some(mut stdin), Some(bytes)) = (stdin, bytes) {
         // A process that reads no more of its input is free to do so.
         let _ = stdin.write_all(&bytes).await;
+    }
+}
+
+async fn at_last(room: Option<&mut BoxFuture<'_, ()>>) {
+    match room {
+        Some(room) => room.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,9 +10,10 @@ use fairlead_event::{Heard, JobBus};
 use fairlead_run::{AttemptToken, LogKey, LogStore, ResultCache};
 use fairlead_step::{Artifacts, Digest, HumanDuration, RunId, StepId, error_chain};
 use futures::StreamExt as _;
-use tokio::sync::{Semaphore, mpsc};
+use futures::stream::BoxStream;
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::runners::{RunnerView, Runners};
 use super::session::RemoteSession;
@@ -72,6 +73,8 @@ pub(super) struct Owner {
     told: Mutex<Vec<Arc<dyn Fn() + Send + Sync>>>,
     sessions: AtomicU64,
     tasks: Mutex<JoinSet<()>>,
+    /// There is something to watch.
+    changed: Arc<Notify>,
 }
 
 /// An attempt that is this server's to know about.
@@ -156,6 +159,7 @@ impl RemoteAttempts {
             told: Mutex::default(),
             sessions: AtomicU64::new(0),
             tasks: Mutex::default(),
+            changed: Arc::default(),
         });
         {
             let mut tasks = locked(&owner.tasks);
@@ -163,6 +167,8 @@ impl RemoteAttempts {
                 tasks.spawn(Owner::hear(Arc::downgrade(&owner), address.to_owned()));
             }
             tasks.spawn(Owner::watch(Arc::downgrade(&owner)));
+            let connections = owner.bus().connections();
+            tasks.spawn(Owner::ask_at_each(Arc::downgrade(&owner), connections));
         }
         Self(owner)
     }
@@ -221,7 +227,33 @@ impl Owner {
     }
 
     pub(super) fn insert(&self, entry: Arc<Entry>) {
-        locked(&self.entries).insert(entry.token.clone(), entry);
+        let first = {
+            let mut entries = locked(&self.entries);
+            entries.insert(entry.token.clone(), entry);
+            entries.len() == 1
+        };
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Asks all runners to say that they are there, unless they are asked already.
+    pub(super) async fn ask_who_is_there(&self) {
+        if !locked(&self.runners).ask() {
+            return;
+        }
+        self.changed.notify_one();
+        if let Err(error) = self.bus().tell(RUNNERS, frame(&ToRunner::Report {}, &[])).await {
+            tracing::debug!("{}", error_chain(&error));
+        }
+    }
+
+    /// Asks who is there whenever the bus is reached: a runner without work says little by itself.
+    async fn ask_at_each(owner: Weak<Self>, mut connections: BoxStream<'static, ()>) {
+        while connections.next().await.is_some() {
+            let Some(this) = owner.upgrade() else { return };
+            this.ask_who_is_there().await;
+        }
     }
 
     pub(super) fn entry(&self, token: &AttemptToken) -> Option<Arc<Entry>> {
@@ -364,6 +396,7 @@ impl Owner {
                 let changed = locked(&self.runners).seen(presence);
                 if changed {
                     self.room_changed();
+                    self.changed.notify_one();
                 }
                 return;
             }
@@ -664,8 +697,22 @@ impl Owner {
             if away {
                 this.room_changed();
             }
+            let often = (lease / 20).clamp(Duration::from_millis(50), Duration::from_secs(1));
+            let next = match locked(&this.entries).is_empty() {
+                true => locked(&this.runners).next_away(),
+                false => Some(now + often),
+            };
+            let told = Arc::clone(&this.changed);
             drop(this);
-            sleep((lease / 20).clamp(Duration::from_millis(50), Duration::from_secs(1))).await;
+            let changed = async {
+                told.notified().await;
+                // Changes come in bursts.
+                sleep(often).await;
+            };
+            match next {
+                Some(next) => drop(timeout_at(next, changed).await),
+                None => changed.await,
+            }
         }
     }
 }

@@ -21,8 +21,9 @@ use fairlead_step::{
     error_chain,
 };
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use rustix::process::Signal;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -32,7 +33,7 @@ use self::making::{gone, handed_back, interrupted};
 use self::spool::{Budget, Spool};
 use super::owner::locked;
 use super::wire::{Answer, Presence, RunnerRef, ToRunner, ToServer, frame, open};
-use super::{ANSWER, FENCED_AT, LEASE, RENEWALS, RUNNERS, SERVERS};
+use super::{ANSWER, FENCED_AT, LEASE, PRESENCE, RENEWALS, RUNNERS, SERVERS};
 use crate::attempts::AttemptResult;
 use crate::policy::Policy;
 use crate::process::cgroup::{CgroupEntry, Cgroups};
@@ -42,8 +43,18 @@ use crate::scratch::ScratchFolders;
 use crate::secrets::SecretProvider;
 use crate::workspaces::WorkspaceLayout;
 
-/// How often a runner says that it is there.
-const PRESENCE: Duration = Duration::from_secs(2);
+/// How often a runner says that it is there while it makes something, and for some time after something
+/// changed: what it says may be lost.
+const BUSY_PRESENCE: Duration = Duration::from_secs(2);
+
+/// How often it says so after a change.
+const SAID_AGAIN: u32 = 3;
+
+/// How long a job that is on its way to a runner which takes no more is waited for.
+const ON_ITS_WAY: Duration = Duration::from_millis(200);
+
+/// How long to wait before it is listened again where that failed.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
 /// How long a runner that lacks something waits before it looks again.
 const LACKING: Duration = Duration::from_secs(2);
@@ -185,6 +196,8 @@ struct Inner {
     /// A slot is free, or something is to be said of this runner.
     freed: Notify,
     said: Notify,
+    /// How much it answers for.
+    holds: watch::Sender<usize>,
 }
 
 /// An attempt that takes a slot.
@@ -238,6 +251,7 @@ impl Runner {
             gave_up: AtomicUsize::new(0),
             freed: Notify::new(),
             said: Notify::new(),
+            holds: watch::Sender::new(0),
         });
         Ok(Self { inner, _lock: lock })
     }
@@ -255,6 +269,7 @@ impl Runner {
             background.spawn(Arc::clone(inner).hear(address));
         }
         background.spawn(Arc::clone(inner).say_presence());
+        background.spawn(Arc::clone(inner).say_at_each(inner.options.bus.connections()));
         background.spawn(Arc::clone(inner).renew());
         background.spawn(Arc::clone(inner).fence());
         let mut attempts = JoinSet::new();
@@ -330,7 +345,19 @@ impl Inner {
 
     fn hold(&self, held: &Arc<Held>) {
         locked(&self.held).insert(held.token().clone(), Arc::clone(held));
+        self.held_changed();
+    }
+
+    fn held_changed(&self) {
+        let count = locked(&self.held).len();
+        self.holds.send_replace(count);
         self.said.notify_one();
+    }
+
+    /// Ready when it answers for something.
+    async fn holds_something(&self) {
+        // The sender is its own.
+        let _ = self.holds.subscribe().wait_for(|count| *count > 0).await;
     }
 
     /// The server has heard how the attempt ended.
@@ -342,13 +369,23 @@ impl Inner {
         let mut kept = locked(&self.kept);
         kept.push_back((Instant::now(), Arc::clone(held), end));
         let now = Instant::now();
-        while kept.len() > MOST_KEPT || kept.front().is_some_and(|(at, ..)| now > *at + KEPT) {
+        // Logs that servers have must not keep others from being made.
+        let spent = || self.budget.is_half_spent();
+        while kept.len() > MOST_KEPT
+            || kept.front().is_some_and(|(at, ..)| now > *at + KEPT || spent())
+        {
             if let Some((_, held, _)) = kept.pop_front() {
                 held.spool.remove();
             }
         }
         drop(kept);
-        self.said.notify_one();
+        self.held_changed();
+    }
+
+    /// Removes the oldest of what servers have heard. False when there is nothing.
+    fn forget_oldest(&self) -> bool {
+        let oldest = locked(&self.kept).pop_front();
+        oldest.map(|(_, held, _)| held.spool.remove()).is_some()
     }
 
     /// Nobody is to hear of the attempt any more.
@@ -358,7 +395,7 @@ impl Inner {
             self.gave_up.fetch_add(1, Ordering::Relaxed);
         }
         held.spool.remove();
-        self.said.notify_one();
+        self.held_changed();
     }
 
     /// Leaves a slot unused until no process of the attempt is left.
@@ -404,6 +441,10 @@ impl Inner {
                 None if self.budget.is_spent() => Some("its spool is full".to_owned()),
                 lacking => lacking,
             };
+            // What servers have is in nobody's way.
+            if lacking.is_some() && self.forget_oldest() {
+                continue;
+            }
             let why = lacking.map(|lacking| format!("runner {}: {lacking}", self.me.name));
             let is_closed = why.is_some();
             if std::mem::replace(&mut *locked(&self.closed), why.clone()) != why {
@@ -425,7 +466,7 @@ impl Inner {
                     offer = &mut taken => offer,
                     () = &mut drain => {
                         // What is on its way here goes back at once, and not when it is missed.
-                        if let Some(offer) = taken.await {
+                        if let Ok(Some(offer)) = timeout(ON_ITS_WAY, taken).await {
                             let _ = offer.later(Duration::ZERO).await;
                         }
                         return;
@@ -477,8 +518,10 @@ impl Inner {
         let kinds = self.options.catalog.specs();
         let kinds: BTreeMap<String, String> =
             kinds.map(|spec| (spec.kind.to_owned(), spec.version.to_owned())).collect();
+        let mut again = SAID_AGAIN;
         loop {
             let tokens: BTreeSet<AttemptToken> = locked(&self.held).keys().cloned().collect();
+            let busy = !tokens.is_empty();
             let blocked = self.blocked.load(Ordering::Relaxed);
             let presence = ToServer::Presence(Presence {
                 runner: self.me.clone(),
@@ -493,9 +536,20 @@ impl Inner {
             if let Err(error) = self.options.bus.tell(SERVERS, frame(&presence, &[])).await {
                 tracing::debug!("{}", error_chain(&error));
             }
+            let pause = if busy || again > 0 { BUSY_PRESENCE } else { PRESENCE };
+            again = match timeout(pause, self.said.notified()).await {
+                Ok(()) => SAID_AGAIN,
+                Err(_) => again.saturating_sub(1),
+            };
             // Changes come in bursts, and every server hears of each.
-            let _ = timeout(PRESENCE, self.said.notified()).await;
             sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Says that it is there whenever the bus is reached.
+    async fn say_at_each(self: Arc<Self>, mut connections: BoxStream<'static, ()>) {
+        while connections.next().await.is_some() {
+            self.said.notify_one();
         }
     }
 
@@ -513,7 +567,7 @@ impl Inner {
                 }
                 Err(error) => tracing::debug!("{}", error_chain(&error)),
             }
-            sleep(PRESENCE).await;
+            sleep(LISTEN_AGAIN).await;
         }
     }
 
@@ -525,6 +579,7 @@ impl Inner {
                     held.stop();
                 }
             }
+            ToRunner::Report {} => self.said.notify_one(),
             ToRunner::RunEnded { run } => {
                 let inner = Arc::clone(self);
                 tokio::spawn(async move { inner.workspaces.give_back(&run).await });
@@ -563,8 +618,9 @@ impl Inner {
     /// Renews the leases of what is under way.
     async fn renew(self: Arc<Self>) {
         loop {
+            self.holds_something().await;
             let lease = self.all().iter().map(|held| held.lease()).min();
-            sleep(lease.map_or(Duration::from_secs(1), |lease| lease / RENEWALS)).await;
+            sleep(lease.unwrap_or(LEASE) / RENEWALS).await;
             self.renew_all().await;
         }
     }
@@ -616,7 +672,10 @@ impl Inner {
                 guardian.pat(lease.map(|lease| lease * FENCED_AT.0 / FENCED_AT.1));
                 guarded = lease.is_some();
             }
-            let lease = lease.unwrap_or(LEASE);
+            let Some(lease) = lease else {
+                self.holds_something().await;
+                continue;
+            };
             sleep((lease / 40).clamp(Duration::from_millis(20), Duration::from_millis(500))).await;
         }
     }

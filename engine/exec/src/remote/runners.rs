@@ -9,8 +9,12 @@ use tokio::time::Instant;
 use super::wire::{Presence, RunnerRef};
 use crate::attempts::{Demand, NoRoom};
 
-/// After how long a runner that says nothing is taken for away. It says something every two seconds.
-pub(super) const AWAY: Duration = Duration::from_secs(7);
+/// After how long a runner that says nothing is taken for away. One that has nothing to do says something
+/// every [`PRESENCE`](super::PRESENCE).
+pub(super) const AWAY: Duration = Duration::from_secs(75);
+
+/// How long a runner has to say that it is there, when it was asked.
+const REPORT: Duration = Duration::from_secs(3);
 
 /// A runner, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,23 +44,42 @@ struct SeenRunner {
 
 /// The runners of all pools, by name.
 #[derive(Debug, Default)]
-pub(super) struct Runners(BTreeMap<String, SeenRunner>);
+pub(super) struct Runners {
+    seen: BTreeMap<String, SeenRunner>,
+    /// When all of them were asked to say that they are there.
+    asked: Option<Instant>,
+}
 
 impl Runners {
     /// Takes note of what a runner says of itself. Answers whether that changes anything.
     pub(super) fn seen(&mut self, presence: Presence) -> bool {
         let name = presence.runner.name.clone();
-        let changed = self.0.get(&name).is_none_or(|seen| seen.presence != presence);
-        self.0.insert(name, SeenRunner { presence, at: Instant::now() });
+        let changed = self.seen.get(&name).is_none_or(|seen| seen.presence != presence);
+        self.seen.insert(name, SeenRunner { presence, at: Instant::now() });
         changed
     }
 
-    /// Forgets those that are away. Answers whether there were any.
+    /// Takes note that all of them are asked to say that they are there. False when they have been, and may
+    /// still answer.
+    pub(super) fn ask(&mut self) -> bool {
+        let first = self.asked.is_none();
+        self.asked.get_or_insert_with(Instant::now);
+        first
+    }
+
+    /// Forgets those that are away, or did not answer when they were asked. Answers whether there were any.
     pub(super) fn forget_away(&mut self) -> bool {
-        let before = self.0.len();
+        let before = self.seen.len();
         let now = Instant::now();
-        self.0.retain(|_, seen| now < seen.at + AWAY);
-        before > self.0.len()
+        let asked = self.asked.take_if(|asked| now >= *asked + REPORT);
+        self.seen.retain(|_, seen| now < seen.at + AWAY && asked.is_none_or(|at| seen.at >= at));
+        before > self.seen.len()
+    }
+
+    /// When somebody may have to be forgotten, where there is anybody.
+    pub(super) fn next_away(&self) -> Option<Instant> {
+        let away = self.seen.values().map(|seen| seen.at + AWAY).min();
+        away.into_iter().chain(self.asked.map(|asked| asked + REPORT)).min()
     }
 
     pub(super) fn views(&self) -> Vec<RunnerView> {
@@ -69,7 +92,7 @@ impl Runners {
             closed: presence.closed.clone(),
             version: presence.version.clone(),
         };
-        self.0.values().map(view).collect()
+        self.seen.values().map(view).collect()
     }
 
     /// Whether a job of this demand would be taken now. `ours` are the claims that this server has
@@ -84,7 +107,7 @@ impl Runners {
         let pool = demand.pool.as_deref().unwrap_or_default();
         let no = |why: String| Err(NoRoom { why });
         let members: Vec<&Presence> = self
-            .0
+            .seen
             .values()
             .map(|seen| &seen.presence)
             .filter(|presence| presence.pool == pool)
@@ -192,6 +215,24 @@ mod tests {
         assert!(why(&runners, &demand(&[], "3"), 0).contains("`build` version 3"));
         runners.seen(Presence { closed: Some("it drains".into()), ..presence("a", 2, &[]) });
         assert!(why(&runners, &plain, 0).ends_with("take nothing: it drains"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_asked_and_does_not_answer_is_away() {
+        let mut runners = Runners::default();
+        assert!(runners.next_away().is_none());
+        runners.seen(presence("a", 2, &[]));
+        runners.seen(presence("b", 2, &[]));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(!runners.forget_away(), "they say little when there is little to do");
+        assert!(runners.ask() && !runners.ask());
+        runners.seen(presence("b", 2, &[]));
+        assert!(!runners.forget_away(), "the other may still answer");
+        tokio::time::advance(REPORT).await;
+        assert!(runners.next_away().is_some_and(|at| at <= Instant::now()));
+        assert!(runners.forget_away() && runners.views().len() == 1);
+        tokio::time::advance(AWAY).await;
+        assert!(runners.forget_away() && runners.views().is_empty());
     }
 
     #[test]

@@ -90,6 +90,8 @@ async fn offer(owner: Arc<Owner>, entry: Arc<Entry>, job: Bytes) {
         if !owner.has(&entry) || locked(&entry.state).claimed.is_some() {
             return;
         }
+        // Whoever seemed to have room may be gone.
+        owner.ask_who_is_there().await;
         if matches!(owner.bus().is_offered(&pool, &token).await, Ok(false))
             && owner.has(&entry)
             && locked(&entry.state).claimed.is_none()

@@ -116,6 +116,8 @@ pub(crate) enum ToRunner {
     Stop { token: AttemptToken },
     /// The run has ended: its folder may go.
     RunEnded { run: RunId },
+    /// Say that you are there.
+    Report {},
     /// The attempts with these tokens are this server's now.
     Who { server: String, tokens: Vec<AttemptToken> },
 }

@@ -152,7 +152,7 @@ pub(crate) fn check_run(
     let mut asked = 0;
     for record in rest {
         match record.event() {
-            RunEvent::Started { step, attempt, token } => {
+            RunEvent::Started { step, attempt, token, pool: _ } => {
                 may_start(&run, step, *attempt)?;
                 if tokens.values().any(|other| other == token) {
                     return Err(format!("the token of `{step}` attempt {attempt} was had before"));

@@ -60,7 +60,7 @@ fn to_the_end(run: &Run, epoch: Epoch) -> Vec<Record> {
     let step = run.plan().steps()[0].id.clone();
     let token = crate::AttemptToken::mint(run.id(), &step, 1, epoch);
     let events = vec![
-        RunEvent::Started { step: step.clone(), attempt: 1, token: token.clone() },
+        RunEvent::Started { step: step.clone(), attempt: 1, token: token.clone(), pool: None },
         RunEvent::Finished {
             step,
             attempt: 1,

@@ -8,6 +8,7 @@ mod v1;
 mod v2;
 mod v3;
 mod v4;
+mod v5;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -17,7 +18,7 @@ use crate::{RecordHash, RunEvent, Seq, StepResult};
 pub(crate) use v2::{CancelV2, SettledV2, VotedV2};
 
 /// The newest version that this build writes and reads.
-pub const RECORD_VERSION: u32 = 4;
+pub const RECORD_VERSION: u32 = 5;
 
 /// Why stored bytes are no record.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +73,11 @@ pub(crate) fn encode(
     if let Some(fact) = v3::FactV3::of(event) {
         return serde_json::to_string(&Envelope { v: 3, seq, at, prev, fact });
     }
-    let fact = v4::FactV4::of(event);
-    serde_json::to_string(&Envelope { v: 4, seq, at, prev, fact })
+    if let Some(fact) = v4::FactV4::of(event) {
+        return serde_json::to_string(&Envelope { v: 4, seq, at, prev, fact });
+    }
+    let fact = v5::FactV5::of(event);
+    serde_json::to_string(&Envelope { v: 5, seq, at, prev, fact })
 }
 
 /// Reads a record of any version.
@@ -84,7 +88,8 @@ pub(crate) fn decode(bytes: &str) -> Result<(Seq, Timestamp, RecordHash, RunEven
         2 => opened::<v2::FactV2>(bytes),
         3 => opened::<v3::FactV3>(bytes),
         4 => opened::<v4::FactV4>(bytes),
-        5.. => Err(DecodeError::Newer { found: v }),
+        5 => opened::<v5::FactV5>(bytes),
+        6.. => Err(DecodeError::Newer { found: v }),
     }
 }
 

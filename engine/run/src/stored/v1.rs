@@ -284,7 +284,7 @@ impl FactV1 {
                 }
             }
             RunEvent::Resumed { epoch } => Self::Resumed { epoch: epoch.0 },
-            RunEvent::Started { step, attempt, token } => Self::Started {
+            RunEvent::Started { step, attempt, token, pool: None } => Self::Started {
                 step: step.clone(),
                 attempt: *attempt,
                 token: token.as_str().to_owned(),
@@ -311,7 +311,8 @@ impl FactV1 {
                 Self::CancelRequested { by: by.clone(), reason: CancelV1::of(reason)? }
             }
             RunEvent::Ended { outcome } => Self::Ended { outcome: (*outcome).into() },
-            RunEvent::Queued { .. }
+            RunEvent::Started { pool: Some(_), .. }
+            | RunEvent::Queued { .. }
             | RunEvent::Admitted
             | RunEvent::Expanded { .. }
             | RunEvent::GateOpened { .. }
@@ -351,7 +352,7 @@ impl From<FactV1> for RunEvent {
             })),
             FactV1::Resumed { epoch } => Self::Resumed { epoch: Epoch(epoch) },
             FactV1::Started { step, attempt, token } => {
-                Self::Started { step, attempt, token: AttemptToken::stored(token) }
+                Self::Started { step, attempt, token: AttemptToken::stored(token), pool: None }
             }
             FactV1::Finished { step, attempt, token, result } => Self::Finished {
                 step,

@@ -37,7 +37,7 @@ fn a_run_of_a_group_begins_with_its_turn_and_not_before() {
     let failure =
         fairlead_run::Failure { class: ErrorClass::Terminal, message: "no".into(), hint: None };
     for early in [
-        RunEvent::Started { step: id("a"), attempt: 1, token },
+        RunEvent::Started { step: id("a"), attempt: 1, token, pool: None },
         RunEvent::Skipped { step: id("skipped"), reason: fairlead_run::SkipReason::Condition },
         RunEvent::GateOpened { step: id("ask"), due: None },
         RunEvent::NotStarted { step: id("a"), failure },

@@ -191,7 +191,7 @@ fn what_is_no_open_approval_takes_no_vote() {
         "it never expires"
     );
     let token = fairlead_run::AttemptToken::mint(world.run.id(), &id("ask"), 1, Epoch(1));
-    let started = RunEvent::Started { step: id("ask"), attempt: 1, token };
+    let started = RunEvent::Started { step: id("ask"), attempt: 1, token, pool: None };
     assert_eq!(world.tell(started), Err(ApplyError::NoAttempts { step: id("ask") }));
 }
 

@@ -218,7 +218,7 @@ fn items_that_cannot_be_are_refused_and_change_nothing() {
     );
     let started = |step: &str| {
         let token = fairlead_run::AttemptToken::mint(world.run.id(), &id(step), 1, world.epoch);
-        RunEvent::Started { step: id(step), attempt: 1, token }
+        RunEvent::Started { step: id(step), attempt: 1, token, pool: None }
     };
     let (whole, item) = (started("scan"), started("scan[a]"));
     let (attempt, token) = world.token("first");
@@ -249,7 +249,7 @@ fn an_item_held_back_does_not_begin() {
     let mut world = World::new(plan(vec![each("scan", json!(["a", "b"]), Some(1))], None));
     world.settle();
     let token = fairlead_run::AttemptToken::mint(world.run.id(), &id("scan[b]"), 1, world.epoch);
-    let started = RunEvent::Started { step: id("scan[b]"), attempt: 1, token };
+    let started = RunEvent::Started { step: id("scan[b]"), attempt: 1, token, pool: None };
     assert_eq!(world.tell(started), Err(ApplyError::NotReady { step: id("scan[b]") }));
 }
 

@@ -29,6 +29,9 @@ const GOLDEN_V3: &str = include_str!("../../../../schemas/golden/journal.v3.json
 /// A journal of version 4 with every fact that the versions before it cannot say.
 const GOLDEN_V4: &str = include_str!("../../../../schemas/golden/journal.v4.jsonl");
 
+/// A journal of version 5 with every fact that the versions before it cannot say.
+const GOLDEN_V5: &str = include_str!("../../../../schemas/golden/journal.v5.jsonl");
+
 /// Every fact that version 1 can say, in every form. The journal is not one that a run would write: the facts only have to
 /// read back.
 fn every_fact() -> Vec<RunEvent> {
@@ -38,6 +41,7 @@ fn every_fact() -> Vec<RunEvent> {
         step: id(step),
         attempt,
         token: token(step, attempt),
+        pool: None,
     };
     let finished = |step: &str, attempt, result| RunEvent::Finished {
         step: id(step),
@@ -327,6 +331,12 @@ fn every_fact_of_version_4() -> Vec<RunEvent> {
     ]
 }
 
+fn every_fact_of_version_5() -> Vec<RunEvent> {
+    let run = RunId::mint(1_790_000_000_000, 1);
+    let token = AttemptToken::mint(&run, &id("build"), 2, Epoch(3));
+    vec![RunEvent::Started { step: id("build"), attempt: 2, token, pool: Some("arm64".into()) }]
+}
+
 /// How many forms each fact has in the two lists. A new fact does not compile until it is counted.
 pub(crate) fn kind_of(event: &RunEvent) -> &'static str {
     match event {
@@ -421,6 +431,18 @@ fn the_golden_journal_of_version_4_reads_as_it_was_written_and_is_written_so() {
 }
 
 #[test]
+fn the_golden_journal_of_version_5_reads_as_it_was_written_and_is_written_so() {
+    let records = journal_of(every_fact_of_version_5());
+    let written: String = records.iter().map(|record| format!("{}\n", record.bytes())).collect();
+    assert_eq!(written, GOLDEN_V5);
+    let golden: Vec<Record> =
+        GOLDEN_V5.lines().map(|line| Record::read(line).expect("a record of version 5")).collect();
+    check_chain(&golden).expect("a whole chain");
+    let facts: Vec<RunEvent> = golden.iter().map(|record| record.event().clone()).collect();
+    assert_eq!(facts, every_fact_of_version_5(), "the facts of version 5 mean what they meant");
+}
+
+#[test]
 fn every_fact_is_in_a_golden_journal_in_the_oldest_version_that_can_say_it() {
     let version = |record: &Record| {
         let value: serde_json::Value = serde_json::from_str(record.bytes()).expect("JSON");
@@ -428,12 +450,14 @@ fn every_fact_is_in_a_golden_journal_in_the_oldest_version_that_can_say_it() {
     };
     let (old, new) = (journal_of_every_fact(), journal_of(every_new_fact()));
     let kept = journal_of(every_fact_of_version_3());
-    let newest = journal_of(every_fact_of_version_4());
+    let workspaces = journal_of(every_fact_of_version_4());
+    let newest = journal_of(every_fact_of_version_5());
     assert!(kept.iter().all(|record| version(record) == Some(3)));
-    assert!(newest.iter().all(|record| version(record) == Some(4)));
+    assert!(workspaces.iter().all(|record| version(record) == Some(4)));
+    assert!(newest.iter().all(|record| version(record) == Some(5)));
     assert!(old.iter().all(|record| version(record) == Some(1)));
     assert!(new.iter().all(|record| version(record) == Some(2)));
-    let all = || old.iter().chain(&new).chain(&kept).chain(&newest);
+    let all = || old.iter().chain(&new).chain(&kept).chain(&workspaces).chain(&newest);
     let kinds: BTreeSet<&str> = all().map(|record| kind_of(record.event())).collect();
     assert_eq!(kinds.len(), 20, "{kinds:?}");
     let page = include_str!("../../../../docs/journal.md");
@@ -467,14 +491,14 @@ fn of_an_older_build(cancelled: bool, cut: usize) -> World {
     let by = CancelReason::Asked { why: None };
     let facts = match cancelled {
         true => vec![
-            RunEvent::Started { step, attempt, token },
+            RunEvent::Started { step, attempt, token, pool: None },
             RunEvent::CancelRequested { by: "ada".into(), reason: by },
             RunEvent::Resumed { epoch: Epoch(2) },
             lost,
             RunEvent::Ended { outcome: RunOutcome::Cancelled },
         ],
         false => vec![
-            RunEvent::Started { step, attempt, token },
+            RunEvent::Started { step, attempt, token, pool: None },
             RunEvent::Resumed { epoch: Epoch(2) },
             lost,
             RunEvent::Skipped { step: id("tell"), reason: need },
@@ -515,12 +539,12 @@ fn an_older_journal_in_which_a_lost_attempt_was_a_failure_means_what_it_meant() 
 #[test]
 fn what_is_no_record_is_told() {
     let good = journal_of_every_fact()[2].bytes().to_owned();
-    let newer = good.replacen("\"v\":1", "\"v\":5", 1);
-    assert!(matches!(Record::read(&newer), Err(DecodeError::Newer { found: 5 })));
+    let newer = good.replacen("\"v\":1", "\"v\":6", 1);
+    assert!(matches!(Record::read(&newer), Err(DecodeError::Newer { found: 6 })));
     let text = Record::read(&newer).unwrap_err().to_string();
     assert_eq!(
         text,
-        "the record has version 5, and this build reads up to 4: a newer build of Fairlead wrote it, and reads it"
+        "the record has version 6, and this build reads up to 5: a newer build of Fairlead wrote it, and reads it"
     );
     for (bad, why) in [
         (String::new(), "nothing"),

@@ -183,8 +183,12 @@ fn a_result_is_taken_once_and_only_from_the_running_attempt() {
 fn what_cannot_happen_is_refused_and_changes_nothing() {
     let mut world = World::new(plan(vec![step("a"), after("b", &["a"])], None));
     let token = fairlead_run::AttemptToken::mint(world.run.id(), &id("b"), 1, Epoch(1));
-    let started =
-        |step: &str, attempt| RunEvent::Started { step: id(step), attempt, token: token.clone() };
+    let started = |step: &str, attempt| RunEvent::Started {
+        step: id(step),
+        attempt,
+        token: token.clone(),
+        pool: None,
+    };
     let skipped = |step: &str, reason| RunEvent::Skipped { step: id(step), reason };
     let root = fairlead_run::SkipReason::Need {
         step: id("a"),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use fairlead_run::{LogKey, LogLine, LogPage, LogStore, MAX_LOG_BYTES, StoreError};
+use fairlead_run::{LogKey, LogLine, LogPage, LogStore, StoreError};
 use fairlead_step::{BoxFuture, RunId};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
@@ -50,7 +50,12 @@ async fn put(db: &mut PgConnection, key: &LogKey, mut start: u64, text: &str) ->
 }
 
 /// Adds a text to a log that is far from its limit, in one statement. Answers whether it was far.
-async fn append_within(db: &mut PgConnection, key: &LogKey, text: &str) -> sqlx::Result<bool> {
+async fn append_within(
+    db: &mut PgConnection,
+    key: &LogKey,
+    text: &str,
+    most: u64,
+) -> sqlx::Result<bool> {
     if text.len() > PIECE {
         return Ok(false);
     }
@@ -66,7 +71,7 @@ async fn append_within(db: &mut PgConnection, key: &LogKey, text: &str) -> sqlx:
     .bind(key.step.as_str())
     .bind(i64::from(key.attempt))
     .bind(stored(text.len() as u64))
-    .bind(stored(MAX_LOG_BYTES - NEAR_THE_END))
+    .bind(stored(most - NEAR_THE_END))
     .bind(text.as_bytes())
     .execute(db)
     .await?;
@@ -74,9 +79,14 @@ async fn append_within(db: &mut PgConnection, key: &LogKey, text: &str) -> sqlx:
 }
 
 /// Adds lines to a log, as far as they fit.
-async fn append(db: &mut PgConnection, key: &LogKey, lines: &[LogLine]) -> sqlx::Result<()> {
-    let text = fitting(lines, 0);
-    if text.is_empty() || append_within(db, key, &text).await? {
+async fn append(
+    db: &mut PgConnection,
+    key: &LogKey,
+    lines: &[LogLine],
+    most: u64,
+) -> sqlx::Result<()> {
+    let text = fitting(lines, 0, most);
+    if text.is_empty() || append_within(db, key, &text, most).await? {
         return Ok(());
     }
     let mut change = db.begin().await?;
@@ -90,19 +100,21 @@ async fn append(db: &mut PgConnection, key: &LogKey, lines: &[LogLine]) -> sqlx:
     .fetch_one(&mut *change)
     .await?;
     let size = u64::try_from(size).unwrap_or_default();
-    let last: Option<Vec<u8>> = sqlx::query_scalar(
-        "SELECT bytes FROM log_piece WHERE run = $1 AND step = $2 AND attempt = $3 \
-         ORDER BY start DESC LIMIT 1",
-    )
-    .bind(key.run.as_str())
-    .bind(key.step.as_str())
-    .bind(i64::from(key.attempt))
-    .fetch_optional(&mut *change)
-    .await?;
-    if size + NEAR_THE_END > MAX_LOG_BYTES && last.is_some_and(|last| is_cut(&last)) {
-        return change.rollback().await;
+    if size + NEAR_THE_END > most {
+        let last: Option<Vec<u8>> = sqlx::query_scalar(
+            "SELECT bytes FROM log_piece WHERE run = $1 AND step = $2 AND attempt = $3 \
+             ORDER BY start DESC LIMIT 1",
+        )
+        .bind(key.run.as_str())
+        .bind(key.step.as_str())
+        .bind(i64::from(key.attempt))
+        .fetch_optional(&mut *change)
+        .await?;
+        if last.is_some_and(|last| is_cut(&last)) {
+            return change.rollback().await;
+        }
     }
-    let text = fitting(lines, size);
+    let text = fitting(lines, size, most);
     put(&mut change, key, size, &text).await?;
     sqlx::query("UPDATE log SET size = $4 WHERE run = $1 AND step = $2 AND attempt = $3")
         .bind(key.run.as_str())
@@ -150,9 +162,10 @@ impl LogStore for Postgres {
     fn append(&self, key: &LogKey, lines: Vec<LogLine>) -> BoxFuture<'_, Result<(), StoreError>> {
         let (key, lines) = (Arc::new(key.clone()), Arc::new(lines));
         Box::pin(async move {
+            let most = self.max_log.get();
             let work = on(|db| {
                 let (key, lines) = (Arc::clone(&key), Arc::clone(&lines));
-                Box::pin(async move { append(db, &key, &lines).await })
+                Box::pin(async move { append(db, &key, &lines, most).await })
             });
             let doing = || format!("write the log of `{}` in run {}", key.step, key.run);
             self.logs.call(doing, work).await
@@ -213,9 +226,17 @@ impl LogStore for Postgres {
             Ok(keys)
         })
     }
+
+    fn max_bytes(&self) -> u64 {
+        self.max_log.get()
+    }
 }
 
 impl LogRetention for Postgres {
+    fn limit(&self, bytes: u64) {
+        self.max_log.set(bytes);
+    }
+
     fn runs(&self) -> BoxFuture<'_, Result<Vec<RunId>, StoreError>> {
         Box::pin(async move {
             let work = on(|db| {

@@ -27,6 +27,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection as _, Executor as _};
 use tokio::time::{Instant, timeout};
 
+use crate::logs::MaxLog;
 use append::Appender;
 use lease::Leases;
 pub(crate) use schema::open;
@@ -79,6 +80,7 @@ impl Default for Options {
 pub(crate) struct Postgres {
     pool: Pool,
     logs: Pool,
+    max_log: MaxLog,
     appender: Appender,
     leases: Leases,
     wakes: Wakes,
@@ -90,6 +92,7 @@ impl Postgres {
         let pool = Pool::new(options.clone(), CONNECTIONS, SETTINGS);
         Self {
             logs: Pool::new(options.clone(), LOG_CONNECTIONS, LOG_SETTINGS),
+            max_log: MaxLog::default(),
             appender: Appender::start(options.clone(), schema.clone()),
             // A connection of its own: renewing must not wait for readers.
             leases: Leases::start(Pool::new(options.clone(), 1, SETTINGS), settings.lease_ttl),

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use fairlead_event::{AskError, JobOffer};
 use fairlead_run::{AttemptToken, Failure, LogLine, StepResult};
-use fairlead_step::{CancelToken, Capability, ErrorClass, HumanDuration, Stream, error_chain};
+use fairlead_step::{
+    ByteSize, CancelToken, Capability, ErrorClass, HumanDuration, Limits, Stream, error_chain,
+};
 use rustix::process::Signal;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
@@ -13,9 +15,9 @@ use tokio::time::{Instant, sleep};
 use super::held::{GivenUp, Held, ServerPorts};
 use super::spool::{Next, Spool, SpooledLog};
 use super::{Confine, Inner};
-use crate::attempts::{AttemptResult, JobError, JobSpec, Limits, LocalAttempts};
+use crate::attempts::{AttemptResult, JobError, JobSpec, LocalAttempts};
 use crate::host::{Host, Job};
-use crate::process::cgroup::{Bounds, CgroupEntry};
+use crate::process::cgroup::CgroupEntry;
 use crate::process::strays::{self, Stray};
 use crate::remote::ANSWER;
 use crate::remote::wire::{Answer, OfferHeader, ToServer, frame, open};
@@ -200,7 +202,7 @@ impl Inner {
 
     /// A control group for the attempt, where this machine has some.
     fn confine(&self, job: &JobSpec) -> Result<Option<Arc<CgroupEntry>>, Failure> {
-        let Limits { memory, cpu, pids, timeout: _ } = job.limits;
+        let bounds = job.limits;
         let failure = |message: String| Failure {
             class: ErrorClass::Terminal,
             message,
@@ -211,7 +213,7 @@ impl Inner {
             ),
         };
         let Some(Confine { cgroups, program }) = &self.options.confine else {
-            if memory.is_some() || cpu.is_some() || pids.is_some() {
+            if bounds != Limits::default() {
                 return Err(failure(format!(
                     "the step has limits, and runner {} may make no control groups that hold them",
                     self.me.name
@@ -219,10 +221,9 @@ impl Inner {
             }
             return Ok(None);
         };
-        let bounds = Bounds { memory, cpu, pids };
         match cgroups.make(job.token.as_str(), bounds) {
             Ok(group) => Ok(Some(Arc::new(CgroupEntry { group, program: program.clone() }))),
-            Err(error) if bounds != Bounds::default() => {
+            Err(error) if bounds != Limits::default() => {
                 let name = &self.me.name;
                 Err(failure(format!("runner {name} cannot make a control group: {error}")))
             }
@@ -261,7 +262,7 @@ impl Inner {
             policy: options.policy.clone(),
             egress: options.egress.clone(),
             secrets: Arc::clone(&options.secrets),
-            logs: Arc::new(SpooledLog(Arc::clone(&held.spool))),
+            logs: Arc::new(SpooledLog { spool: Arc::clone(&held.spool), max_bytes: job.max_log }),
             artifacts: ports.clone(),
             result_cache: ports,
             registries: Arc::clone(&options.registries),
@@ -342,7 +343,7 @@ impl Inner {
 /// The end of an attempt whose processes ran out of memory: an answer about the step, not the machine.
 fn ran_out_of_memory(end: AttemptResult, job: &JobSpec) -> AttemptResult {
     let limit = match job.limits.memory {
-        Some(bytes) => format!(" of {} MiB", bytes >> 20),
+        Some(ByteSize(bytes)) => format!(" of {} MiB", bytes >> 20),
         None => String::new(),
     };
     let said = |what: &str| {

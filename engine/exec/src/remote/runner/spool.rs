@@ -41,6 +41,11 @@ impl Budget {
         Ok(())
     }
 
+    /// Whether half of the room is taken.
+    pub(super) fn is_half_spent(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.most / 2
+    }
+
     /// Whether there is not even room for a short log.
     pub(super) fn is_spent(&self) -> bool {
         self.used.load(Ordering::Relaxed) > self.most / 10 * 9
@@ -287,11 +292,15 @@ pub(super) fn left_behind(spool: &Path) -> Vec<PathBuf> {
 }
 
 /// The spool as the store of its attempt's log.
-pub(super) struct SpooledLog(pub(super) Arc<Spool>);
+pub(super) struct SpooledLog {
+    pub(super) spool: Arc<Spool>,
+    /// The most bytes of the log, as the server keeps it.
+    pub(super) max_bytes: u64,
+}
 
 impl LogStore for SpooledLog {
     fn append(&self, _: &LogKey, lines: Vec<LogLine>) -> BoxFuture<'_, Result<(), StoreError>> {
-        let spool = Arc::clone(&self.0);
+        let spool = Arc::clone(&self.spool);
         Box::pin(async move {
             // A disk may take its time.
             let written = tokio::task::spawn_blocking(move || spool.write(&lines)).await;
@@ -309,5 +318,9 @@ impl LogStore for SpooledLog {
 
     fn logs_of(&self, _: &RunId) -> BoxFuture<'_, Result<Vec<LogKey>, StoreError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn max_bytes(&self) -> u64 {
+        self.max_bytes
     }
 }

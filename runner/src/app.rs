@@ -94,6 +94,10 @@ impl App {
     }
 
     fn dispatch(self, cli: Cli, output: &Output, again: bool) -> Result<Exit, Stop> {
+        if let cli::Command::GuardProcesses(args) = &cli.command {
+            // It is told nothing but what it guards: no settings, no environment.
+            return Ok(commands::runner::stand_guard(args));
+        }
         // Two providers may be linked in one day; rustls wants to be told which one is meant.
         let _ = rustls::crypto::ring::default_provider().install_default();
         output::log_to_stderr(cli.verbose);

@@ -4,10 +4,12 @@
 
 mod access;
 mod attestations;
+mod attempts;
 mod bad_input;
 mod build;
 mod bus;
 mod cli;
+mod cluster;
 mod containers;
 mod crash;
 mod door;
@@ -24,6 +26,7 @@ mod registry_view;
 mod registry_write;
 mod release;
 mod remote;
+mod runners;
 mod sbom;
 mod secrets;
 mod signatures;

@@ -2,9 +2,11 @@
 # Brings Postgres and starts a server of its own when asked.
 #
 #   postgres.sh                    prints the folder of the programs
-#   postgres.sh up FOLDER PORT     starts one on 127.0.0.1:PORT, or the next port that is free, with
+#   postgres.sh up FOLDER PORT [ADDRESS]
+#                                  starts one on 127.0.0.1:PORT, or the next port that is free, with
 #                                  its data in FOLDER, where they stay; prints its address. One that
-#                                  is there already is left on the port that it has
+#                                  is there already is left on the port that it has. With ADDRESS it
+#                                  listens there, too, for all in the network of 256 around it
 #   postgres.sh schema URL NAME    makes an empty schema, and prints the address of it
 #   postgres.sh down FOLDER        ends the one that keeps its things in FOLDER
 #
@@ -99,10 +101,19 @@ case ${1:-} in
         --encoding=UTF8 --locale=C.UTF-8) > "$folder/initdb.log" 2>&1 9>&- ||
         { tail -5 "$folder/initdb.log" >&2; fail "cannot make a database; see $folder/initdb.log"; }
     fi
+    listen=127.0.0.1
+    case ${4:-127.0.0.1} in
+      127.0.0.1) ;;
+      *)
+        listen=$listen,$4
+        grep -q "$4/24" "$folder/data/pg_hba.conf" ||
+          echo "host all all $4/24 trust" >> "$folder/data/pg_hba.conf"
+        ;;
+    esac
     for ((port = $3; port < $3 + 10; port++)); do
       # What the last one wrote would be taken for the word of the next one.
       rm -f "$folder/data/postmaster.pid" "$folder/log"
-      (as_nobody setsid "$bin/postgres" -D "$folder/data" -p "$port" -c listen_addresses=127.0.0.1 \
+      (as_nobody setsid "$bin/postgres" -D "$folder/data" -p "$port" -c listen_addresses="$listen" \
         -c unix_socket_directories= -c max_connections=300 -c jit=off) \
         > "$folder/log" 2>&1 < /dev/null 9>&- &
       wait_until 60 ready_or_gone $! "$folder" || true
@@ -128,5 +139,5 @@ case ${1:-} in
     wait_until 20 lives_not "$2/pid" postgres || kill -KILL "$(cat "$2/pid")"
     rm -f "$2/pid"
     ;;
-  *) fail "say: postgres.sh [up FOLDER PORT | schema URL NAME | down FOLDER]" ;;
+  *) fail "say: postgres.sh [up FOLDER PORT [ADDRESS] | schema URL NAME | down FOLDER]" ;;
 esac

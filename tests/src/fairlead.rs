@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use crate::process::Running;
-use crate::{docker_host, repository_root};
+use crate::{Machine, docker_host, repository_root};
 
 /// A place to run `fairlead` in: a project's folder, an empty home, and nothing of the machine's
 /// environment but `PATH`.
@@ -14,6 +14,8 @@ pub struct Fairlead {
     project: tempfile::TempDir,
     home: tempfile::TempDir,
     env: Vec<(String, String)>,
+    /// What each command begins with.
+    enter: Vec<String>,
 }
 
 /// How a run of `fairlead` ended.
@@ -60,13 +62,20 @@ impl Fairlead {
     pub fn new() -> Self {
         let project = tempfile::tempdir().expect("a temporary folder");
         let home = tempfile::tempdir().expect("a temporary folder");
-        Self { project, home, env: Vec::new() }
+        Self { project, home, env: Vec::new(), enter: Vec::new() }
     }
 
     /// The same with a variable set, for every run.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same on another machine of a network of the test's own.
+    #[must_use]
+    pub fn on(mut self, machine: &Machine) -> Self {
+        self.enter = machine.enter();
         self
     }
 
@@ -103,7 +112,14 @@ impl Fairlead {
     /// A command that runs `fairlead` here.
     #[must_use]
     pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = Command::new(program());
+        let mut command = match self.enter.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program());
+                command
+            }
+            None => Command::new(program()),
+        };
         command.args(args).current_dir(self.project()).env_clear().stdin(Stdio::null());
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);

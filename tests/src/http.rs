@@ -1,7 +1,7 @@
 //! Plain HTTP to servers on this machine: one request, one connection, the bytes as they are.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 /// How long a server may take to answer.
@@ -41,10 +41,27 @@ impl Answer {
 /// When the URL is not plain HTTP, or what answers does not speak it.
 #[must_use]
 pub fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+    send_within(LIMIT, method, url, headers, body)
+}
+
+/// The same to a server that may be stopped or cut off: `None`, too, when its answer does not come in time.
+///
+/// # Panics
+/// As [`send`].
+#[must_use]
+pub fn send_within(
+    limit: Duration,
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Answer> {
     let rest = url.strip_prefix("http://").expect("a plain HTTP address");
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let mut stream = TcpStream::connect(host).ok()?;
-    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    let address = host.to_socket_addrs().ok()?.next()?;
+    let mut stream = TcpStream::connect_timeout(&address, limit).ok()?;
+    stream.set_read_timeout(Some(limit)).expect("a timeout");
+    stream.set_write_timeout(Some(limit)).expect("a timeout");
     // Of a client of HTTP/1.0 the end of the connection is the end of the body.
     let mut request = format!("{method} /{path} HTTP/1.0\r\nHost: {host}\r\n");
     for (name, value) in headers {

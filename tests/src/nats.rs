@@ -10,6 +10,7 @@ use crate::setup;
 
 /// A NATS server.
 pub struct Nats {
+    address: Ipv4Addr,
     port: u16,
     folder: tempfile::TempDir,
     process: Option<Running>,
@@ -19,8 +20,14 @@ impl Nats {
     /// A running server with empty streams.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same on another address of this machine.
+    #[must_use]
+    pub fn start_at(address: Ipv4Addr) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut nats = Self { port: free_port(), folder, process: None };
+        let mut nats = Self { address, port: free_port(), folder, process: None };
         nats.resume();
         nats
     }
@@ -28,7 +35,7 @@ impl Nats {
     /// Its address, such as `nats://127.0.0.1:4222`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}:{}", self.address, self.port)
     }
 
     /// The folder with all that it keeps.
@@ -43,7 +50,7 @@ impl Nats {
     /// # Panics
     /// When the server is away or refuses.
     pub fn publish(&self, subject: &str, payload: &[u8]) {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("NATS");
+        let stream = TcpStream::connect((self.address, self.port)).expect("NATS");
         let mut lines = BufReader::new(stream.try_clone().expect("NATS")).lines();
         let mut stream = stream;
         let mut message = b"CONNECT {\"verbose\":false}\r\n".to_vec();
@@ -75,7 +82,8 @@ impl Nats {
         let _ = std::fs::remove_file(&log);
         let mut command = Command::new(setup("nats"));
         command
-            .args(["--addr", "127.0.0.1", "--port", &self.port.to_string(), "--jetstream"])
+            .args(["--addr", &self.address.to_string(), "--port", &self.port.to_string()])
+            .arg("--jetstream")
             .arg("--store_dir")
             .arg(self.folder.path().join("streams"));
         let mut process = Running::start(&mut command, &log);

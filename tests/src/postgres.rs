@@ -1,5 +1,6 @@
 //! Postgres servers and schemas for tests.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -43,6 +44,7 @@ pub fn postgres_schema() -> String {
 /// A server of one test's own. Dropping it ends it.
 pub struct Postgres {
     folder: tempfile::TempDir,
+    address: Ipv4Addr,
     port: u16,
 }
 
@@ -53,8 +55,17 @@ impl Postgres {
     /// When it does not start.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same on another address of this machine, too, for all in its network of 256.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_at(address: Ipv4Addr) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let server = Self { folder, port: free_port() };
+        let server = Self { folder, address, port: free_port() };
         let _ = server.resume();
         server
     }
@@ -69,7 +80,8 @@ impl Postgres {
     /// When it does not start.
     pub fn resume(&self) -> String {
         let folder: &Path = &self.data();
-        script(&["up", &folder.display().to_string(), &self.port.to_string()])
+        let (folder, address) = (folder.display().to_string(), self.address.to_string());
+        script(&["up", &folder, &self.port.to_string(), &address])
     }
 
     /// Ends it, until [`Postgres::resume`].
@@ -83,7 +95,7 @@ impl Postgres {
     /// Its address.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://fairlead@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://fairlead@{}:{}/postgres", self.address, self.port)
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) struct GuardArgs {
 
 /// Ends what a runner leaves, once that is gone or silent.
 pub(crate) fn stand_guard(args: &GuardArgs) -> Exit {
-    guard(&args.mark, std::io::stdin());
+    guard(&args.mark, std::io::stdin(), std::io::stdout());
     Exit::Passed
 }
 

@@ -5,10 +5,11 @@
 //! lives, and how long it may be silent; the guardian ends whatever carries the runner's mark when that
 //! time is over, or when the runner is gone.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -28,13 +29,14 @@ const LOOKS: usize = 50;
 pub struct Guardian {
     child: Child,
     pipe: Mutex<ChildStdin>,
+    gone: AtomicBool,
 }
 
 impl Guardian {
     /// Starts `program` with `args`, which is to call [`guard`] with the same mark.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When it cannot be started, or does not say that it stands.
     pub fn start(program: &Path, args: &[&str]) -> io::Result<Self> {
         #[expect(clippy::disallowed_methods, reason = "this is where processes are started")]
         let mut child = Command::new(program)
@@ -44,10 +46,13 @@ impl Guardian {
             // What ends its runner must not end it.
             .process_group(0)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()?;
-        let pipe = child.stdin.take().ok_or_else(|| io::Error::other("it has no input"))?;
-        Ok(Self { child, pipe: Mutex::new(pipe) })
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let (pipe, mut stands) = pipes.ok_or_else(|| io::Error::other("it has no pipes"))?;
+        // One that ended at once would be missed when it is needed, and not before.
+        stands.read_exact(&mut [0])?;
+        Ok(Self { child, pipe: Mutex::new(pipe), gone: AtomicBool::new(false) })
     }
 
     /// Says that the runner lives, and how long it may be silent; for ever when that is not given.
@@ -55,8 +60,15 @@ impl Guardian {
         let millis = silence.map_or(0, |silence| u32::try_from(silence.as_millis()).unwrap_or(0));
         let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = pipe.write_all(&millis.to_be_bytes()) {
-            tracing::debug!("the guardian is gone: {error}");
+            if !self.gone.swap(true, Ordering::Relaxed) {
+                tracing::error!("the guardian of this runner is gone: {error}");
+            }
         }
+    }
+
+    /// Whether it was found to be gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 }
 
@@ -73,8 +85,11 @@ pub fn new_mark() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// Guards what carries `mark` until `pipe` is closed, and ends it then.
-pub fn guard(mark: &str, mut pipe: impl io::Read + Send + 'static) {
+/// Guards what carries `mark` until `pipe` is closed, and ends it then. Says to `stands` that it does.
+pub fn guard(mark: &str, mut pipe: impl io::Read + Send + 'static, mut stands: impl io::Write) {
+    if stands.write_all(b"\n").and_then(|()| stands.flush()).is_err() {
+        return;
+    }
     let (heard, hears) = channel();
     std::thread::spawn(move || {
         let mut word = [0; 4];

@@ -445,6 +445,8 @@ impl Inner {
             if lacking.is_some() && self.forget_oldest() {
                 continue;
             }
+            let unguarded = self.options.guardian.as_ref().is_some_and(Guardian::is_gone);
+            let lacking = lacking.or_else(|| unguarded.then(|| "its guardian is gone".to_owned()));
             let why = lacking.map(|lacking| format!("runner {}: {lacking}", self.me.name));
             let is_closed = why.is_some();
             if std::mem::replace(&mut *locked(&self.closed), why.clone()) != why {

@@ -1,0 +1,122 @@
+//! What must be true of a cluster when all has been said and done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fairlead_tests::eventually;
+use serde_json::Value;
+
+use super::members::{Api, Cluster};
+use super::{LINES, STEPS};
+
+/// How long all of it may take to end once nothing more happens to it.
+const CALM: Duration = Duration::from_secs(150);
+
+/// Checks all that there is. `raced` are the runs that were cancelled soon after they were asked for.
+pub(crate) fn all_of_it(cluster: &Cluster, runs: usize, raced: &[String]) {
+    let api = &cluster.api;
+    let ended = every_run_ends(api, runs);
+    no_event_is_lost(api);
+    let raced: BTreeSet<&str> = raced.iter().map(String::as_str).collect();
+    let passed = outcomes(&ended, &raced, runs);
+    effects(cluster, &passed, &raced);
+    let mut gaps = 0;
+    for run in &passed {
+        gaps += whole_logs(api, run);
+    }
+    println!("{gaps} gaps in the logs of {} runs, each with its line", passed.len());
+    for member in cluster.servers.iter().chain(&cluster.runners) {
+        let log = member.log();
+        assert!(!log.contains("panicked at"), "{}: {log}", member.name);
+    }
+}
+
+fn every_run_ends(api: &Api, runs: usize) -> Vec<Value> {
+    let mut found = Vec::new();
+    eventually("every event has its run, and every run ends", CALM, || {
+        let page = api.get("/api/v1/runs?limit=1000");
+        found = page["runs"].as_array().cloned().unwrap_or_default();
+        let open: Vec<&Value> = found.iter().filter(|run| run["ended_at"].is_null()).collect();
+        if found.len() < runs || !open.is_empty() {
+            std::thread::sleep(Duration::from_millis(500));
+            return false;
+        }
+        true
+    });
+    found
+}
+
+fn no_event_is_lost(api: &Api) {
+    let events = api.get("/api/v1/events?limit=1000");
+    let open: Vec<&Value> = events["events"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|event| event["state"] != "handled")
+        .collect();
+    assert!(open.is_empty(), "{open:?}");
+}
+
+/// How the runs ended; answers those that passed.
+fn outcomes(ended: &[Value], raced: &BTreeSet<&str>, runs: usize) -> Vec<String> {
+    let id = |run: &Value| run["run"].as_str().unwrap_or_default().to_owned();
+    // Three copies of each event are one run, and a request that is made again is one, too.
+    assert_eq!(ended.len(), runs, "as many runs as were asked for");
+    let mut passed = Vec::new();
+    let mut cancelled = 0;
+    for run in ended {
+        match run["status"].as_str() {
+            Some("passed") => passed.push(id(run)),
+            Some("cancelled") if raced.contains(&*id(run)) => cancelled += 1,
+            other => panic!("{other:?}: {run}"),
+        }
+    }
+    println!("{} passed, {cancelled} were cancelled in time", passed.len());
+    passed
+}
+
+/// Every step of every run that passed took effect once, no step of any run twice, and no two attempts of a
+/// step were made at a time.
+fn effects(cluster: &Cluster, passed: &[String], raced: &BTreeSet<&str>) {
+    let traces = cluster.traces.path();
+    let overlaps = std::fs::read_to_string(traces.join("overlaps")).unwrap_or_default();
+    assert_eq!(overlaps, "", "attempts of one step were made at the same time");
+    let done = std::fs::read_to_string(traces.join("done")).unwrap();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in done.lines() {
+        *counts.entry(line).or_default() += 1;
+    }
+    let twice: Vec<_> = counts.iter().filter(|(_, count)| **count != 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    for run in passed {
+        for (step, ..) in STEPS {
+            let line = format!("{run} {step}");
+            assert!(counts.remove(&*line).is_some(), "`{line}` is missing");
+        }
+    }
+    let strange: Vec<&&str> = counts
+        .keys()
+        .filter(|line| !raced.contains(line.split(' ').next().unwrap_or_default()))
+        .collect();
+    assert!(strange.is_empty(), "{strange:?}");
+}
+
+/// The log of the last attempt of each step has all its lines in order, or a line where some are missing.
+/// Answers how many such lines there are.
+fn whole_logs(api: &Api, run: &str) -> usize {
+    let mut gaps = 0;
+    for (step, ..) in STEPS {
+        let log = api.get(&format!("/api/v1/runs/{run}/logs/{step}?max_bytes=1000000"));
+        let texts = log["lines"].as_array().into_iter().flatten();
+        let texts: Vec<&str> = texts.filter_map(|line| line["text"].as_str()).collect();
+        let gap = texts.iter().filter(|text| text.contains("lines are missing here")).count();
+        let numbers: Vec<u32> =
+            texts.iter().filter_map(|text| text.strip_prefix("line ")?.parse().ok()).collect();
+        assert!(numbers.is_sorted_by(|one, two| one < two), "{run} {step}: {texts:?}");
+        if gap == 0 {
+            assert_eq!(numbers, (1..=LINES).collect::<Vec<_>>(), "{run} {step}: {texts:?}");
+        }
+        gaps += gap;
+    }
+    gaps
+}

@@ -164,7 +164,7 @@ fn a_log_of_fifty_megabytes_arrives_whole_and_in_order() {
     let begin = Instant::now();
     let run = yard.start();
     assert_eq!(yard.end(&run), "passed", "{}", yard.log(&run));
-    println!("50 MB of log in {:?}", begin.elapsed());
+    eprintln!("50 MB of log in {:?}", begin.elapsed());
     assert_eq!(yard.traced("done"), 1);
     let log = yard.log(&run);
     let mut next = 1_u64;
@@ -204,7 +204,7 @@ impl Drop for SmallDisk {
 #[test]
 fn what_the_disk_of_a_runner_does_not_take_is_told_and_the_runner_goes_on() {
     let Some(disk) = SmallDisk::mount(12) else {
-        println!("skipped: nothing can be mounted here");
+        eprintln!("skipped: nothing can be mounted here");
         return;
     };
     let yard = Yard::new(&sh(
@@ -240,7 +240,7 @@ fn what_a_step_may_use_is_bounded_by_a_control_group() {
     let limits = "    resources: {memory: 48Mi, pids: 24}\n";
     let yard = Yard::with(
         &sh("if [ -e TRACES/second ]; then tail /dev/zero; fi; echo once > TRACES/second; \
-             for n in $(seq 40); do sleep 3 & done; wait"),
+             for n in $(seq 40); do sleep 3.739 & done; wait"),
         limits,
     );
     let (machine, _server) = (Fairlead::new(), yard.serve());
@@ -248,13 +248,13 @@ fn what_a_step_may_use_is_bounded_by_a_control_group() {
     runner.wait_until(SOON, || runner_says(&machine).contains("with 2 slots"));
     let said = runner_says(&machine);
     if !said.contains("control groups: memory, pids") {
-        println!("skipped: no control groups here that bound memory and processes: {said}");
+        eprintln!("skipped: no control groups here that bound memory and processes: {said}");
         return;
     }
     let forks = yard.start();
     assert_eq!(yard.end(&forks), "failed", "{}", yard.log(&forks));
     assert!(yard.log(&forks).to_lowercase().contains("fork"), "{}", yard.log(&forks));
-    assert_eq!(sleeping(3), 0, "what it had begun is gone");
+    assert_eq!(sleeping("3.739"), 0, "what it had begun is gone");
     let eats = yard.start();
     assert_eq!(yard.end(&eats), "failed", "{}", yard.log(&eats));
     let step = &yard.get(&format!("/api/v1/runs/{eats}"))["steps"][0];
@@ -273,8 +273,9 @@ fn runner_says(machine: &Fairlead) -> String {
 
 #[test]
 fn a_runner_that_is_killed_or_stopped_loses_its_work_and_its_processes() {
-    let yard =
-        Yard::new(&sh("echo began >> TRACES/began; sleep 20 & wait; echo ended >> TRACES/ended"));
+    let yard = Yard::new(&sh(
+        "echo began >> TRACES/began; sleep 20.731 & wait; echo ended >> TRACES/ended",
+    ));
     let machines = [Fairlead::new(), Fairlead::new()];
     let _server = yard.serve();
     let mut first = yard.runner(&machines[0], "r1");
@@ -282,11 +283,13 @@ fn a_runner_that_is_killed_or_stopped_loses_its_work_and_its_processes() {
     eventually("it begins", SOON, || yard.traced("began") == 1);
     first.kill();
     // Nobody is there to end it but the guardian.
-    eventually("its processes end", Duration::from_secs(10), || sleeping(20) == 0);
+    eventually("its processes end", Duration::from_secs(10), || sleeping("20.731") == 0);
     let mut second = yard.runner(&machines[1], "r2");
     eventually("it is made again", SOON, || yard.traced("began") == 2);
     second.signal(Signal::STOP);
-    eventually("its processes end before its lease", Duration::from_secs(6), || sleeping(20) == 0);
+    eventually("its processes end before its lease", Duration::from_secs(6), || {
+        sleeping("20.731") == 0
+    });
     let _third = yard.runner(&machines[0], "r1");
     eventually("it is made once more", SOON, || yard.traced("began") == 3);
     second.signal(Signal::CONT);
@@ -296,8 +299,8 @@ fn a_runner_that_is_killed_or_stopped_loses_its_work_and_its_processes() {
     assert_eq!(journal.matches("attempt_lost").count(), 2, "{journal}");
 }
 
-/// How many processes sleep for so many seconds.
-fn sleeping(seconds: u32) -> usize {
+/// How many processes sleep for so many seconds: a number that nobody else on the machine sleeps for.
+fn sleeping(seconds: &str) -> usize {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let wanted = format!("sleep\0{seconds}\0");
     entries
@@ -338,7 +341,7 @@ fn nats_and_the_server_restart_while_a_runner_works_and_it_is_made_once() {
 #[test]
 fn a_secret_stays_on_its_runner_a_cancel_ends_it_and_a_drain_says_so() {
     let with = json!({ "program": "sh", "args": ["-c",
-        "echo began >> TRACES/began; echo \"token $TOKEN\"; setsid sleep 30 & sleep 30"],
+        "echo began >> TRACES/began; echo \"token $TOKEN\"; setsid sleep 30.733 & sleep 30.733"],
         "secret_env": { "TOKEN": "{{ secrets.canary }}" } });
     let yard = Yard::new(&with.to_string());
     let machine = Fairlead::new().env("FAIRLEAD_SECRET_CANARY", CANARY);
@@ -364,9 +367,9 @@ fn a_secret_stays_on_its_runner_a_cancel_ends_it_and_a_drain_says_so() {
     }
     http::send("POST", &cancel, &json, b"{}").expect("a server");
     assert_eq!(yard.end(&run), "cancelled");
-    assert_eq!(sleeping(30), 0, "also what left its group");
+    assert_eq!(sleeping("30.733"), 0, "also what left its group");
     let idle = resident_of(&runner);
-    println!("an idle runner has {} MiB", idle >> 20);
+    eprintln!("an idle runner has {} MiB", idle >> 20);
     runner.signal(Signal::TERM);
     assert_eq!(runner.wait(SOON).code(), Some(0), "{}", runner.log());
     // Nothing that was sent or spooled holds it, nor what the server keeps or says.

@@ -24,7 +24,7 @@ pub(crate) fn all_of_it(cluster: &Cluster, runs: usize, raced: &[String]) {
     for run in &passed {
         gaps += whole_logs(api, run);
     }
-    println!("{gaps} gaps in the logs of {} runs, each with its line", passed.len());
+    eprintln!("{gaps} gaps in the logs of {} runs, each with its line", passed.len());
     for member in cluster.servers.iter().chain(&cluster.runners) {
         let log = member.log();
         assert!(!log.contains("panicked at"), "{}: {log}", member.name);
@@ -34,8 +34,7 @@ pub(crate) fn all_of_it(cluster: &Cluster, runs: usize, raced: &[String]) {
 fn every_run_ends(api: &Api, runs: usize) -> Vec<Value> {
     let mut found = Vec::new();
     eventually("every event has its run, and every run ends", CALM, || {
-        let page = api.get("/api/v1/runs?limit=1000");
-        found = page["runs"].as_array().cloned().unwrap_or_default();
+        found = all(api, "runs");
         let open: Vec<&Value> = found.iter().filter(|run| run["ended_at"].is_null()).collect();
         if found.len() < runs || !open.is_empty() {
             std::thread::sleep(Duration::from_millis(500));
@@ -47,14 +46,22 @@ fn every_run_ends(api: &Api, runs: usize) -> Vec<Value> {
 }
 
 fn no_event_is_lost(api: &Api) {
-    let events = api.get("/api/v1/events?limit=1000");
-    let open: Vec<&Value> = events["events"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|event| event["state"] != "handled")
-        .collect();
+    let events = all(api, "events");
+    let open: Vec<&Value> = events.iter().filter(|event| event["state"] != "handled").collect();
     assert!(open.is_empty(), "{open:?}");
+}
+
+/// All that a list of the API has.
+fn all(api: &Api, list: &str) -> Vec<Value> {
+    let (mut found, mut before) = (Vec::new(), String::new());
+    loop {
+        let page = api.get(&format!("/api/v1/{list}?limit=500{before}"));
+        found.extend(page[list].as_array().cloned().unwrap_or_default());
+        match page["next"].as_str() {
+            Some(next) => before = format!("&before={next}"),
+            None => return found,
+        }
+    }
 }
 
 /// How the runs ended; answers those that passed.
@@ -71,7 +78,7 @@ fn outcomes(ended: &[Value], raced: &BTreeSet<&str>, runs: usize) -> Vec<String>
             other => panic!("{other:?}: {run}"),
         }
     }
-    println!("{} passed, {cancelled} were cancelled in time", passed.len());
+    eprintln!("{} passed, {cancelled} were cancelled in time", passed.len());
     passed
 }
 

@@ -112,7 +112,7 @@ impl Drop for Cluster {
                 let log = member.log();
                 let lines: Vec<&str> = log.lines().collect();
                 let last = lines[lines.len().saturating_sub(12)..].join("\n  ");
-                println!("--- {}\n  {last}", member.name);
+                eprintln!("--- {}\n  {last}", member.name);
             }
         }
         for member in self.servers.iter_mut().chain(&mut self.runners) {
@@ -126,7 +126,7 @@ impl Cluster {
     pub(crate) fn start(pipeline: impl Fn(&std::path::Path) -> String) -> Self {
         let network = Network::new();
         if network.is_none() {
-            println!("there are no network namespaces here: nobody is cut off");
+            eprintln!("there are no network namespaces here: nobody is cut off");
         }
         let here = network.as_ref().map_or(std::net::Ipv4Addr::LOCALHOST, Network::address);
         let (postgres, nats) = (Postgres::start_at(here), Nats::start_at(here));

@@ -59,10 +59,10 @@ impl Guardian {
     pub(crate) fn pat(&self, silence: Option<Duration>) {
         let millis = silence.map_or(0, |silence| u32::try_from(silence.as_millis()).unwrap_or(0));
         let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = pipe.write_all(&millis.to_be_bytes()) {
-            if !self.gone.swap(true, Ordering::Relaxed) {
-                tracing::error!("the guardian of this runner is gone: {error}");
-            }
+        if let Err(error) = pipe.write_all(&millis.to_be_bytes())
+            && !self.gone.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!("the guardian of this runner is gone: {error}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! effect took place once, every run ended, and every line of a log is there, or a line says that it is not.
 //!
 //! `FAIRLEAD_CLUSTER_RUNS` and `FAIRLEAD_CLUSTER_SEED` ask for more than `make test` does.
+#![expect(clippy::print_stdout, reason = "it says what it did to whom, and what was measured")]
 
 mod check;
 mod members;
@@ -244,13 +245,13 @@ fn whatever_happens_to_a_cluster_nothing_is_lost_and_nothing_is_done_twice() {
     cluster.calm_down();
     errands.all_done();
     let [killed, stopped, cut_off, nats, postgres] = schedule.counts;
-    eprintln!(
+    println!(
         "seed {seed}: {killed} killed, {stopped} stopped, {cut_off} cut off, NATS restarted {nats} \
          times, Postgres {postgres} times, in {:?}",
         begin.elapsed()
     );
     check::all_of_it(&cluster, runs, &raced.lock().unwrap());
-    eprintln!("{runs} runs in {:?}", begin.elapsed());
+    println!("{runs} runs in {:?}", begin.elapsed());
 }
 
 fn event(number: usize) -> String {

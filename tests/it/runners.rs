@@ -1,5 +1,6 @@
 //! Real runners on a real NATS server, for a real server: killed, stopped past their lease, drained; NATS
 //! and the server restarted meanwhile. What they make is made once at a time, and its log is whole.
+#![expect(clippy::print_stdout, reason = "it says what it did to whom, and what was measured")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -164,7 +165,7 @@ fn a_log_of_fifty_megabytes_arrives_whole_and_in_order() {
     let begin = Instant::now();
     let run = yard.start();
     assert_eq!(yard.end(&run), "passed", "{}", yard.log(&run));
-    eprintln!("50 MB of log in {:?}", begin.elapsed());
+    println!("50 MB of log in {:?}", begin.elapsed());
     assert_eq!(yard.traced("done"), 1);
     let log = yard.log(&run);
     let mut next = 1_u64;
@@ -204,7 +205,7 @@ impl Drop for SmallDisk {
 #[test]
 fn what_the_disk_of_a_runner_does_not_take_is_told_and_the_runner_goes_on() {
     let Some(disk) = SmallDisk::mount(12) else {
-        eprintln!("skipped: nothing can be mounted here");
+        println!("skipped: nothing can be mounted here");
         return;
     };
     let yard = Yard::new(&sh(
@@ -248,7 +249,7 @@ fn what_a_step_may_use_is_bounded_by_a_control_group() {
     runner.wait_until(SOON, || runner_says(&machine).contains("with 2 slots"));
     let said = runner_says(&machine);
     if !said.contains("control groups: memory, pids") {
-        eprintln!("skipped: no control groups here that bound memory and processes: {said}");
+        println!("skipped: no control groups here that bound memory and processes: {said}");
         return;
     }
     let forks = yard.start();
@@ -368,8 +369,6 @@ fn a_secret_stays_on_its_runner_a_cancel_ends_it_and_a_drain_says_so() {
     http::send("POST", &cancel, &json, b"{}").expect("a server");
     assert_eq!(yard.end(&run), "cancelled");
     assert_eq!(sleeping("30.733"), 0, "also what left its group");
-    let idle = resident_of(&runner);
-    eprintln!("an idle runner has {} MiB", idle >> 20);
     runner.signal(Signal::TERM);
     assert_eq!(runner.wait(SOON).code(), Some(0), "{}", runner.log());
     // Nothing that was sent or spooled holds it, nor what the server keeps or says.
@@ -402,9 +401,39 @@ fn processes_with(bytes: &[u8]) -> Vec<String> {
     found
 }
 
-fn resident_of(process: &Running) -> u64 {
+#[test]
+fn a_runner_without_work_is_small_and_seldom_wakes() {
+    let yard = Yard::new(&sh("true"));
+    let machine = Fairlead::new();
+    let (_server, runner) = (yard.serve(), yard.runner(&machine, "r1"));
+    let run = yard.start();
+    assert_eq!(yard.end(&run), "passed", "{}", yard.log(&run));
+    // What it says more often for a while after something changed is over then.
+    std::thread::sleep(Duration::from_secs(9));
+    let before = wakes_of(&runner);
+    std::thread::sleep(Duration::from_secs(12));
+    let woken = wakes_of(&runner) - before;
+    let own = own_memory_of(&runner);
+    println!("an idle runner woke {woken} times in 12 s, and has {} MiB of its own", own >> 20);
+    assert!(woken < 60, "{woken}: it waits for somebody to tell it something");
+    assert!(own < 30_000_000, "{own}");
+}
+
+/// How often the threads of a process waited, and were woken.
+fn wakes_of(process: &Running) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap().flatten();
+    let woken = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse::<u64>().ok()
+    };
+    let statuses = threads.map(|thread| std::fs::read_to_string(thread.path().join("status")));
+    statuses.filter_map(|status| woken(status.ok()?)).sum()
+}
+
+/// What a process has allocated, in bytes: without the pages of its file, which others share.
+fn own_memory_of(process: &Running) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn all_of_it(cluster: &Cluster, runs: usize, raced: &[String]) {
     for run in &passed {
         gaps += whole_logs(api, run);
     }
-    eprintln!("{gaps} gaps in the logs of {} runs, each with its line", passed.len());
+    println!("{gaps} gaps in the logs of {} runs, each with its line", passed.len());
     for member in cluster.servers.iter().chain(&cluster.runners) {
         let log = member.log();
         assert!(!log.contains("panicked at"), "{}: {log}", member.name);
@@ -78,7 +78,7 @@ fn outcomes(ended: &[Value], raced: &BTreeSet<&str>, runs: usize) -> Vec<String>
             other => panic!("{other:?}: {run}"),
         }
     }
-    eprintln!("{} passed, {cancelled} were cancelled in time", passed.len());
+    println!("{} passed, {cancelled} were cancelled in time", passed.len());
     passed
 }
 

@@ -112,7 +112,7 @@ impl Drop for Cluster {
                 let log = member.log();
                 let lines: Vec<&str> = log.lines().collect();
                 let last = lines[lines.len().saturating_sub(12)..].join("\n  ");
-                eprintln!("--- {}\n  {last}", member.name);
+                println!("--- {}\n  {last}", member.name);
             }
         }
         for member in self.servers.iter_mut().chain(&mut self.runners) {
@@ -126,7 +126,7 @@ impl Cluster {
     pub(crate) fn start(pipeline: impl Fn(&std::path::Path) -> String) -> Self {
         let network = Network::new();
         if network.is_none() {
-            eprintln!("there are no network namespaces here: nobody is cut off");
+            println!("there are no network namespaces here: nobody is cut off");
         }
         let here = network.as_ref().map_or(std::net::Ipv4Addr::LOCALHOST, Network::address);
         let (postgres, nats) = (Postgres::start_at(here), Nats::start_at(here));
@@ -268,7 +268,10 @@ impl Api {
         let mut last = None;
         for server in first.. {
             match self.ask(server, method, path, headers, body) {
-                Some(answer) if answer.status < 500 && answer.status != 429 => return answer,
+                // Also one that another server has under way, which may not live any more.
+                Some(answer) if answer.status < 500 && answer.header("retry-after").is_none() => {
+                    return answer;
+                }
                 answer => last = answer.or(last),
             }
             assert!(begin.elapsed() < Duration::from_secs(120), "{method} {path}: {last:?}");

@@ -37,7 +37,11 @@ fn write_line(into: &mut String, line: &LogLine) {
         text = &text[..text.floor_char_boundary(MAX_LINE_BYTES)];
     }
     let _ = write!(into, "{} {} ", line.at, line.stream.letter());
-    into.extend(text.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }));
+    if text.contains(['\n', '\r']) {
+        into.extend(text.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }));
+    } else {
+        into.push_str(text);
+    }
     into.push('\n');
 }
 

@@ -1,9 +1,8 @@
 //! What must be true of a cluster when all has been said and done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use fairlead_tests::eventually;
 use serde_json::Value;
 
 use super::members::{Api, Cluster};
@@ -32,17 +31,27 @@ pub(crate) fn all_of_it(cluster: &Cluster, runs: usize, raced: &[String]) {
 }
 
 fn every_run_ends(api: &Api, runs: usize) -> Vec<Value> {
-    let mut found = Vec::new();
-    eventually("every event has its run, and every run ends", CALM, || {
-        found = all(api, "runs");
+    let begin = Instant::now();
+    loop {
+        let found = all(api, "runs");
         let open: Vec<&Value> = found.iter().filter(|run| run["ended_at"].is_null()).collect();
-        if found.len() < runs || !open.is_empty() {
-            std::thread::sleep(Duration::from_millis(500));
-            return false;
+        if found.len() >= runs && open.is_empty() {
+            return found;
         }
-        true
-    });
-    found
+        if begin.elapsed() > CALM {
+            for run in &open {
+                println!("open: {run}");
+                let run = run["run"].as_str().unwrap_or_default();
+                for path in ["", "/explain", "/journal"] {
+                    let answer =
+                        api.insist(0, "GET", &format!("/api/v1/runs/{run}{path}"), &[], "");
+                    println!("  {path} {}", answer.text());
+                }
+            }
+            panic!("{} of {runs} runs, {} of them open", found.len(), open.len());
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }
 
 fn no_event_is_lost(api: &Api) {

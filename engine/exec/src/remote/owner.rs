@@ -589,6 +589,8 @@ impl Owner {
         let watched = entry.watched.load(Ordering::Relaxed) < WATCHED;
         let shown = watched.then(|| lines.clone());
         if let Err(error) = self.options.logs.append(&entry.log, lines).await {
+            // What did not answer in time may be stored all the same.
+            *next_line = None;
             return Answer::Failed { message: error_chain(&error), passing: true };
         }
         *next_line = Some(next + count);

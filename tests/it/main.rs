@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in tests, also outside of the test functions")]
 
 mod access;
-mod attestations;
 mod attempts;
+mod attestations;
 mod bad_input;
 mod build;
 mod bus;

@@ -11,7 +11,7 @@ use fairlead_step_attest::Attest;
 use fairlead_step_build::Build;
 use fairlead_step_command::Command;
 use fairlead_step_gitops::Gitops;
-use fairlead_step_lint::Lint;
+use fairlead_step_lint::{Inspect, Lint};
 use fairlead_step_policy::PolicyStep;
 use fairlead_step_promote::Promote;
 use fairlead_step_resolve::Resolve;
@@ -48,6 +48,7 @@ impl App {
             .step(|settings| Build::new(settings.engine.clone()))
             .step(|settings| Command::new(settings.engine.clone()))
             .step(|_| Gitops)
+            .step(|_| Inspect)
             .step(|_| Lint)
             .step(|_| PolicyStep)
             .step(|_| Promote)

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use fairlead_exec::Injection;
 use fairlead_run::EventState;
-use fairlead_step::{HumanDuration, StepId};
+use fairlead_step::{ByteSize, HumanDuration, StepId};
 
 pub(crate) use access::{AuditCommand, LoginArgs, TokenCommand, TokenCreateArgs};
 pub(crate) use evidence::{
@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// Check pipeline files and Dockerfiles without running anything
     Lint(LintArgs),
+    /// Show what is in an image, layer by layer, and what is wasted
+    Inspect(InspectArgs),
     /// Draw the steps of a pipeline
     Graph(GraphArgs),
     /// List runs, newest first
@@ -449,6 +451,33 @@ pub(crate) enum LintFormat {
     Json,
     /// SARIF 2.1.0, for code review tools
     Sarif,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// An image in a registry, a folder or archive with an OCI layout, or an archive of `docker save`
+    pub(crate) image: String,
+    /// The platform, where the image has several
+    #[arg(long, default_value = "linux/amd64")]
+    pub(crate) platform: String,
+    /// The image that it is built from: what is above it is counted by itself
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) base: Option<String>,
+    /// Another image to compare sizes with, such as the one before
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) compare: Option<String>,
+    /// The most bytes of all files in its layers, such as `500MB`; more is exit code 3
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_size: Option<ByteSize>,
+    /// The most bytes that later layers hide
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_wasted: Option<ByteSize>,
+    /// The least efficiency, between 0 and 1
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) min_efficiency: Option<f64>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod drive;
 mod events;
 mod explain;
 mod graph;
+mod inspect;
 mod journal;
 mod key;
 mod lint;
@@ -186,6 +187,7 @@ pub(crate) async fn run(
     match command {
         Command::Run(args) => drive::run(&context, args).await,
         Command::Resume(args) => drive::resume(&context, args).await,
+        Command::Inspect(args) => inspect::inspect(&context, &args).await,
         Command::Lint(args) => lint::lint(&context, &args),
         Command::Graph(args) => graph::graph(&context, &args),
         Command::Runs(args) => runs::runs(&context, args).await,

@@ -68,7 +68,8 @@ pub(crate) async fn run(
             return Err(Stop::usage("this command is for this machine, and a server is named")
                 .hint("take `--server`, `--profile` or FAIRLEAD_SERVER away"));
         }
-        command @ (Command::Lint(_)
+        command @ (Command::Inspect(_)
+        | Command::Lint(_)
         | Command::Graph(_)
         | Command::Runs(_)
         | Command::Show(_)

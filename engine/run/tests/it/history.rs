@@ -11,7 +11,7 @@ fn the_history_has_attempts_approvers_digests_and_the_head_of_the_journal() {
     let mut world = World::new(plan(
         vec![
             step("build"),
-            approval("gate", json!({ "from": ["ada"] })),
+            approval("gate", json!({ "from": ["ada"], "min": 1 })),
             after("last", &["build"]),
         ],
         None,

@@ -131,10 +131,18 @@ impl Client {
         Ok(Self { http, base, shows, credentials, clock })
     }
 
-    /// The same client, showing something else.
+    /// The same client, showing something else, whatever is kept for the server.
     pub(crate) fn showing(&self, kept: &Kept) -> Self {
         let shows = Arc::new(Mutex::new(Shows::kept(kept.clone())));
-        Self { shows, ..self.clone() }
+        Self { shows, credentials: None, ..self.clone() }
+    }
+
+    /// What is to be kept of `kept`, which this client shows: it may have been renewed meanwhile.
+    pub(crate) async fn shown(&self, kept: Kept) -> Kept {
+        match &*self.shows.lock().await {
+            Shows::Login(login) => Kept::Login(login.clone()),
+            Shows::Token(_) | Shows::Nothing => kept,
+        }
     }
 
     /// The address of the server.

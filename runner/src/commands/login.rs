@@ -66,12 +66,13 @@ pub(crate) async fn login(
         })
     };
     // What the server does not take is not kept.
-    let who = client.showing(&kept).get("/api/v1/whoami").await.map_err(|error| {
+    let shown = client.showing(&kept);
+    let who = shown.get("/api/v1/whoami").await.map_err(|error| {
         let stop = error.stop();
         Stop { message: format!("the server does not take the login: {}", stop.message), ..stop }
     })?;
     let credentials = credentials(client)?;
-    credentials.keep(client.base(), Some(kept))?;
+    credentials.keep(client.base(), Some(shown.shown(kept).await))?;
     output.say(format!("logged in at {} as {}", client.base(), name(&who)));
     output.say(format!("it is kept in {}", credentials.path().display()));
     Ok(Exit::Passed)

@@ -473,7 +473,7 @@ mod tests {
                 headers: &headers,
                 address_end: None,
                 body: got.as_bytes(),
-                now: Timestamp::now(),
+                now: SystemClock.now(),
                 trusted_channel: false,
             };
             assert_eq!(sender.receive(incoming).unwrap().events.len(), 1);

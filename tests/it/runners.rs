@@ -2,6 +2,7 @@
 //! and the server restarted meanwhile. What they make is made once at a time, and its log is whole.
 #![expect(clippy::print_stdout, reason = "it says what it did to whom, and what was measured")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -412,22 +413,26 @@ fn a_runner_without_work_is_small_and_seldom_wakes() {
     std::thread::sleep(Duration::from_secs(9));
     let before = wakes_of(&runner);
     std::thread::sleep(Duration::from_secs(12));
-    let woken = wakes_of(&runner) - before;
+    let since = |(thread, wakes): (String, u64)| {
+        wakes.saturating_sub(before.get(&thread).copied().unwrap_or_default())
+    };
+    let woken: u64 = wakes_of(&runner).into_iter().map(since).sum();
     let own = own_memory_of(&runner);
     println!("an idle runner woke {woken} times in 12 s, and has {} MiB of its own", own >> 20);
     assert!(woken < 60, "{woken}: it waits for somebody to tell it something");
     assert!(own < 30_000_000, "{own}");
 }
 
-/// How often the threads of a process waited, and were woken.
-fn wakes_of(process: &Running) -> u64 {
+/// How often each thread of a process waited, and was woken. Threads come and go.
+fn wakes_of(process: &Running) -> BTreeMap<String, u64> {
     let threads = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap().flatten();
-    let woken = |status: String| {
+    let woken = |thread: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(thread.path().join("status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-        line.trim().parse::<u64>().ok()
+        let name = thread.file_name().to_string_lossy().into_owned();
+        Some((name, line.trim().parse().ok()?))
     };
-    let statuses = threads.map(|thread| std::fs::read_to_string(thread.path().join("status")));
-    statuses.filter_map(|status| woken(status.ok()?)).sum()
+    threads.filter_map(woken).collect()
 }
 
 /// What a process has allocated, in bytes: without the pages of its file, which others share.

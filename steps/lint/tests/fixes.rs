@@ -104,22 +104,6 @@ fn fixing_twice_is_fixing_once() {
     assert!(mended > 15, "{mended}");
 }
 
-#[test]
-fn a_file_is_looked_at_in_less_than_ten_milliseconds() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus");
-    let texts: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "Dockerfile"))
-        .map(|path| std::fs::read_to_string(path).unwrap())
-        .collect();
-    let begun = std::time::Instant::now();
-    let found: usize = texts.iter().map(|text| find(text).len()).sum();
-    let each = begun.elapsed() / u32::try_from(texts.len()).unwrap();
-    assert!(found > 300, "{found}");
-    assert!(each.as_millis() < 10, "{each:?} for a file");
-}
-
 /// Lines that meet the corners of the reader.
 fn line() -> impl Strategy<Value = String> {
     let words = prop_oneof![
@@ -148,6 +132,13 @@ fn line() -> impl Strategy<Value = String> {
         Just(""),
     ];
     proptest::collection::vec(words, 0..5).prop_map(|words| words.join(" "))
+}
+
+#[test]
+fn a_heredoc_is_no_destination() {
+    let text = "FROM debian:12\nCOPY a b <<ONE <<TWO\n1\nONE\n2\nTWO\n";
+    assert_eq!(mend(text), text);
+    assert!(!find(text).iter().any(|finding| finding.message.contains("does not end with `/`")));
 }
 
 proptest! {

@@ -161,16 +161,15 @@ impl About {
 
     /// The status of its commit that a record is; none of one that says nothing of it.
     pub(super) fn status(&self, record: &Record) -> Option<CommitStatus> {
-        let (state, description) = match record.event() {
-            RunEvent::Requested(_) => (CommitState::Pending, "the run is under way".to_owned()),
-            event => match event.ends_as()? {
-                RunOutcome::Passed => (CommitState::Success, "passed".to_owned()),
-                RunOutcome::Rejected => {
-                    (CommitState::Failure, "rejected: a step's answer is no".to_owned())
-                }
-                RunOutcome::Failed => (CommitState::Failure, "failed".to_owned()),
-                RunOutcome::Cancelled => (CommitState::Stopped, "cancelled".to_owned()),
-            },
+        let (state, description) = if matches!(record.event(), RunEvent::Requested(_)) {
+            (CommitState::Pending, "the run is under way")
+        } else {
+            match record.event().ends_as()? {
+                RunOutcome::Passed => (CommitState::Success, "passed"),
+                RunOutcome::Rejected => (CommitState::Failure, "rejected: a step's answer is no"),
+                RunOutcome::Failed => (CommitState::Failure, "failed"),
+                RunOutcome::Cancelled => (CommitState::Stopped, "cancelled"),
+            }
         };
         let (_, repository, commit) = self.commit.clone()?;
         Some(CommitStatus {
@@ -178,7 +177,7 @@ impl About {
             commit,
             context: format!("fairlead/{}", self.pipeline),
             state,
-            description,
+            description: description.to_owned(),
             path: format!("/api/v1/runs/{}", self.run),
         })
     }

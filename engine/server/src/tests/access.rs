@@ -186,6 +186,24 @@ pub(super) async fn caller(harness: &Harness, subject: &str, grants: &[&str]) ->
     kept(harness, token(harness, subject, grants).await).await
 }
 
+/// Leaves a message that nobody takes, and answers its number.
+pub(super) async fn undelivered(harness: &Harness) -> u64 {
+    let deliveries = harness.store.deliveries();
+    let message = fairlead_run::NewDelivery {
+        destination: "nobody".to_owned(),
+        id: "1".to_owned(),
+        kind: "test".to_owned(),
+        about: "test".to_owned(),
+        replaces: false,
+        run: None,
+        document: "{}".to_owned(),
+        created_at: harness.clock.now(),
+    };
+    deliveries.add(vec![message]).await.unwrap();
+    let filter = fairlead_run::DeliveryFilter { limit: 1, ..Default::default() };
+    deliveries.deliveries(filter).await.unwrap().remove(0).number
+}
+
 /// The paths of one walk through all routes: what the names in them stand for.
 struct Names(BTreeMap<&'static str, String>);
 
@@ -200,20 +218,7 @@ impl Names {
         let events = harness.store.events();
         let filter = fairlead_run::EventFilter { limit: 1, ..Default::default() };
         let event = events.list(filter).await.unwrap().remove(0).key;
-        let deliveries = harness.store.deliveries();
-        let message = fairlead_run::NewDelivery {
-            destination: "nobody".to_owned(),
-            id: "1".to_owned(),
-            kind: "test".to_owned(),
-            about: "test".to_owned(),
-            replaces: false,
-            run: None,
-            document: "{}".to_owned(),
-            created_at: harness.clock.now(),
-        };
-        deliveries.add(vec![message]).await.unwrap();
-        let filter = fairlead_run::DeliveryFilter { limit: 1, ..Default::default() };
-        let delivery = deliveries.deliveries(filter).await.unwrap().remove(0).number;
+        let delivery = undelivered(harness).await;
         let revocable = token(harness, "x", vec![Grant::everywhere(Role::Viewer)]).await;
         let id = revocable.id.clone();
         kept(harness, revocable).await;

@@ -289,6 +289,12 @@ async fn real_answers_are_as_the_description_says() {
         assert_eq!(api.ask(at, "POST", "/api/v1/prune", &[], prune).await.status, 200);
     }
 
+    let delivery = super::access::undelivered(&harness).await.to_string();
+    let names = [("delivery", delivery.as_str())];
+    assert_eq!(api.ask(at, get, "/api/v1/deliveries", &[], "").await.status, 200);
+    let due = api.ask(at, "POST", "/api/v1/deliveries/{delivery}/retry", &names, "").await;
+    assert_eq!(due.status, 202, "{}", due.body);
+
     let body =
         r#"{"subject": "ann", "grants": ["viewer"], "pipelines": ["a*"], "expires_in": "1d"}"#;
     let made = api.ask(at, "POST", "/api/v1/tokens", &[], body).await.json();
@@ -352,11 +358,11 @@ async fn a_list_comes_in_pages() {
         for _ in 0..=whole.len() {
             let page = serving.api("GET", &format!("{path}?limit=2{next}"), "").await.json();
             seen.extend(names(&page));
-            match &page["next"] {
-                Value::Null => break,
-                Value::String(text) => next = format!("&{cursor}={text}"),
-                other => next = format!("&{cursor}={other}"),
+            if page["next"].is_null() {
+                break;
             }
+            let at = page["next"].as_str().map_or_else(|| page["next"].to_string(), str::to_owned);
+            next = format!("&{cursor}={at}");
         }
         assert_eq!(seen, whole, "{path}");
     }

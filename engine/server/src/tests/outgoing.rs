@@ -10,7 +10,7 @@ use fairlead_step::BoxFuture;
 use serde_json::{Value, json};
 
 use super::forge::FORGE;
-use super::harness::Harness;
+use super::harness::{Harness, REGISTRY};
 use crate::{Courier, DeliveryError, Destination, Destinations, EventWants};
 
 /// A destination that writes down what it is sent, and may be away.
@@ -77,7 +77,7 @@ fn destinations(of: Vec<(&str, Destination)>) -> Destinations {
 #[tokio::test]
 async fn events_of_a_run_go_to_whoever_wants_them_and_a_dead_end_holds_up_no_other() {
     let mut harness = Harness::new();
-    harness.projects(json!({ "shop": "free" }));
+    harness.projects(json!({ "shop": "build" }));
     let [all, ends, other, dead] = [(); 4].map(|()| Arc::new(Ear::default()));
     dead.away.store(true, Ordering::SeqCst);
     harness.destinations = destinations(vec![
@@ -97,7 +97,7 @@ async fn events_of_a_run_go_to_whoever_wants_them_and_a_dead_end_holds_up_no_oth
     while harness.store.events().watermark("outgoing").await.unwrap().is_none() {
         tokio::task::yield_now().await;
     }
-    let answer = serving.api("POST", "/api/v1/pipelines/free/runs", "").await;
+    let answer = serving.api("POST", "/api/v1/pipelines/build/runs", "").await;
     assert_eq!(answer.status, 201, "{}", answer.body);
     let run = answer.json()["run"].as_str().unwrap().to_owned();
     let heard = all.waits_for(3).await;
@@ -182,7 +182,10 @@ async fn a_forge_is_told_how_the_runs_of_a_commit_stand() {
         "{states:?}"
     );
     // A run that is of no commit is of no forge's interest.
-    serving.api("POST", "/api/v1/pipelines/free/runs", "").await;
+    harness.registry.put("apps/shop:v1", "a");
+    let body = json!({ "params": { "image": format!("{REGISTRY}/apps/shop:v1") } }).to_string();
+    let answer = serving.api("POST", "/api/v1/pipelines/ship/runs", &body).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
     harness.ended(2).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(ear.heard().iter().all(|(_, it)| it["context"] == "fairlead/build"));

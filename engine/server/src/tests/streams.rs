@@ -43,8 +43,8 @@ impl Stream {
     }
 
     fn last_id(&self) -> &str {
-        let ids = self.text.lines().filter_map(|line| line.strip_prefix("id: "));
-        ids.last().unwrap()
+        let mut ids = self.text.lines().rev().filter_map(|line| line.strip_prefix("id: "));
+        ids.next().unwrap()
     }
 }
 

@@ -388,7 +388,7 @@ async fn of_many_that_open_a_new_schema_one_makes_the_tables() {
     let mut db = house.schema.connection().await;
     let versions: Vec<i32> =
         sqlx::query_scalar("SELECT version FROM fairlead_store").fetch_all(&mut db).await.unwrap();
-    assert_eq!(versions, [4]);
+    assert_eq!(versions, [6]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

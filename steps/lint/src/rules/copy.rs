@@ -127,7 +127,8 @@ fn many(instruction: &Instruction, out: &mut Out) {
     if sources < 2 || destination.value.ends_with(['/', '\\']) || destination.value == "." {
         return;
     }
-    if destination.has_variable() {
+    // Of nothing but heredocs the last one is no destination.
+    if destination.has_variable() || destination.value.starts_with("<<") {
         return;
     }
     let message = format!("`{}` does not end with `/`", destination.value.escape_debug());

@@ -242,6 +242,23 @@ impl DriveError {
         }
     }
 
+    /// Whether it may go better in a moment: what failed was the way to the store or to the runners, or
+    /// the lease.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Store(_) => !self.is_unreadable() && !self.is_of_newer_build(),
+            Self::Lease(error) => !matches!(error, LeaseError::Held { .. }),
+            Self::Replay { .. } => false,
+            Self::Dispatch(error) => matches!(
+                error,
+                DispatchError::Append { .. }
+                    | DispatchError::LeaseLost { .. }
+                    | DispatchError::Unreachable { .. }
+            ),
+        }
+    }
+
     /// Whether what the store holds of a run that is there makes no run, for this build and for every
     /// older one.
     pub(crate) const fn is_unreadable(&self) -> bool {

@@ -49,6 +49,8 @@ pub(crate) struct Supervisor {
     timed: Notify,
     /// Somebody is to ask to be admitted.
     asked: Notify,
+    /// A run was let go that may be gone on with in a moment.
+    let_slip: Notify,
     tasks: TaskTracker,
     /// No run begins any more.
     stopping: CancellationToken,
@@ -143,6 +145,7 @@ impl Supervisor {
             known: Mutex::default(),
             timed: Notify::new(),
             asked: Notify::new(),
+            let_slip: Notify::new(),
             tasks: TaskTracker::new(),
             stopping,
             let_go: CancellationToken::new(),
@@ -194,6 +197,16 @@ impl Supervisor {
                 }
             }
         });
+    }
+
+    /// Whether this process drives the run, or takes it up when it is time.
+    pub(crate) fn knows(&self, run: &RunId) -> bool {
+        self.known().runs.contains_key(run)
+    }
+
+    /// Waits until a run is let go that may be gone on with in a moment.
+    pub(crate) async fn lets_slip(&self) {
+        self.let_slip.notified().await;
     }
 
     /// Takes note of a run that nobody drives because it only waits, unless this process knows of it.
@@ -312,6 +325,9 @@ impl Supervisor {
             }
             Err(error) => {
                 tracing::error!(%run, "run was not driven to its end: {}", error_chain(error));
+                if error.may_pass() {
+                    self.let_slip.notify_one();
+                }
             }
         }
         (driven.ok().map(|(driven, _)| driven), held)

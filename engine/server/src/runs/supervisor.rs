@@ -14,7 +14,7 @@ use fairlead_run::{Journal, LeaseError, RunEvent, RunFilter, RunStatus, RunSumma
 use fairlead_step::{Clock, RunId, error_chain};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +30,9 @@ const TAKEN_UP: usize = 4;
 
 /// How long to wait for a run that another process holds, perhaps for a moment only.
 const HELD_AGAIN: Duration = Duration::from_millis(500);
+/// After how long a run is taken up again that slipped from this process: the lease that it had has ended
+/// by then, and what was away may be back.
+const SLIPPED_AGAIN: SignedDuration = SignedDuration::from_secs(16);
 
 /// The longest wait for the time of a parked run. Clocks may be set meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -49,8 +52,6 @@ pub(crate) struct Supervisor {
     timed: Notify,
     /// Somebody is to ask to be admitted.
     asked: Notify,
-    /// A run was let go that may be gone on with in a moment.
-    let_slip: Notify,
     tasks: TaskTracker,
     /// No run begins any more.
     stopping: CancellationToken,
@@ -89,6 +90,17 @@ struct Drive {
     heard: u64,
     /// Dropped when it is known whether the run is admitted.
     asks: Option<oneshot::Sender<()>>,
+}
+
+/// Whether a run could not be driven, and what is to be expected of the next try.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Failed {
+    No,
+    /// Another process holds it.
+    Held,
+    /// The store, the runners or the lease failed.
+    MayPass,
+    ForGood,
 }
 
 /// What a parked run waits for.
@@ -145,7 +157,6 @@ impl Supervisor {
             known: Mutex::default(),
             timed: Notify::new(),
             asked: Notify::new(),
-            let_slip: Notify::new(),
             tasks: TaskTracker::new(),
             stopping,
             let_go: CancellationToken::new(),
@@ -179,15 +190,20 @@ impl Supervisor {
         self.tasks.spawn(async move {
             let mut held = false;
             loop {
-                let (driven, by_another) = supervisor.drive(&run).await;
+                let (driven, failed) = supervisor.drive(&run).await;
                 // Whoever notes a vote holds the run for a moment, and leaves the rest to others.
-                if by_another && !held && !supervisor.stopping.is_cancelled() {
+                if failed == Failed::Held && !held && !supervisor.stopping.is_cancelled() {
                     held = true;
                     tokio::time::sleep(HELD_AGAIN).await;
                     continue;
                 }
                 let waits = match driven {
                     Some(Driven::Parked(parked)) => supervisor.what_for(&run, parked).await,
+                    // Nobody else may know that it was let go.
+                    None if failed == Failed::MayPass => {
+                        let until = supervisor.clock.now().saturating_add(SLIPPED_AGAIN).ok();
+                        Some(Waits { position: None, until })
+                    }
                     // It is over, somebody else's, or left for the sweep.
                     Some(Driven::Ended(_)) | None => None,
                 };
@@ -197,16 +213,6 @@ impl Supervisor {
                 }
             }
         });
-    }
-
-    /// Whether this process drives the run, or takes it up when it is time.
-    pub(crate) fn knows(&self, run: &RunId) -> bool {
-        self.known().runs.contains_key(run)
-    }
-
-    /// Waits until a run is let go that may be gone on with in a moment.
-    pub(crate) async fn lets_slip(&self) {
-        self.let_slip.notified().await;
     }
 
     /// Takes note of a run that nobody drives because it only waits, unless this process knows of it.
@@ -294,11 +300,11 @@ impl Supervisor {
         }
     }
 
-    /// Drives a run once. Answers also whether another process holds it.
-    async fn drive(&self, run: &RunId) -> (Option<Driven>, bool) {
+    /// Drives a run once.
+    async fn drive(&self, run: &RunId) -> (Option<Driven>, Failed) {
         let slot = tokio::select! {
             slot = self.slots.acquire() => slot,
-            () = self.stopping.cancelled() => return (None, false),
+            () = self.stopping.cancelled() => return (None, Failed::No),
         };
         // The handle is not needed: the engine knows how to stop what it drives.
         let (_canceller, mut cancellation) = cancellation();
@@ -306,11 +312,16 @@ impl Supervisor {
             driven = Box::pin(self.engine.drive(run, &mut cancellation)) => driven,
             () = self.let_go.cancelled() => {
                 tracing::warn!(%run, "run is left as it stands; the next start goes on with it");
-                return (None, false);
+                return (None, Failed::No);
             }
         };
         drop(slot);
-        let held = matches!(driven, Err(DriveError::Lease(LeaseError::Held { .. })));
+        let failed = match &driven {
+            Err(DriveError::Lease(LeaseError::Held { .. })) => Failed::Held,
+            Err(error) if error.may_pass() => Failed::MayPass,
+            Err(_) => Failed::ForGood,
+            Ok(_) => Failed::No,
+        };
         match &driven {
             Ok((Driven::Ended(outcome), _)) => tracing::info!(%run, "run ended: {outcome}"),
             Ok((Driven::Parked(parked), _)) => match parked.until {
@@ -325,12 +336,9 @@ impl Supervisor {
             }
             Err(error) => {
                 tracing::error!(%run, "run was not driven to its end: {}", error_chain(error));
-                if error.may_pass() {
-                    self.let_slip.notify_one();
-                }
             }
         }
-        (driven.ok().map(|(driven, _)| driven), held)
+        (driven.ok().map(|(driven, _)| driven), failed)
     }
 
     /// Drives parked runs again when they are woken or their time comes, until the server stops.

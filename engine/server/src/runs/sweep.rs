@@ -18,10 +18,6 @@ const BATCH: usize = 1000;
 /// How long somebody who has just created a run may take to begin driving it.
 const BEGINNING: Duration = Duration::from_secs(60);
 
-/// How soon is looked again while there are runs that somebody else drives, or has just let go: the
-/// lease of a process that has died ends within it.
-const SOON: Duration = Duration::from_secs(16);
-
 /// What takes up the runs that others left.
 pub(crate) struct Sweep {
     journal: Arc<dyn Journal>,
@@ -32,12 +28,6 @@ pub(crate) struct Sweep {
     /// Told when something about runs may have been missed.
     missed: Notify,
     stopping: CancellationToken,
-}
-
-/// Whether there are runs that this process has nothing to do with so far.
-enum Others {
-    Some,
-    None,
 }
 
 impl Sweep {
@@ -68,47 +58,26 @@ impl Sweep {
             // Nobody else can be about to drive what is left from before this process began, but for
             // those who use the same store; those that are new are theirs.
             let age = if first { Duration::ZERO } else { BEGINNING };
-            let soon = SOON.min(self.every);
-            let pause = match self.runs(age, first).await {
-                Ok(Others::Some) => soon,
-                Ok(Others::None) => self.every,
-                Err(error) => {
-                    tracing::error!("cannot look for what was left: {}", error_chain(&error));
-                    soon
-                }
-            };
+            if let Err(error) = self.runs(age, first).await {
+                tracing::error!("cannot look for what was left: {}", error_chain(&error));
+            }
             first = false;
-            let waits = async {
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = self.missed.notified() => {}
-                    // One that fails whenever it is taken up is not taken up all the time.
-                    () = self.supervisor.lets_slip() => tokio::time::sleep(soon).await,
-                }
-            };
-            self.stopping.run_until_cancelled(waits).await;
+            let missed = tokio::time::timeout(self.every, self.missed.notified());
+            self.stopping.run_until_cancelled(missed).await;
         }
     }
 
     /// Takes up the runs that nobody drives, page by page, and takes note of those that only wait.
-    /// Answers whether there are others, which may yet be left.
-    async fn runs(&self, age: Duration, first: bool) -> Result<Others, StoreError> {
+    async fn runs(&self, age: Duration, first: bool) -> Result<(), StoreError> {
         let now = self.clock.now();
         let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
         let old = |at: Timestamp| now.duration_since(at) >= age;
-        let mut others = Others::None;
         let mut filter = RunFilter { unfinished: true, limit: BATCH, ..RunFilter::default() };
         loop {
             let page = self.journal.list(filter.clone()).await?;
             let last =
                 (page.len() == BATCH).then(|| page.last().map(|run| run.id.clone())).flatten();
-            for run in page {
-                if run.held || !old(run.requested_at) {
-                    if !self.supervisor.knows(&run.id) {
-                        others = Others::Some;
-                    }
-                    continue;
-                }
+            for run in page.into_iter().filter(|run| !run.held && old(run.requested_at)) {
                 match run.status {
                     RunStatus::Waiting | RunStatus::NeedsAttention | RunStatus::Queued
                         if !run.signaled =>
@@ -136,6 +105,6 @@ impl Sweep {
         }
         // Only now, for the pages go back in time: who is on the last one comes first.
         self.supervisor.ask_again();
-        Ok(others)
+        Ok(())
     }
 }

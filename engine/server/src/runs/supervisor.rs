@@ -92,15 +92,15 @@ struct Drive {
     asks: Option<oneshot::Sender<()>>,
 }
 
-/// Whether a run could not be driven, and what is to be expected of the next try.
+/// When a run is tried again that this process has just let go.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Failed {
-    No,
-    /// Another process holds it.
-    Held,
-    /// The store, the runners or the lease failed.
-    MayPass,
-    ForGood,
+enum Again {
+    /// Not by itself: it was driven, or would fail in the same way.
+    Not,
+    /// In a moment: another process holds it.
+    Soon,
+    /// When its lease has ended: the store, the runners or the lease failed.
+    Later,
 }
 
 /// What a parked run waits for.
@@ -190,9 +190,9 @@ impl Supervisor {
         self.tasks.spawn(async move {
             let mut held = false;
             loop {
-                let (driven, failed) = supervisor.drive(&run).await;
+                let (driven, again) = supervisor.drive(&run).await;
                 // Whoever notes a vote holds the run for a moment, and leaves the rest to others.
-                if failed == Failed::Held && !held && !supervisor.stopping.is_cancelled() {
+                if again == Again::Soon && !held && !supervisor.stopping.is_cancelled() {
                     held = true;
                     tokio::time::sleep(HELD_AGAIN).await;
                     continue;
@@ -200,7 +200,7 @@ impl Supervisor {
                 let waits = match driven {
                     Some(Driven::Parked(parked)) => supervisor.what_for(&run, parked).await,
                     // Nobody else may know that it was let go.
-                    None if failed == Failed::MayPass => {
+                    None if again == Again::Later => {
                         let until = supervisor.clock.now().saturating_add(SLIPPED_AGAIN).ok();
                         Some(Waits { position: None, until })
                     }
@@ -300,11 +300,11 @@ impl Supervisor {
         }
     }
 
-    /// Drives a run once.
-    async fn drive(&self, run: &RunId) -> (Option<Driven>, Failed) {
+    /// Drives a run once. Answers also when it is to be tried again.
+    async fn drive(&self, run: &RunId) -> (Option<Driven>, Again) {
         let slot = tokio::select! {
             slot = self.slots.acquire() => slot,
-            () = self.stopping.cancelled() => return (None, Failed::No),
+            () = self.stopping.cancelled() => return (None, Again::Not),
         };
         // The handle is not needed: the engine knows how to stop what it drives.
         let (_canceller, mut cancellation) = cancellation();
@@ -312,15 +312,14 @@ impl Supervisor {
             driven = Box::pin(self.engine.drive(run, &mut cancellation)) => driven,
             () = self.let_go.cancelled() => {
                 tracing::warn!(%run, "run is left as it stands; the next start goes on with it");
-                return (None, Failed::No);
+                return (None, Again::Not);
             }
         };
         drop(slot);
-        let failed = match &driven {
-            Err(DriveError::Lease(LeaseError::Held { .. })) => Failed::Held,
-            Err(error) if error.may_pass() => Failed::MayPass,
-            Err(_) => Failed::ForGood,
-            Ok(_) => Failed::No,
+        let again = match &driven {
+            Err(DriveError::Lease(LeaseError::Held { .. })) => Again::Soon,
+            Err(error) if error.may_pass() => Again::Later,
+            Err(_) | Ok(_) => Again::Not,
         };
         match &driven {
             Ok((Driven::Ended(outcome), _)) => tracing::info!(%run, "run ended: {outcome}"),
@@ -338,7 +337,7 @@ impl Supervisor {
                 tracing::error!(%run, "run was not driven to its end: {}", error_chain(error));
             }
         }
-        (driven.ok().map(|(driven, _)| driven), failed)
+        (driven.ok().map(|(driven, _)| driven), again)
     }
 
     /// Drives parked runs again when they are woken or their time comes, until the server stops.
